@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from dlmlab import manifest
 from dlmlab.evaluate import Sample
-from dlmlab.picture import draw
-from dlmlab.samples import TOKENS, cost_of, evaluation_tables, score_of
+from dlmlab.picture import Point, draw, pareto
+from dlmlab.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 from dlmlab.tracking.record import RESULTS
 
@@ -122,6 +122,7 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
         title=f"Multirun of {rows[0].jobs[0].results['experiment']}, {len(jobs)} jobs",
         settings={key: value for key, value in jobs[0].overrides.items() if key not in [*keys, SHARD]},
         tables=[jobs_table(rows, keys), *problem_tables(problems), *(rows[0].tables if len(rows) == 1 else [])],
+        verdict=answer(rows, points),
         results={
             "jobs": [{"job": row.name, "overrides": row.overrides, "figures": row.figures} for row in rows],
             "problems": problems,
@@ -199,6 +200,14 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
     return {
         key: value if all(other.get(key) == value for other in each) else "several" for key, value in each[0].items()
     }
+
+
+def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
+    """The joined score, or the settings that no other beats."""
+    if len(rows) == 1 and "forwards per item" in rows[0].figures:
+        return verdict(rows[0].figures)
+    front = [f"{point['name']} ({point['score']:.3f} in {point['forwards']:.2f})" for point in pareto(points)]
+    return f"Pareto front, score in forward passes an item: {'; '.join(front)}." if front else ""
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:

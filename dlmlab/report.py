@@ -47,6 +47,7 @@ def read(folder: Path) -> RunRecord:
             question=saved["question"],
             settings=saved["settings"],
             tables=[Table(**table) for table in saved["tables"]],
+            verdict=saved.get("verdict", ""),
             results={key: value for key, value in saved.items() if key not in RESERVED},
             summary=saved["summary"],
             pictures=draw(folder, saved.get("points", [])) or sorted(folder.glob("*.png")),

@@ -41,6 +41,15 @@ def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, f
     }
 
 
+def verdict(figures: Mapping[str, Any]) -> str:
+    """The score and its cost in a sentence."""
+    cost = f"{figures['forwards per item']:.2f} forward passes an item"
+    if figures["score"] is None:
+        return f"{figures['n']} answers without a score, {cost}."
+    interval = f"{figures['ci_low']:.3f} … {figures['ci_high']:.3f}"
+    return f"Score {figures['score']:.3f} (95 % interval {interval}, {figures['n']} items), {cost}."
+
+
 def evaluation_tables(results: Mapping[str, Cell], samples: Sequence[Sample]) -> list[Table]:
     """One decoder's score and cost, and its details."""
     figures = Table("Score and cost", ["metric", "value"], [[key, value] for key, value in results.items()])

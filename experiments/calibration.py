@@ -101,6 +101,7 @@ def run(cfg: DictConfig) -> None:
             *([speed_table(speed)] if speed else []),
             *detail_tables({BASELINE: samples[BASELINE]}),
         ],
+        verdict=recommendation(choice),
         results={
             "forwards": forwards,
             "points": points,
@@ -281,19 +282,22 @@ def choice_table(
     how = (
         f"Of {rules} different rules, these are the fastest that lose no more than {margin:g} on {first} items drawn "
         f"at random and have more right than any faster one; the p values are of non-inferiority "
-        f"on the other {second}, with Holm's correction for the shortlist, and pass up to {ALPHA:.3f}. "
+        f"on the other {second}, with Holm's correction for the shortlist, and pass up to {ALPHA:.3f}."
     )
+    return Table("Choice", ["setting", "diff, all items", "p", "confirmed", "recommended"], rows, how)
+
+
+def recommendation(choice: Choice) -> str:
+    """The setting to take, or why there is none and what would help."""
     if choice.chosen:
-        said = f"Recommended: {choice.chosen}."
-    elif not choice.confirmed:
-        said = "None is recommended: no setting is both faster than the baseline and within the margin."
-    elif choice.items_needed:
-        said = (
+        return f"Recommended: {choice.chosen}."
+    if not choice.confirmed:
+        return "None is recommended: no setting is both faster than the baseline and within the margin."
+    if choice.items_needed:
+        return (
             f"None is recommended: that would take about {choice.items_needed} items if the rates stayed as they are."
         )
-    else:
-        said = "None is recommended: all lose the margin or more on the items that confirm."
-    return Table("Choice", ["setting", "diff, all items", "p", "confirmed", "recommended"], rows, how + said)
+    return "None is recommended: all lose the margin or more on the items that confirm."
 
 
 def lost(point: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from dlmlab.denoise import Tick
 from dlmlab.evaluate import SampleFile, evaluate
 from dlmlab.manifest import manifest
 from dlmlab.memo import switch, use
-from dlmlab.samples import cost_of, count_tokens, evaluation_tables, score_of
+from dlmlab.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Report
 
 
@@ -42,6 +42,7 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
             "memo": use(switch("memo", cfg.memo), rule, generation),
         },
         tables=evaluation_tables(figures, samples),
+        verdict=verdict(figures),
         results={**figures, "forwards": forwards},
         summary=figures,
     )

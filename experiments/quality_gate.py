@@ -28,6 +28,7 @@ from dlmlab.tracking import Report, Table
 from dlmlab.types import Generation, Rule, check_number
 
 GATES = ("mmlu", "humaneval", "bleu", "determinism")
+VERDICTS = ("fail", "inconclusive", "pass")
 PADDING = 24
 """Columns by which the noise floor widens the padding."""
 
@@ -68,6 +69,7 @@ def run(cfg: DictConfig) -> None:
         question=f"Does {rules['candidate']} keep the baseline's quality with {cfg.model.path}?",
         settings={"model": cfg.model.path, "decoder": str(rules["candidate"])}
         | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
+        verdict=answer(gates),
         tables=[gate_table(gates), *([noise_table(noise)] if noise else []), *details],
         results={"gates": gates, "noise_floor": noise},
         summary={f"{row['name']}/{key}": row[key] for row in gates for key in ("difference", "verdict")},
@@ -165,6 +167,12 @@ class Padded:
         length = input_ids_BL.shape[1]
         wider_N = where_N + where_N // length * PADDING
         return self._model.hidden(ids_BL, F.pad(mask_BL, (0, PADDING)), wider_N)  # type: ignore[no-any-return]
+
+
+def answer(gates: Sequence[dict[str, Any]]) -> str:
+    """Which gates came out how, the worst first."""
+    names = {word: [gate["name"] for gate in gates if gate["verdict"] == word] for word in VERDICTS}
+    return " ".join(f"{word.capitalize()}: {', '.join(own)}." for word, own in names.items() if own)
 
 
 def gate_table(gates: Sequence[dict[str, Any]]) -> Table:

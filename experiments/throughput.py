@@ -97,6 +97,7 @@ def run(cfg: DictConfig) -> None:
             ledger_table(timings),
             step_table(timings),
         ],
+        verdict=answer(timings, list(rules), batches, gates),
         results={
             "timings": [describe(setting, runs) for setting, runs in timings.items()],
             "performance_gates": [gate._asdict() for gate in gates],
@@ -251,6 +252,18 @@ def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], l
 def verdict(passed: bool) -> str:
     """As in results.json."""
     return "pass" if passed else "fail"
+
+
+def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates: Sequence[Gate]) -> str:
+    """How much faster, and which gates are missed."""
+    faster = [
+        (name, batch, times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch)).median)
+        for name in names[1:]
+        for batch in batches
+    ]
+    said = [f"{name} is {times:.2f}× as fast as the baseline at batch={batch}." for name, batch, times in faster]
+    missed = [f"{gate.name} = {gate.value:.2f}, not {gate.bound}" for gate in gates if gate.verdict == "fail"]
+    return " ".join([*said, f"Gates missed: {'; '.join(missed)}." if missed else "Every gate is kept."])
 
 
 def performance_table(

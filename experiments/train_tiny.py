@@ -56,6 +56,7 @@ def run(cfg: DictConfig) -> None:
         question="How much of what was held out does it get right, decoded by the baseline?",
         settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
         tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
+        verdict=f"Right: {mean(last['right']):.1%} over all kinds, at {last['decoding_steps']} steps.",
         results=results,
         summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
     )

@@ -30,6 +30,7 @@ def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
             "settings": report.settings,
             "summary": report.summary,
             "tables": report.tables,
+            "verdict": report.verdict,
             **report.results,
         },
     )

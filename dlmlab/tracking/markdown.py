@@ -38,27 +38,23 @@ class Markdown:
 
 
 def full_report(run: RunRecord) -> str:
-    """The run as a page of its own, with its question and its pictures."""
+    """The run as a page of its own: question, setting, the table that answers, verdict, pictures; then the details."""
     report = run.report
     lines = [f"# {escape(report.title)}", ""]
     if report.question:
         lines += [escape(report.question), ""]
-    lines += _facts(run)
-    for table in report.tables:
-        lines += _section(table)
+    lines += [*_facts(run), *_answer(run)]
     for picture in report.pictures:
         place = quote(os.path.relpath(picture, run.folder))
         lines += ["", f"![{escape(picture.stem)}]({place})"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_details(run)]) + "\n"
 
 
 def log_entry(run: RunRecord) -> str:
-    """The run in the performance log: heading, facts and tables."""
+    """The run in the performance log: heading, facts, tables and verdict."""
     date = run.manifest["started"].partition("T")[0]
-    lines = ["", f"## {escape(run.report.title)} — {date}", "", *_facts(run)]
-    for table in run.report.tables:
-        lines += _section(table)
-    return "\n".join(lines) + "\n"
+    heading = f"## {escape(run.report.title)} — {date}"
+    return "\n".join(["", heading, "", *_facts(run), *_answer(run), *_details(run)]) + "\n"
 
 
 def table_lines(table: Table) -> Iterator[str]:
@@ -95,6 +91,16 @@ def _commit(git: dict[str, Any] | None) -> str:
     if git is None:
         return ""
     return code(git["commit"][:12]) + (" with uncommitted changes" if git["dirty"] else "")
+
+
+def _answer(run: RunRecord) -> list[str]:
+    """The first table, and the verdict."""
+    lines = [line for table in run.report.tables[:1] for line in _section(table)]
+    return [*lines, "", f"**Verdict:** {escape(run.report.verdict)}"] if run.report.verdict else lines
+
+
+def _details(run: RunRecord) -> list[str]:
+    return [line for table in run.report.tables[1:] for line in _section(table)]
 
 
 def _section(table: Table) -> list[str]:

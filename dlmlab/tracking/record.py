@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 RESULTS = "results.json"
 Cell = str | int | float | bool | None
-RESERVED = {"experiment", "title", "question", "labels", "settings", "summary", "tables"}
+RESERVED = {"experiment", "title", "question", "labels", "settings", "summary", "tables", "verdict"}
 """Keys of results.json that are not the experiment's."""
 
 
@@ -37,9 +37,9 @@ class Report:
     """What an experiment answers.
 
     title: the kind of record, as the performance log heads it. question: what was asked, in a sentence.
-    settings: what a reader must know to compare this with another run. tables: for people. results: everything
-    measured, for programs; its keys stand in results.json. summary: the few figures that runs are compared by.
-    pictures: image files in the run's folder.
+    settings: what a reader must know to compare this with another run. tables: for people, the one that answers first.
+    verdict: the answer, in a sentence or two. results: everything measured, for programs; its keys stand in
+    results.json. summary: the few figures that runs are compared by. pictures: image files in the run's folder.
     Raises ValueError for results under a key that results.json has already.
     """
 
@@ -47,6 +47,7 @@ class Report:
     question: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[Table] = ()
+    verdict: str = ""
     results: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Cell] = field(default_factory=dict)
     pictures: Sequence[Path] = ()

@@ -20,10 +20,12 @@ class Terminal:
     """Prints the tables of a run to stdout."""
 
     def log(self, run: RunRecord) -> None:
-        """Print every table, and where the run's files are."""
+        """Print every table, the verdict, and where the run's files are."""
         console = Console()
         for table in run.report.tables:
             show_table(console, table, default_title=run.report.title)
+        if run.report.verdict:
+            console.print(Text(visible(f"Verdict: {run.report.verdict}"), style="bold"), soft_wrap=True)
         console.print(Text(f"{run.folder}"), soft_wrap=True)
 
 

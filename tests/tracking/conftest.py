@@ -38,6 +38,7 @@ def make_run(tmp_path):
             "question": "How much faster is LocalLeap?",
             "settings": {"steps": 16, "gen_length": 64},
             "tables": [SPEED],
+            "verdict": "LocalLeap is 1.77× as fast.",
             "summary": {"speedup/batch=1": 1.77, "passed": True},
         }
         labels = {"model": "llada15", "decoder": "localleap", "task": "open_prompts"}

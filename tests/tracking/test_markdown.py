@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from dlmlab.tracking import Table
 from dlmlab.tracking.markdown import LOG_HEADER, Markdown, code, escape
+from tests.tracking.conftest import SPEED
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -39,6 +40,8 @@ ENTRY = """
 | LocalLeap speedup batch=1 | 1.77× | ≥1.10× ✓ |
 
 Canvas tokens.
+
+**Verdict:** LocalLeap is 1.77× as fast.
 """
 
 
@@ -59,14 +62,23 @@ def test_the_log_grows_by_one_entry_a_run(make_run, tmp_path):
     assert (tmp_path / "outputs" / "perf_log.md").read_text() == LOG_HEADER + ENTRY + ENTRY
 
 
-def test_the_report_has_question_and_pictures(make_run, tmp_path):
+def test_the_report_is_question_setting_table_verdict_picture(make_run, tmp_path):
     run = make_run()
     picture = run.folder / "the order.png"
-    Markdown(str(tmp_path / "log.md")).log(make_run(pictures=[picture]))
+    details = Table("Details", ["Path"], [["ours"]])
+    Markdown(str(tmp_path / "log.md")).log(make_run(pictures=[picture], tables=[SPEED, details]))
     text = (run.folder / "report.md").read_text()
     assert text.startswith("# Performance benchmark\n\nHow much faster is LocalLeap?\n")
-    assert "![the order](the%20order.png)" in text
-    assert "| LocalLeap speedup batch=1 | 1.77× | ≥1.10× ✓ |" in text
+    parts = [
+        "How much faster is LocalLeap?",
+        "- **Settings:** steps=16",
+        "| LocalLeap speedup batch=1 | 1.77× | ≥1.10× ✓ |",
+        "**Verdict:** LocalLeap is 1.77× as fast.",
+        "![the order](the%20order.png)",
+        "**Details**",
+    ]
+    assert [text.count(part) for part in parts] == [1] * len(parts)
+    assert sorted(parts, key=text.index) == parts, "what answers comes first"
 
 
 def test_a_titled_table_has_its_title_above(make_run, tmp_path):

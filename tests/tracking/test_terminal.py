@@ -37,4 +37,4 @@ def test_a_run_prints_its_tables_and_its_folder(make_run, capsys):
     out = capsys.readouterr().out
     assert "Performance benchmark" in out
     assert "| LocalLeap speedup batch=1     | 1.77× | ≥1.10× ✓ |" in out
-    assert out.splitlines()[-1] == str(run.folder)
+    assert out.splitlines()[-2:] == ["Verdict: LocalLeap is 1.77× as fast.", str(run.folder)]

@@ -36,6 +36,7 @@ def test_results_and_manifest_are_written_and_every_tracker_is_asked(make_run, c
         "settings": run.report.settings,
         "summary": run.report.summary,
         "tables": [{"title": "", "columns": ["a"], "rows": [["✓"]], "note": ""}],
+        "verdict": "LocalLeap is 1.77× as fast.",
         "tokens_per_second": 32.9,
         "spread": None,
     }
