@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
+from dlmlab.batch import LIGHTER, check_batch_size, no_room
 from dlmlab.errors import UserError
 from dlmlab.look import Memo
 from dlmlab.manifest import finish
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.tracking import Report, RunRecord, track
-from dlmlab.types import Generation, Rule, check_composition, check_positive_int, check_seed
+from dlmlab.types import Generation, Rule, check_composition, check_seed
 
 if TYPE_CHECKING:
     from dlmlab.model.llada import LLaDAModelLM
@@ -38,7 +40,7 @@ def model(cfg: DictConfig) -> LLaDAModelLM:
     Raises UserError for a model that can't be had, and for a bad batch size, seed or memo, before a model is loaded.
     """
     global _loaded
-    check_positive_int("batch_size", cfg.batch_size)
+    check_batch_size("batch_size", cfg.batch_size)
     check_seed(cfg.seed)
     switch("memo", cfg.memo)
     wanted = OmegaConf.create({**cfg.model, "device": cfg.device})
@@ -133,6 +135,8 @@ def instantiate(part: DictConfig) -> Any:
         cause = error.__cause__
         if isinstance(cause, TypeError):
             raise UserError(f"{part._target_}: {cause}") from error
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise no_room("the model", str(cause), LIGHTER) from None
         raise (cause if isinstance(cause, UserError) else error) from None
 
 

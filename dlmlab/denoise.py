@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from dlmlab.look import Memo, batches, look, look_up, stacked, states
+from dlmlab.batch import Batch
+from dlmlab.look import Memo, look, look_up, stacked, states
 from dlmlab.propose import Proposal
 from dlmlab.row import Row
 from dlmlab.types import Denoiser, Generation, Output, Request, Step
@@ -36,7 +38,7 @@ def denoise(
     model: Denoiser,
     requests: Iterable[Request],
     generation: Generation,
-    batch_size: int,
+    batch_size: int | Batch,
     *,
     seed: int = 0,
     share: bool = True,
@@ -45,25 +47,22 @@ def denoise(
 ) -> Iterator[Output]:
     """Fill the canvas of every request; outputs come as rows finish.
 
-    batch_size: canvases that go through the model at once. share: identical canvases go through it once. memo: where
-    proposals are looked up before the model is asked, and kept; then rows of all rules and settings share them.
+    batch_size: canvases that go through the model at once, fewer where they don't fit. share: identical canvases go
+    through it once. memo: where proposals are looked up before the model is asked, and kept; then rows of all rules
+    and settings share them.
     """
-    waiting, rows = deque(requests), list[Row]()
-    width = batch_size if memo is None else POOL_ROWS
+    waiting, rows, batch = deque(requests), list[Row](), Batch.of(batch_size)
     while waiting or rows:
         begun, computed = time.perf_counter(), 0
-        while waiting and len(rows) < width:
+        while waiting and len(rows) < (batch.size if memo is None else POOL_ROWS):
             rows.append(Row(waiting.popleft(), generation, model, seed))
         for alike in by_kind(rows):
             if memo is not None and alike[0].memoisable:
-                proposal, asked = look_up(model, alike, memo, batch_size)
+                proposal, asked = look_up(model, alike, memo, batch)
                 decide(model, alike, proposal)
                 computed += asked
-                continue
-            for part in batches(alike, batch_size):
-                proposal, asked = look(model, part, share)
-                decide(model, part, proposal)
-                computed += asked
+            else:
+                computed += sum(batch.each(alike, partial(advance, model, share=share)))
         on_step(Tick(time.perf_counter() - begun, len(rows), computed))
         yield from (row.output() for row in rows if row.finished)
         rows = [row for row in rows if not row.finished]
@@ -75,6 +74,19 @@ def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         kinds[row.request.rule.kind].append(row)
     return list(kinds.values())
+
+
+def advance(model: Denoiser, rows: Sequence[Row], share: bool) -> int:
+    """One step of rows that share a batch, and how many canvases it computed. Where it finds no room, it undoes it."""
+    before = [row.generator.get_state() for row in rows]
+    try:
+        proposal, computed = look(model, rows, share)
+        decide(model, rows, proposal)
+    except torch.OutOfMemoryError:
+        for row, state in zip(rows, before, strict=True):
+            row.generator.set_state(state)
+        raise
+    return computed
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.files import plain, write_text
 from dlmlab.generation import decode, encode
@@ -79,7 +80,7 @@ def evaluate_all(
     rules: Mapping[str, Rule],
     generation: Generation,
     *,
-    batch_size: int,
+    batch_size: int | str | Batch,
     seed: int = 0,
     share: bool = True,
     memo: Memo | None = None,

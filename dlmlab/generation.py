@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dlmlab.batch import AUTO, Batch
 from dlmlab.denoise import Tick, denoise
 from dlmlab.errors import UserError
+from dlmlab.fit import choose
 from dlmlab.look import Memo
-from dlmlab.types import Generation, Output, Request, Rule, check_positive_int, check_seed
+from dlmlab.types import Generation, Output, Request, Rule, check_seed
 
 Prompt = str | Sequence[int]
 """A user's message, which the checkpoint's chat template is applied to, or token ids, which are taken as they are."""
@@ -25,14 +27,15 @@ def generate(
     steps: int = 16,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 8,
+    batch_size: int | str = 8,
     confidence_dtype: str = "float32",
 ) -> list[Output]:
     """Decode one answer for each prompt, in their order.
 
     model: from `dlmlab.load`. rule: a decoder, such as `dlmlab.decoder.localleap.LocalLeap`. The settings are those
     of `dlmlab.types.Generation`; block_length is gen_length unless given. seed: with the prompt's place in the list
-    it fixes the prompt's randomness, whatever shares its batch. batch_size: canvases that go through the model at once.
+    it fixes the prompt's randomness, whatever shares its batch. batch_size: canvases that go through the model at once,
+    or `auto`; fewer where they don't fit the device.
 
     Raises UserError for no list or an empty one, a prompt that doesn't fit the model's context, a string where the
     checkpoint has no tokenizer or chat template, and any setting out of range.
@@ -56,17 +59,19 @@ def decode(
     requests: Sequence[Request],
     generation: Generation,
     *,
-    batch_size: int,
+    batch_size: int | str | Batch,
     seed: int = 0,
     share: bool = True,
     memo: Memo | None = None,
     on_step: Callable[[Tick], None] = lambda tick: None,
 ) -> Iterator[Output]:
     """`denoise`, with texts, and with rows of like length side by side so that little is padded."""
-    check_positive_int("batch_size", batch_size)
     check_seed(seed)
+    batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
-    for output in denoise(model, by_length, generation, batch_size, seed=seed, share=share, memo=memo, on_step=on_step):
+    if batch.asked == AUTO and by_length:
+        choose(batch, model, by_length, generation, seed)
+    for output in denoise(model, by_length, generation, batch, seed=seed, share=share, memo=memo, on_step=on_step):
         yield replace(output, text=answer_text(model, output.tokens))
 
 

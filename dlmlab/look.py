@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.batch import Batch
 from dlmlab.propose import Proposal, propose
 from dlmlab.row import Row
 from dlmlab.types import Denoiser, Rule
 
-Part = TypeVar("Part")
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
@@ -40,16 +40,19 @@ def look(model: Denoiser, rows: Sequence[Row], share: bool) -> tuple[Proposal, i
     return proposal, len(fresh)
 
 
-def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch_size: int) -> tuple[Proposal, int]:
+def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> tuple[Proposal, int]:
     """The same for any number of rows, through a memo; the proposals are on the host."""
     keys = [row.key for row in rows]
     different = dict(zip(keys, rows, strict=True))
     known = {key: kept for key in different if (kept := memo.get(key)) is not None}
     fresh = [key for key in different if key not in known]
-    for part in batches(fresh, batch_size):
+
+    def compute(part: Sequence[bytes]) -> dict[bytes, Proposed]:
         proposal = ask(model, [different[key] for key in part])
         found = zip(proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy(), strict=True)
-        computed = dict(zip(part, found, strict=True))
+        return dict(zip(part, found, strict=True))
+
+    for computed in batch.each(fresh, compute):
         memo.update(computed)
         known |= computed
     token_B, confidence_B = zip(*(known[key] for key in keys), strict=True)
@@ -73,8 +76,3 @@ def states(model: Denoiser, rows: Sequence[Row], device: torch.device) -> tuple[
     """The rows' states as a batch, each (B, …)."""
     parts = zip(*(row.state_for(model) for row in rows), strict=True)
     return tuple(torch.stack([one.to(device) for one in part]) for part in parts)
-
-
-def batches(rows: Sequence[Part], size: int) -> Iterator[Sequence[Part]]:
-    """The rows, or their keys, in parts of at most `size`."""
-    return (rows[begin : begin + size] for begin in range(0, len(rows), size))

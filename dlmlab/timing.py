@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.generation import answer_length, decode
 from dlmlab.types import Generation, Request
@@ -65,13 +66,15 @@ class Spread(NamedTuple):
 def time_decode(
     model: Any, requests: Sequence[Request], generation: Generation, batch_size: int, seed: int = 0
 ) -> Timing:
-    """Decode the requests against the clock; every canvas is computed, none is shared or remembered."""
+    """Decode the requests against the clock; every canvas is computed, none is shared or remembered.
+
+    Raises UserError for a batch that doesn't fit the device.
+    """
+    batch = Batch(batch_size, halve=False)
     steps: list[Tick] = []
     reset_peak_memory(model.device)
     begun = clock(model.device)
-    outputs = list(
-        decode(model, requests, generation, batch_size=batch_size, seed=seed, share=False, on_step=steps.append)
-    )
+    outputs = list(decode(model, requests, generation, batch_size=batch, seed=seed, share=False, on_step=steps.append))
     seconds = clock(model.device) - begun
     outputs.sort(key=lambda output: output.index)
     tokens, forwards = [output.tokens for output in outputs], [output.forwards for output in outputs]

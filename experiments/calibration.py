@@ -20,6 +20,7 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlmlab import build
+from dlmlab.batch import Batch
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
@@ -61,11 +62,12 @@ def run(cfg: DictConfig) -> None:
         raise UserError(f"generation.temperature={generation.temperature}: forward passes can be shared at 0 only")
     first, second = halves(len(task.items()), cfg.calibration.split, cfg.seed)
     model = build.model(cfg)
-    made = manifest(cfg, model, [task])
+    batch = Batch(cfg.batch_size)
+    made = manifest(cfg, model, [task]) | {"batch": batch.log}
     file, ticks = SampleFile(build.folder()), list[Tick]()
     rules = {BASELINE: build.decoder(cfg, BASELINE)} | {setting.name: setting.rule for setting in settings}
     samples = evaluate_all(
-        model, task, rules, generation, batch_size=cfg.batch_size, seed=cfg.seed,
+        model, task, rules, generation, batch_size=batch, seed=cfg.seed,
         memo=build.memo(cfg, model, generation) or {}, on_sample=file.add, on_step=ticks.append,
     )  # fmt: skip
     file.finish()
@@ -77,7 +79,7 @@ def run(cfg: DictConfig) -> None:
     points = [point(BASELINE, {}, trials, margin, choice)]
     points += [point(setting.name, setting.values, trials, margin, choice) for setting in settings]
     forwards = {"asked": sum(tick.rows for tick in ticks), "computed": sum(tick.computed for tick in ticks)}
-    speed = time_chosen(cfg, model, task, generation, rules, choice.chosen)
+    speed = time_chosen(cfg, model, task, generation, rules, choice.chosen, batch.size)
     if choice.chosen:
         write_patch(
             build.folder() / "localleap.yaml", cfg, task, next(p for p in points if p["role"] == "chosen"), made
@@ -92,6 +94,7 @@ def run(cfg: DictConfig) -> None:
             "block_length": generation.block_length,
             "items": f"{len(first) + len(second)} of {task.name}",
             "decoder": str(settings[0].rule),
+            "batch_size": str(batch),
             "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
         },
         tables=[
@@ -319,6 +322,7 @@ def time_chosen(
     generation: Generation,
     rules: Mapping[str, Rule],
     chosen: str | None,
+    batch_size: int,
 ) -> dict[str, dict[str, float]]:
     """Canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
     items = task.items()[: cfg.calibration.timed_items]
@@ -328,8 +332,8 @@ def time_chosen(
 
     def job(rule: Rule) -> Any:
         requests = [Request(place, prompt, rule) for place, prompt in enumerate(prompts)]
-        time_decode(model, requests[:1], generation, cfg.batch_size)
-        return time_decode(model, requests, generation, cfg.batch_size)
+        time_decode(model, requests[:1], generation, batch_size)
+        return time_decode(model, requests, generation, batch_size)
 
     names = [BASELINE, *([chosen] if chosen else [])]
     jobs = {name: (lambda rule=rules[name]: job(rule)) for name in names}

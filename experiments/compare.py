@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dlmlab import build
+from dlmlab.batch import Batch
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.generation import encode
@@ -39,14 +40,15 @@ def run(cfg: DictConfig) -> None:
     rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders}
     baseline = build.decoder(cfg, "baseline")
     model = build.model(cfg)
-    made = manifest(cfg, model, tasks)
+    batch = Batch(cfg.batch_size)
+    made = manifest(cfg, model, tasks) | {"batch": batch.log}
     file = SampleFile(build.folder())
 
     points: list[dict[str, Any]] = []
     pictures = []
     for task in tasks:
         own, slow = settings[task.name], references[task.name]
-        how = {"batch_size": cfg.batch_size, "seed": cfg.seed, "on_sample": file.add}
+        how = {"batch_size": batch, "seed": cfg.seed, "on_sample": file.add}
         reference = evaluate(
             model,
             task,
@@ -58,7 +60,7 @@ def run(cfg: DictConfig) -> None:
         )
         samples = evaluate_all(model, task, rules, own, memo=build.memo(cfg, model, own), **how)
         jobs = {reference[0].decoder: (baseline, slow)} | {name: (rule, own) for name, rule in rules.items()}
-        rates = time_all(cfg, model, task, jobs)
+        rates = time_all(cfg, model, task, jobs, batch.size)
         found = [
             point(model, name, each, reference, cfg.margin, rates.get(name))
             for name, each in {reference[0].decoder: reference, **samples}.items()
@@ -71,7 +73,7 @@ def run(cfg: DictConfig) -> None:
         title=f"Decoders compared — {cfg.model.path}",
         question=f"Which of {len(rules)} decoders wins, on what, by how much?",
         settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
-                  for name, own in settings.items()},
+                  for name, own in settings.items()} | {"batch_size": str(batch)},
         tables=[comparison_table(task.name, points) for task in tasks],
         results={"points": points},
         summary={f"{each['task']}/{each['name']}": each["score"] for each in points},
@@ -100,7 +102,7 @@ def scored_tasks(cfg: DictConfig) -> list[Task]:
 
 
 def time_all(
-    cfg: DictConfig, model: Any, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]
+    cfg: DictConfig, model: Any, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], batch_size: int
 ) -> dict[str, dict[str, float]]:
     """Canvas tokens per second of each decoder, in turns, after a warm-up."""
     items = task.items()[: cfg.timed_items]
@@ -114,7 +116,7 @@ def time_all(
         ]
 
     timed = {
-        name: partial(time_decode, model, requests(rule, generation), generation, cfg.batch_size)
+        name: partial(time_decode, model, requests(rule, generation), generation, batch_size)
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)

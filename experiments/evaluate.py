@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from dlmlab import build
+from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.evaluate import SampleFile, evaluate
 from dlmlab.manifest import manifest
@@ -22,10 +23,11 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
     generation = build.generation(cfg, task)
     rule = build.decoder(cfg)
     model = build.model(cfg)
-    made = manifest(cfg, model, [task])
+    batch = Batch(cfg.batch_size)
+    made = manifest(cfg, model, [task]) | {"batch": batch.log}
     file, ticks = SampleFile(build.folder()), list[Tick]()
     samples = evaluate(
-        model, task, rule, generation, decoder="candidate", batch_size=cfg.batch_size, seed=cfg.seed,
+        model, task, rule, generation, decoder="candidate", batch_size=batch, seed=cfg.seed,
         memo=build.memo(cfg, model, generation), on_sample=file.add, on_step=ticks.append,
     )  # fmt: skip
     file.finish()
@@ -39,6 +41,7 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
             "decoder": str(rule),
             "generation": str(generation),
             "n": len(samples),
+            "batch_size": str(batch),
             "memo": use(switch("memo", cfg.memo), rule, generation),
         },
         tables=evaluation_tables(figures, samples),

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from dlmlab import build
+from dlmlab.batch import Batch
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.manifest import manifest
@@ -40,9 +41,10 @@ def run(cfg: DictConfig) -> None:
     settings = {gate: gate_generation(cfg, gate, task) for gate, task in tasks.items()}
     rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
     model = build.model(cfg)
-    made = manifest(cfg, model, list(tasks.values()))
+    batch = Batch(cfg.batch_size)
+    made = manifest(cfg, model, list(tasks.values())) | {"batch": batch.log}
     file = SampleFile(build.folder())
-    decode = partial(evaluate, model, batch_size=cfg.batch_size, seed=cfg.seed)
+    decode = partial(evaluate, model, batch_size=batch, seed=cfg.seed)
 
     rows: dict[str, dict[str, Any]] = {}
     details: list[Table] = []
@@ -51,11 +53,11 @@ def run(cfg: DictConfig) -> None:
         generation, margin = settings[gate], cfg.gates[gate].margin
         if gate == "determinism":
             rows[gate] = determinism(decode, task, rules["candidate"], generation)
-            noise = noise_floor(model, decode, task, rules["baseline"], generation, cfg.batch_size)
+            noise = noise_floor(model, decode, task, rules["baseline"], generation, batch.size)
             continue
         memo = build.memo(cfg, model, generation)
         pair = evaluate_all(
-            model, task, rules, generation, batch_size=cfg.batch_size, seed=cfg.seed, memo=memo, on_sample=file.add
+            model, task, rules, generation, batch_size=batch, seed=cfg.seed, memo=memo, on_sample=file.add
         )
         rows[gate] = asdict(
             compare_texts(*texts(pair), margin) if gate == "bleu" else compare_right(*right(pair), margin)
@@ -67,7 +69,7 @@ def run(cfg: DictConfig) -> None:
     report = Report(
         title="Quality gates",
         question=f"Does {rules['candidate']} keep the baseline's quality with {cfg.model.path}?",
-        settings={"model": cfg.model.path, "decoder": str(rules["candidate"])}
+        settings={"model": cfg.model.path, "decoder": str(rules["candidate"]), "batch_size": str(batch)}
         | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
         verdict=answer(gates),
         tables=[gate_table(gates), *([noise_table(noise)] if noise else []), *details],

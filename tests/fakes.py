@@ -60,3 +60,32 @@ class FakeModel:
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SimpleNamespace:
         return SimpleNamespace(logits=self.hidden(input_ids, attention_mask).clone())
+
+
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 11.76 GiB of which 12.31 MiB is "
+    "free. Including non-PyTorch memory, this process has 11.74 GiB memory in use."
+)
+
+
+@dataclass
+class SmallDevice(FakeModel):
+    """A fake model on a device that has room for so many canvases; it runs out as late in a forward pass as it can.
+
+    seconds: what its clock says, on which a canvas takes 1 s and a pass never less than `least`.
+    """
+
+    room: int = 4
+    least: float = 0.0
+    seconds: float = 0.0
+
+    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None = None) -> Tensor:
+        hidden_ND = super().hidden(input_ids_BL, attention_mask_BL, where_N)
+        self.seconds += max(self.least, len(input_ids_BL))
+        self._end = hidden_ND[-1].data_ptr()
+        return hidden_ND
+
+    def head(self, hidden_ND: Tensor) -> Tensor:
+        if self.batches[-1] > self.room and hidden_ND[-1].data_ptr() == self._end:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return hidden_ND

@@ -20,6 +20,7 @@ BAD = {
     "block_length=a": (["generation.block_length=a"], r"block_length='a' is not a positive integer"),
     "batch_size=0": (["experiment=quality_gate", "batch_size=0"], r"batch_size=0 is not a positive integer"),
     "batch_size=2.5": (["experiment=quality_gate", "batch_size=2.5"], r"batch_size=2.5 is not a positive integer"),
+    "batch_size=many": (["experiment=evaluate", "batch_size=many"], r"batch_size='many' is neither .* nor auto"),
     "kappa=1.1": (["decoder.kappa=1.1"], r"kappa=1.1 is not a number between 0 and 1"),
     "kappa=nan": (["decoder.kappa=nan"], r"kappa=nan is not a number between 0 and 1"),
     "tau=-1": (["decoder.tau=-1"], r"tau=-1 is not a number between 0 and 1"),
