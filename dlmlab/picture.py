@@ -16,8 +16,8 @@ from matplotlib.ticker import ScalarFormatter
 from dlmlab.types import Output
 
 Point: TypeAlias = Mapping[str, Any]
-"""A setting: `name`, `role` (baseline, chosen or empty), `score` with `ci_low` and `ci_high`, `forwards` an item, and
-its parameters."""
+"""A setting: `name`, `role` (baseline, chosen or empty), `score` with `ci_low` and `ci_high`, `forwards` an item, its
+parameters, and its `task` where points are of several."""
 
 GRID = ("kappa", "tau", "radius")
 MARKS: Mapping[str, Mapping[str, Any]] = {
@@ -44,9 +44,18 @@ def draw(folder: Path, points: Sequence[Point]) -> list[Path]:
 
 
 def quality_against_forwards(points: Sequence[Point]) -> Figure:
-    """One point a setting with its 95 % interval, and the Pareto front."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    """One point a setting with its 95 % interval, and the Pareto front; a panel a task where there are several."""
+    tasks = list(dict.fromkeys(point.get("task", "") for point in points))
+    figure = Figure(figsize=(8, 5 * len(tasks)), layout="constrained")
+    grid = figure.subplots(len(tasks), squeeze=False)
+    for [axes], task in zip(grid, tasks, strict=True):
+        panel(axes, [point for point in points if point.get("task", "") == task])
+        axes.set_title(task, parse_math=False)
+    return figure
+
+
+def panel(axes: Axes, points: Sequence[Point]) -> None:
+    """Quality against forward passes at one task."""
     for role, mark in MARKS.items():
         chosen = [point for point in points if point["role"] == role]
         if chosen:
@@ -61,7 +70,7 @@ def quality_against_forwards(points: Sequence[Point]) -> Figure:
     notable = [*front, *(point for point in points if point["role"] and point not in front)]
     for point in points if len(points) <= FEW else notable:
         place = (point["forwards"], point["score"])
-        axes.annotate(point["name"], place, (4, 4), textcoords="offset points", fontsize=6)
+        axes.annotate(point["name"], place, (4, 4), textcoords="offset points", fontsize=6, parse_math=False)
     axes.plot(
         [point["forwards"] for point in front],
         [point["score"] for point in front],
@@ -71,7 +80,6 @@ def quality_against_forwards(points: Sequence[Point]) -> Figure:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set(xlabel="forward passes an item", ylabel="score, with its 95 % interval")
     axes.legend()
-    return figure
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:

@@ -16,12 +16,13 @@ from dlmlab.picture import draw
 from dlmlab.tracking import Report, RunRecord, Table, track
 from dlmlab.tracking.markdown import REPORT, full_report
 from dlmlab.tracking.record import RESERVED, RESULTS
+from dlmlab.tracking.table import write_table
 
 MULTIRUN = "multirun.yaml"
 
 
 def rebuild(folder: Path) -> list[Path]:
-    """Write report.md and the pictures of every run and multirun at or below a folder; the folders that have one now.
+    """Write the reports, tables and pictures of every run and multirun at or below a folder; the folders of them.
 
     Raises UserError where there is no finished run.
     """
@@ -33,7 +34,9 @@ def rebuild(folder: Path) -> list[Path]:
     if not runs:
         raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")
     for run in runs:
-        write_text(run / REPORT, full_report(read(run)))
+        record = read(run)
+        write_text(run / REPORT, full_report(record))
+        write_table(run, record.report)
     return runs
 
 

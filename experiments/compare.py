@@ -3,7 +3,8 @@
     python run.py experiment=compare 'decoders=[localleap,threshold]' 'tasks=[tiny_open]'
 
 Every decoder is compared, item by item, with a baseline that has `baseline_steps`. Rates are timed apart from the
-scores, in turns and with every canvas computed.
+scores, in turns and with every canvas computed. A decoder's AUP (`dlmlab.aup`) is that of the curve from the baseline
+to it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dlmlab import build
+from dlmlab.aup import aup
 from dlmlab.batch import Batch
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.generation import encode
 from dlmlab.manifest import manifest
-from dlmlab.picture import quality_against_forwards, save
+from dlmlab.picture import draw
 from dlmlab.samples import cost_of, count_tokens, score_of
 from dlmlab.stats import compare_right
 from dlmlab.task.base import Task
 from dlmlab.timing import spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+
+SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
+UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
 def run(cfg: DictConfig) -> None:
@@ -45,7 +50,6 @@ def run(cfg: DictConfig) -> None:
     file = SampleFile(build.folder())
 
     points: list[dict[str, Any]] = []
-    pictures = []
     for task in tasks:
         own, slow = settings[task.name], references[task.name]
         how = {"batch_size": batch, "seed": cfg.seed, "on_sample": file.add}
@@ -60,13 +64,13 @@ def run(cfg: DictConfig) -> None:
         )
         samples = evaluate_all(model, task, rules, own, memo=build.memo(cfg, model, own), **how)
         jobs = {reference[0].decoder: (baseline, slow)} | {name: (rule, own) for name, rule in rules.items()}
-        rates = time_all(cfg, model, task, jobs, batch.size)
+        speeds = time_all(cfg, model, task, jobs, batch.size)
         found = [
-            point(model, name, each, reference, cfg.margin, rates.get(name))
+            point(model, name, each, reference, cfg.margin, speeds.get(name, UNTIMED))
             for name, each in {reference[0].decoder: reference, **samples}.items()
         ]
+        add_aup(found)
         points += found
-        pictures.append(save(quality_against_forwards(found), build.folder() / f"{task.name}.png"))
     file.finish()
 
     report = Report(
@@ -74,10 +78,11 @@ def run(cfg: DictConfig) -> None:
         question=f"Which of {len(rules)} decoders wins, on what, by how much?",
         settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
                   for name, own in settings.items()} | {"batch_size": str(batch)},
-        tables=[comparison_table(task.name, points) for task in tasks],
+        tables=[comparison_table(points)],
+        verdict=" ".join(winner(task.name, [each for each in points if each["task"] == task.name]) for task in tasks),
         results={"points": points},
-        summary={f"{each['task']}/{each['name']}": each["score"] for each in points},
-        pictures=pictures,
+        summary={f"{each['task']}/{each['name']}/{key}": each[key] for each in points for key in SUMMARY},
+        pictures=draw(build.folder(), points),
     )  # fmt: skip
     build.publish(cfg, "compare", made, report)
 
@@ -103,8 +108,8 @@ def scored_tasks(cfg: DictConfig) -> list[Task]:
 
 def time_all(
     cfg: DictConfig, model: Any, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], batch_size: int
-) -> dict[str, dict[str, float]]:
-    """Canvas tokens per second of each decoder, in turns, after a warm-up."""
+) -> dict[str, dict[str, Any]]:
+    """Canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round."""
     items = task.items()[: cfg.timed_items]
     if not items:
         return {}
@@ -120,8 +125,18 @@ def time_all(
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)
-    timings = take_turns(timed, cfg.timed_rounds)
-    return {name: spread(t.ledger.canvas / t.seconds for t in each)._asdict() for name, each in timings.items()}
+    rates = {
+        name: [timing.ledger.canvas / timing.seconds for timing in each]
+        for name, each in take_turns(timed, cfg.timed_rounds).items()
+    }
+    usual = next(iter(rates.values()))
+    return {
+        name: {
+            "tokens_per_second": spread(each)._asdict(),
+            "speedup": spread(own / its for own, its in zip(each, usual, strict=True))._asdict(),
+        }
+        for name, each in rates.items()
+    }
 
 
 def point(
@@ -130,7 +145,7 @@ def point(
     samples: Sequence[Sample],
     reference: Sequence[Sample],
     margin: float,
-    rate: Mapping[str, float] | None,
+    speed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that is known of a decoder at a task."""
     theirs, own = ([sample.score == 1 for sample in each] for each in (reference, samples))
@@ -142,40 +157,59 @@ def point(
         **score_of(samples),
         "forwards": cost["forwards per item"],
         "tokens_per_forward": cost["canvas tokens per forward"],
-        "tokens_per_second": rate,
+        **speed,
+        "speedup in forwards": sum(each.forwards for each in reference) / sum(each.forwards for each in samples),
         "against_baseline": asdict(compare_right(theirs, own, margin)),
     }
 
 
-def comparison_table(task: str, points: Sequence[Mapping[str, Any]]) -> Table:
-    """A decoder a row; the baseline that they are compared with comes first."""
+def add_aup(points: Sequence[dict[str, Any]]) -> None:
+    """Give the points of a task, the baseline first, the area under the curve from the baseline to each."""
+    best = 100 * max(each["score"] for each in points)
+    start, *_ = pairs = [(each["tokens_per_forward"], 100 * each["score"]) for each in points]
+    for each, pair in zip(points, pairs, strict=True):
+        each["aup"] = aup({start, pair}, best) if best else 0.0
+
+
+def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
+    """The decoder with the fewest forward passes of those that keep the baseline's score."""
+    kept = [each for each in points if each["role"] == "" and each["against_baseline"]["verdict"] == "pass"]
+    if not kept:
+        return f"{task}: none is shown to keep the baseline's score."
+    best = min(kept, key=lambda each: float(each["forwards"]))
+    fewer = f"{best['speedup in forwards']:.2f}× fewer forward passes"
+    timed = f" and {best['speedup']['median']:.2f}× the tokens/s" if best["speedup"] else ""
+    return f"{task}: {best['name']} is the fastest that keeps the baseline's score, with {fewer}{timed}."
+
+
+def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
+    """A decoder a row; the baseline that they are compared with comes first at each task."""
+    columns = ["task", "decoder", "score", "95 % interval", "forwards", "tokens per forward", "tokens/s"]
+    columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]
     rows: list[list[Cell]] = []
     for each in points:
-        if each["task"] != task:
-            continue
-        against, rate = each["against_baseline"], each["tokens_per_second"]
+        against, rate, speedup = each["against_baseline"], each["tokens_per_second"], each["speedup"]
+        baseline = each["role"] == "baseline"
         rows.append(
             [
+                each["task"],
                 each["name"],
                 f"{100 * each['score']:.1f}",
                 f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}",
                 f"{each['forwards']:.2f}",
                 f"{each['tokens_per_forward']:.2f}",
                 f"{rate['median']:.0f}" if rate else None,
-                f"{100 * against['difference']:+.1f}" if each["role"] == "" else None,
-                against["verdict"] if each["role"] == "" else None,
+                None if baseline else f"{each['speedup in forwards']:.2f}×",
+                None if baseline or not speedup else f"{speedup['median']:.2f}×",
+                None if baseline else f"{100 * against['difference']:+.1f}",
+                None if baseline else against["verdict"],
+                f"{each['aup']:.0f}",
             ]
         )
-    columns = [
-        "decoder",
-        "score",
-        "95 % interval",
-        "forwards",
-        "tokens per forward",
-        "tokens/s",
-        "difference",
-        "verdict",
-    ]
-    n = next(each["n"] for each in points if each["task"] == task)
-    note = f"Scores in points of 100, {n} items; canvas tokens; difference and verdict against the first row."
-    return Table(task, columns, rows, note)
+    items = {each["task"]: f"{each['n']} items of {each['task']}" for each in points}
+    note = (
+        f"{', '.join(items.values())}. Scores and differences in points of 100; canvas tokens; speedups, differences "
+        "and verdicts are against the task's first row. AUP: accuracy under parallelism, arXiv:2601.07568, of the "
+        "curve from the first row to this one."
+    )
+    return Table("Decoders", columns, rows, note)

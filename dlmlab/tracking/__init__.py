@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dlmlab import manifest
 from dlmlab.files import write_json
 from dlmlab.tracking.record import RESULTS, Cell, Report, RunRecord, Table, Tracker
+from dlmlab.tracking.table import write_table
 
 __all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "track"]
 
 
 def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
-    """Write the run's manifest.json and results.json, then report it everywhere.
+    """Write the run's manifest.json, results.json, table.md and table.tex, then report it everywhere.
 
     A place that can't be written costs one line on stderr; the others still get the run. Raises OSError where the
     run's own files can't be written.
@@ -34,6 +35,7 @@ def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
             **report.results,
         },
     )
+    write_table(run.folder, report)
     for tracker in trackers:
         try:
             tracker.log(run)

@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from dlmlab.aup import aup
+from experiments.compare import winner
+
 SMALL = ["task.limit=4", "memo=off", "timed_items=2", "timed_rounds=1", "device=cpu", "tracking=terminal"]
 
 
@@ -24,8 +27,40 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
         canvas = 64 if point["task"] == "tiny_open" else 16
         assert point["forwards"] * point["tokens_per_forward"] == pytest.approx(canvas)
     assert results["points"][0]["forwards"] == 64
-    assert (tmp_path / "run" / "tiny_open.png").stat().st_size > 0
     assert "eb" in shown
+    table = results["tables"][0]
+    first, *others = table["rows"][:3]
+    column = {name: place for place, name in enumerate(table["columns"])}
+    assert [first[column[name]] for name in ("speedup in forwards", "speedup", "difference", "verdict")] == [None] * 4
+    for row, point in zip(others, results["points"][1:3], strict=True):
+        assert row[column["speedup in forwards"]] == f"{64 / point['forwards']:.2f}×"
+        assert row[column["speedup"]] == f"{point['speedup']['median']:.2f}×"
+        assert row[column["verdict"]] == point["against_baseline"]["verdict"]
+    accuracies = [100 * point["score"] for point in results["points"][:3]]
+    start, eb = ((point["tokens_per_forward"], 100 * point["score"]) for point in results["points"][:3:2])
+    assert results["points"][2]["aup"] == aup([start, eb], max(accuracies))
+    assert results["summary"]["tiny_open/eb/aup"] == results["points"][2]["aup"]
+    assert "tiny_open: " in results["verdict"]
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == {"quality_against_forwards.png"}
+    for name in ("table.md", "table.tex"):
+        rows = [line for line in (tmp_path / "run" / name).read_text().splitlines() if "baseline, " in line]
+        assert len(rows) == 2
+
+
+def found(name, role, verdict, forwards):
+    speedup = {"median": 4.0}
+    return {
+        "name": name, "role": role, "forwards": forwards, "speedup": speedup, "speedup in forwards": 64 / forwards,
+        "against_baseline": {"verdict": verdict},
+    }  # fmt: skip
+
+
+def test_the_winner_keeps_the_score_with_the_fewest_forward_passes():
+    points = [found("baseline", "baseline", "pass", 2), found("a", "", "pass", 16), found("b", "", "pass", 8)]
+    points.append(found("c", "", "inconclusive", 4))
+    expected = "t: b is the fastest that keeps the baseline's score, with 8.00× fewer forward passes and 4.00× the"
+    assert winner("t", points).startswith(expected)
+    assert winner("t", [points[0], points[3]]) == "t: none is shown to keep the baseline's score."
 
 
 @pytest.mark.parametrize(
