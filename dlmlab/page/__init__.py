@@ -1,0 +1,1 @@
+"""One self-contained HTML page over the runs at or below a folder."""

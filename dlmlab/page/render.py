@@ -1,0 +1,139 @@
+"""The page: styles, scripts and data in one file that asks the network for nothing.
+
+What the first view needs stands in it as JSON; a run's details and samples as gzip, which the browser unpacks when they
+are looked at, so that a page over many runs opens as fast as one over few.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dlmlab import manifest
+from dlmlab.files import write_text
+from dlmlab.page.collect import Run, collect
+from dlmlab.page.rows import Row, rows_of
+from dlmlab.page.shelf import Shelf
+from dlmlab.page.speeds import Speed, speeds
+
+PAGE = "index.html"
+TRACES = 50
+"""Of a run on a page."""
+SLOT = re.compile(r"<!-- slot: (\w+) -->")
+
+
+def write(folder: Path, runs: Sequence[Run] | None = None) -> Path:
+    """Write the page over the runs at or below a folder into it. runs: them, where they are known already.
+
+    Raises OSError where it can't be written.
+    """
+    path = folder / PAGE
+    write_text(path, render(folder, collect(folder) if runs is None else runs))
+    return path
+
+
+def render(folder: Path, runs: Sequence[Run]) -> str:
+    """The page's HTML."""
+    rows = [rows_of(run) for run in runs]
+    measured = speeds(folder, runs)
+    shelf = Shelf([row for each in rows for row in each])
+    slots = {
+        "styles": joined(".css"),
+        "scripts": joined(".js"),
+        "index": script_json(index(folder, runs, rows, measured, shelf)),
+        "packed": packed(runs, rows, shelf),
+        "plotly": script_gzip("plotly", plotly()) if measured or has_scores(rows) else "",
+    }
+    template = (resources.files("dlmlab.page") / "static" / "page.html").read_text(encoding="utf-8")
+    return SLOT.sub(lambda slot: slots[slot[1]], template)
+
+
+def joined(suffix: str) -> str:
+    """Every file of static/ with a suffix, in order of their names."""
+    files = [each for each in (resources.files("dlmlab.page") / "static").iterdir() if each.name.endswith(suffix)]
+    return "\n".join(file.read_text(encoding="utf-8") for file in sorted(files, key=lambda each: each.name))
+
+
+def index(
+    folder: Path, runs: Sequence[Run], rows: Sequence[Sequence[Row]], measured: Sequence[Speed], shelf: Shelf
+) -> dict[str, Any]:
+    """What the first view shows."""
+    return {
+        "folder": folder.resolve().name,
+        "made": manifest.now(),
+        "runs": [head(run, each) for run, each in zip(runs, rows, strict=True)],
+        "speeds": [asdict(each) for each in measured],
+        "samples": {"total": shelf.total, "kept": shelf.kept},
+    }
+
+
+def head(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
+    """A run in the table."""
+    git, labels = run.manifest.get("git") or {}, run.results.get("labels", {})
+    return {
+        "name": run.name,
+        "state": run.state,
+        "problem": run.problem,
+        "experiment": run.results.get("experiment", ""),
+        "title": run.results.get("title", ""),
+        "model": labels.get("model", ""),
+        "date": run.manifest.get("started") or modified(run.folder),
+        "commit": str(git.get("commit", "")),
+        "dirty": bool(git.get("dirty")),
+        "traces": len(run.traces),
+        "rows": [{key: value for key, value in vars(row).items() if key != "samples"} for row in rows],
+    }
+
+
+def modified(folder: Path) -> str:
+    """When a folder was last written to, for a run that doesn't say when it was made."""
+    return datetime.fromtimestamp(folder.stat().st_mtime).astimezone().isoformat(timespec="seconds")
+
+
+def packed(runs: Sequence[Run], rows: Sequence[Sequence[Row]], shelf: Shelf) -> str:
+    """What is unpacked when it is looked at."""
+    parts: dict[str, Any] = {}
+    for number, (run, each) in enumerate(zip(runs, rows, strict=True)):
+        parts[f"detail-{number}"] = {"results": shown(run.results), "manifest": run.manifest}
+        if any(row.samples for row in each):
+            parts[f"samples-{number}"] = shelf.pack(each)
+        if run.traces:
+            parts[f"traces-{number}"] = run.traces[:TRACES]
+    parts["prompts"] = shelf.prompts
+    return "\n".join(script_gzip(name, json.dumps(value)) for name, value in parts.items())
+
+
+def shown(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the results, what a run's view shows."""
+    return {key: results[key] for key in ("question", "labels", "settings", "summary", "tables") if key in results}
+
+
+def has_scores(rows: Sequence[Sequence[Row]]) -> bool:
+    """Whether there is anything to plot but speeds."""
+    return any(row.score is not None for each in rows for row in each)
+
+
+def plotly() -> str:
+    """Plotly's script, as its package has it."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def script_json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    return json.dumps(value).replace("<", r"\u003c")
+
+
+def script_gzip(name: str, text: str) -> str:
+    """A script element that holds a text, compressed."""
+    data = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return f'<script type="application/gzip" id="{name}">{data}</script>'

@@ -1,0 +1,188 @@
+"""The results that runs hold: a row for each decoder at each task of a run, or for what was timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlmlab.page.collect import Run
+
+SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "mu": "μ"}
+CANDIDATE, BASELINE = "candidate", "baseline"
+
+
+@dataclass
+class Row:
+    """What a run says of one decoder at one task; None where it says nothing.
+
+    series: what the decoder is called in the run's samples. score, low, high: fractions, with the 95 % interval where
+    the run has one. right, n: items that are right, of how many. forwards: an item's. speed: canvas tokens per second,
+    at the batch size. verdict: against the baseline. note: what the verdict rests on.
+    """
+
+    task: str
+    decoder: str
+    parameters: str = ""
+    series: str = ""
+    role: str = ""
+    batch: int | None = None
+    n: int | None = None
+    right: int | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    forwards: float | None = None
+    tokens_per_forward: float | None = None
+    speed: float | None = None
+    verdict: str = ""
+    note: str = ""
+    samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+
+def rows_of(run: Run) -> list[Row]:
+    """A run's rows; one that names its choices alone where it has no other."""
+    rows: dict[tuple[str, str], Row] = {}
+    for sample in run.samples:
+        row = rows.setdefault((sample["task"], sample["decoder"]), named(run, sample["task"], sample["decoder"]))
+        row.samples.append(sample)
+    for row in rows.values():
+        count(row)
+    for point in maps(run.results.get("points")):
+        if "name" in point and not run.results.get("jobs"):  # a multirun's jobs have pages of their own
+            task = str(point.get("task") or only_task(run))
+            key = task, str(point["name"])
+            add_point(rows.setdefault(key, named(run, *key)), point)
+    for gate in maps(run.results.get("gates")):
+        add_gate(run, rows, gate)
+    return [*rows.values(), *timed(run)] or [bare(run)]
+
+
+def named(run: Run, task: str, series: str) -> Row:
+    """A row without figures. A candidate, or a setting of a grid, is the run's decoder."""
+    label = text(run.results.get("labels", {}).get("decoder"))
+    if series == CANDIDATE:
+        return Row(task, label or series, parameters(run), series)
+    if "=" in series and label:
+        return Row(task, label, series, series)
+    role = BASELINE if series.startswith(BASELINE) else ""
+    return Row(task, series, parameters(run) if series == label else "", series, role)
+
+
+def parameters(run: Run) -> str:
+    """The run's decoder's, in words."""
+    config = run.manifest.get("config", {})
+    decoder = config.get("decoder") if isinstance(config, Mapping) else None
+    items = decoder.items() if isinstance(decoder, Mapping) else ()
+    return " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in items if key != "_target_")
+
+
+def count(row: Row) -> None:
+    """Figures from the row's samples."""
+    scores = [sample["score"] for sample in row.samples if sample["score"] is not None]
+    forwards = sum(sample["forwards"] for sample in row.samples)
+    row.n = len(row.samples)
+    if scores:
+        row.n, row.right, row.score = len(scores), sum(score == 1 for score in scores), sum(scores) / len(scores)
+    row.forwards = forwards / len(row.samples)
+    row.tokens_per_forward = sum(len(sample["tokens"]) for sample in row.samples) / forwards if forwards else None
+
+
+def add_point(row: Row, point: Mapping[str, Any]) -> None:
+    """Figures that a comparison or a calibration has of a decoder or setting."""
+    against, rate = point.get("against_baseline"), point.get("tokens_per_second")
+    row.score, row.low, row.high = (number(point.get(key)) for key in ("score", "ci_low", "ci_high"))
+    row.forwards = number(point.get("forwards"))
+    row.role = text(point.get("role")) or row.role
+    if isinstance(rate, Mapping):
+        row.speed = number(rate.get("median"))
+    if isinstance(against, Mapping) and row.role != BASELINE:
+        row.verdict = text(against.get("verdict"))
+        row.note = said(against)
+
+
+def add_gate(run: Run, rows: dict[tuple[str, str], Row], gate: Mapping[str, Any]) -> None:
+    """The verdict of a quality gate, which is the candidate's."""
+    name = text(gate.get("name"))
+    tasks = run.manifest.get("config", {}).get("model", {})
+    tasks = tasks.get("tasks") if isinstance(tasks, Mapping) else None
+    task = text(tasks.get(name)) if isinstance(tasks, Mapping) else ""
+    key = (task or name, CANDIDATE)
+    row = rows.setdefault(key, named(run, *key))
+    row.verdict = text(gate.get("verdict"))
+    row.note = f"gate {name}: {said(gate)}"
+
+
+def said(comparison: Mapping[str, Any]) -> str:
+    """A comparison in points of 100."""
+    what = "difference" if number(comparison.get("difference")) is not None else "candidate"
+    value, low, high = (number(comparison.get(key)) for key in (what, "ci_low", "ci_high"))
+    sign = "+" if what == "difference" else ""
+    ends = "" if low is None or high is None else f" ({100 * low:{sign}.1f} … {100 * high:{sign}.1f})"
+    margin = number(comparison.get("margin"))
+    bound = "" if margin is None else f", margin {100 * margin:g}"
+    return "" if value is None else f"{100 * value:{sign}.1f}{ends}{bound}"
+
+
+def timed(run: Run) -> Iterator[Row]:
+    """A throughput run's settings."""
+    verdicts = {text(gate.get("name")): gate for gate in maps(run.results.get("performance_gates"))}
+    label = text(run.results.get("labels", {}).get("decoder"))
+    for timing in maps(run.results.get("timings")):
+        ledger, repeats = timing.get("ledger"), list(maps(timing.get("repeats")))
+        name, batch = text(timing.get("decoder")), number(timing.get("batch"))
+        if not isinstance(ledger, Mapping) or not name or batch is None:
+            continue
+        canvas, forwards = number(ledger.get("canvas")), number(ledger.get("forwards"))
+        seconds = sorted(found for each in repeats if (found := number(each.get("seconds"))))
+        gate = verdicts.get(f"{name} speedup batch={batch:g}", {})
+        faster = number(gate.get("value"))
+        prompts = number(run.results.get("settings", {}).get("prompts"))
+        plain = name in (BASELINE, "reference")
+        yield Row(
+            task=only_task(run),
+            decoder=name if plain else label or name,
+            parameters="" if plain else parameters(run),
+            role=BASELINE if plain else "",
+            batch=int(batch),
+            forwards=forwards / prompts if forwards and prompts else None,
+            tokens_per_forward=canvas / forwards if canvas and forwards else None,
+            speed=canvas / median(seconds) if canvas and seconds else None,
+            verdict=text(gate.get("verdict")),
+            note=f"{faster:.2f}× the baseline, gate {text(gate.get('bound'))}" if faster else "",
+        )
+
+
+def median(ordered: Sequence[float]) -> float:
+    """Of numbers in order, at least one."""
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def bare(run: Run) -> Row:
+    """A run that has no decoder at a task to show."""
+    labels, summary = run.results.get("labels", {}), run.results.get("summary", {})
+    row = Row(text(labels.get("task")), text(labels.get("decoder")), parameters(run))
+    row.score, row.low, row.high = (number(summary.get(key)) for key in ("score", "ci_low", "ci_high"))
+    row.forwards = number(summary.get("forwards per item"))
+    return row
+
+
+def only_task(run: Run) -> str:
+    """The task of a run that has one."""
+    return ", ".join(run.manifest.get("data", {})) or text(run.results.get("labels", {}).get("task"))
+
+
+def maps(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The objects of a list; nothing of what isn't one."""
+    return (each for each in value if isinstance(each, Mapping)) if isinstance(value, list) else iter(())
+
+
+def text(value: Any) -> str:
+    """A text as it is; empty for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def number(value: Any) -> float | None:
+    """A number as it is; None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

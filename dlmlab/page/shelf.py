@@ -1,0 +1,90 @@
+"""Which samples stand on a page: every item's score, and as many whole samples as there is room for."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from dlmlab.page.rows import Row
+
+ROOM = 20_000_000
+"""Bytes of whole samples on a page, as JSON: it stays below 30 MB even where compression gains nothing."""
+LONGEST = 20_000
+"""Characters of a text on a page."""
+
+
+class Shelf:
+    """Chooses samples by a hash of task and item, so that decoders keep the same ones and can be compared on them.
+
+    prompts: every text that samples refer to by its place. kept: how many whole samples there is room for, of `total`.
+    """
+
+    def __init__(self, rows: Sequence[Row], room: int = ROOM):
+        self.prompts: list[str] = []
+        self._places: dict[str, int] = {}
+        samples = [sample for row in rows for sample in row.samples]
+        self.total = len(samples)
+        self._kept: set[int] = set()
+        for sample in sorted(samples, key=rank):
+            room -= size(sample)
+            if room < 0:
+                break
+            self._kept.add(id(sample))
+        self.kept = len(self._kept)
+
+    def pack(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The samples of a run's rows: a list for each row, and the token texts that they refer to by place."""
+        vocabulary: dict[str, int] = {}
+        return {"rows": [self._row(row, vocabulary) for row in rows], "vocabulary": list(vocabulary)}
+
+    def _row(self, row: Row, vocabulary: dict[str, int]) -> dict[str, Any]:
+        return {
+            "ids": [sample["id"] for sample in row.samples],
+            "scores": [sample["score"] for sample in row.samples],
+            "forwards": [sample["forwards"] for sample in row.samples],
+            "kept": {
+                str(place): self._whole(sample, vocabulary)
+                for place, sample in enumerate(row.samples)
+                if id(sample) in self._kept
+            },
+        }
+
+    def _whole(self, sample: dict[str, Any], vocabulary: dict[str, int]) -> dict[str, Any]:
+        return {
+            "prompt": self._prompt(clipped(sample["prompt"])),
+            "text": clipped(sample["text"]),
+            "reason": clipped(sample["reason"]),
+            "pieces": [vocabulary.setdefault(piece, len(vocabulary)) for piece in pieces(sample)],
+            "step_of": sample["step_of"],
+        }
+
+    def _prompt(self, text: str) -> int:
+        place = self._places.setdefault(text, len(self.prompts))
+        if place == len(self.prompts):
+            self.prompts.append(text)
+        return place
+
+
+def rank(sample: dict[str, Any]) -> int:
+    """An item's place among those that there may be room for."""
+    return zlib.crc32(json.dumps([sample["task"], sample["id"]]).encode())
+
+
+def size(sample: dict[str, Any]) -> int:
+    """The most bytes that a sample takes on a page, where every prompt is another."""
+    texts = [clipped(sample[key]) for key in ("prompt", "text", "reason")]
+    return len(json.dumps([texts, pieces(sample), sample["step_of"]]))
+
+
+def pieces(sample: dict[str, Any]) -> list[str]:
+    """The text of each token; its number in a run that was written without."""
+    found = sample.get("pieces")
+    return [str(piece)[:LONGEST] for piece in (found if isinstance(found, list) and found else sample["tokens"])]
+
+
+def clipped(text: str) -> str:
+    """A text that is not too long, which says so."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]} … [{left} more characters in samples.jsonl]"

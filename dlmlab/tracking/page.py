@@ -1,0 +1,17 @@
+"""The run as a page for a browser: index.html in the run's folder, over it and the jobs below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dlmlab.page.render import write
+from dlmlab.tracking.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Page:
+    """Writes the page, and says where it is."""
+
+    def log(self, run: RunRecord) -> None:
+        """Write it."""
+        print(f"page: {write(run.folder)}")
