@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import ScalarFormatter
 
 from dlmlab.types import Output
@@ -111,6 +112,30 @@ def heat_maps(points: Sequence[Point]) -> Figure:
         axes.set_xticks(range(len(taus)), [f"{tau:g}" for tau in taus])
         axes.set_yticks(range(len(kappas)), [f"{kappa:g}" for kappa in kappas])
     figure.colorbar(image, ax=list(row), label="score")
+    return figure
+
+
+def step_parts(steps: Sequence[Mapping[str, Any]]) -> Figure:
+    """A bar for each batch size: the step by part, the device's waits hatched, and the floor as a line."""
+    figure = Figure(figsize=(9, 1.6 + 0.7 * len(steps)), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(part["name"] for step in steps for part in step["parts"]))
+    colours = {name: f"C{place}" for place, name in enumerate(names)}
+    for place, step in enumerate(steps):
+        left = 0.0
+        for part in step["parts"]:
+            for kind, hatch in (("busy", ""), ("idle", "////")):
+                width = 1e3 * part[kind]
+                axes.barh(place, width, left=left, color=colours[part["name"]], hatch=hatch, edgecolor="white")
+                left += width
+        floor = 1e3 * step["floor"]
+        axes.plot([floor, floor], [place - 0.45, place + 0.45], color="black", linewidth=2)
+        axes.annotate(f"{step['ratio']:.2f} × floor", (left, place), (4, -3), textcoords="offset points", fontsize=8)
+    axes.set_yticks(range(len(steps)), [f"batch {step['batch']}" for step in steps])
+    axes.set_xlim(0, 1.2e3 * max(step["p50"] for step in steps))
+    axes.set(xlabel="milliseconds a step; the black line is the floor, hatched is waiting for launches")
+    keys = [Patch(color=colours[name], label=name) for name in names]
+    figure.legend(handles=keys, loc="outside upper center", ncols=min(5, len(keys)), fontsize=8)
     return figure
 
 

@@ -115,16 +115,21 @@ def run(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for settings that are wrong, before anything is loaded."""
-    if not isinstance(cfg.batch_sizes, ListConfig) or not cfg.batch_sizes:
-        raise UserError(f"batch_sizes={cfg.batch_sizes} is not a list of batch sizes: give some, as batch_sizes=[1,8]")
-    for batch in cfg.batch_sizes:
-        check_positive_int("batch_sizes", batch)
+    check_batch_sizes(cfg)
     for key in ("prompts", "repeats", "warmup"):
         check_positive_int(key, cfg[key])
     check_number("limit", cfg.limit, low=0)
     widest = max(STEP_BATCH, *cfg.batch_sizes)
     if cfg.prompts < widest:
         raise UserError(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
+
+
+def check_batch_sizes(cfg: DictConfig) -> None:
+    """Raise UserError unless batch_sizes lists some."""
+    if not isinstance(cfg.batch_sizes, ListConfig) or not cfg.batch_sizes:
+        raise UserError(f"batch_sizes={cfg.batch_sizes} is not a list of batch sizes: give some, as batch_sizes=[1,8]")
+    for batch in cfg.batch_sizes:
+        check_positive_int("batch_sizes", batch)
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:
@@ -149,9 +154,14 @@ def token_ids(
 ) -> list[tuple[int, ...]]:
     """The prompts as the model reads them. Random weights without a tokenizer get random tokens."""
     if model.tokenizer is None and dummy:
-        drawn = np.random.default_rng(seed).integers(0, model.config.vocab_size, (len(texts), RANDOM_PROMPT))
-        return [encode(model, row.tolist(), generation.gen_length, "prompt") for row in drawn]
+        return random_prompts(model, len(texts), RANDOM_PROMPT, generation, seed)
     return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
+
+
+def random_prompts(model: Any, number: int, length: int, generation: Generation, seed: int) -> list[tuple[int, ...]]:
+    """Prompts of random tokens."""
+    drawn = np.random.default_rng(seed).integers(0, model.config.vocab_size, (number, length))
+    return [encode(model, row.tolist(), generation.gen_length, "prompt") for row in drawn]
 
 
 def measure(

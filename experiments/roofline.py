@@ -1,0 +1,245 @@
+"""How near is a step to what the machine allows, and where does the rest go?
+
+    python run.py experiment=roofline model=llada model.load_format=dummy 'batch_sizes=[1,8]'
+
+The floor is what a step must compute and read, at the rates of a large matrix product and a large copy on the same
+machine. The step is the baseline's in the real loop, on distinct random prompts, none shared; batch sizes take turns.
+A run of its own is watched by torch.profiler, to say which part of the model the time goes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig
+
+from dlmlab import build
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.errors import UserError
+from dlmlab.manifest import manifest
+from dlmlab.picture import save, step_parts
+from dlmlab.profiling import RULE, PartTime, profile
+from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
+from dlmlab.timing import Timing, percentile, take_turns, time_decode
+from dlmlab.tracking import Cell, Report, Table
+from dlmlab.types import Generation, Request, check_positive_int
+from experiments.throughput import check_batch_sizes, random_prompts
+
+
+class Step(NamedTuple):
+    """All that is known of a step at one batch size; times in seconds. parts: of the measured step, see `split`."""
+
+    batch: int
+    work: Mapping[str, Work]
+    floor: Floor
+    runs: Sequence[Timing]
+    parts: Mapping[str, PartTime]
+
+    @property
+    def durations(self) -> list[float]:
+        """Of the steps in which the whole batch took part."""
+        return [tick.seconds for run in self.runs for tick in run.steps if tick.rows == self.batch]
+
+    @property
+    def seconds(self) -> float:
+        return percentile(self.durations, 50)
+
+    @property
+    def flops(self) -> float:
+        return sum(part.flops for part in self.work.values())
+
+    @property
+    def weight_bytes(self) -> float:
+        return sum(part.weight_bytes for part in self.work.values())
+
+
+def run(cfg: DictConfig) -> None:
+    """Measure the machine, then the step at each of `batch_sizes`."""
+    check(cfg)
+    generation = Generation(**cfg.generation)
+    batches = list(dict.fromkeys(cfg.batch_sizes))
+    model = build.model(cfg)
+    made = manifest(cfg, model)
+    prompts = random_prompts(model, max(batches), cfg.prompt_length, generation, cfg.seed)
+    dtype, storage = cfg.model.dtype, str(cfg.model.quantization or "none")
+    stored = dtype if storage == "none" else storage
+    ceilings = measure_ceilings(model.device, [dtype, ARITHMETIC.get(stored, stored)])
+
+    def job(batch: int) -> Timing:
+        requests = [Request(index, prompt, Baseline()) for index, prompt in enumerate(prompts[:batch])]
+        return time_decode(model, requests, generation, batch, cfg.seed)
+
+    jobs = {batch: partial(job, batch) for batch in batches}
+    take_turns(jobs, 1)  # warm-up
+    steps = []
+    for batch, runs in take_turns(jobs, cfg.repeats).items():
+        work = count(model.config, storage, dtype, batch, cfg.prompt_length + generation.gen_length,
+                     batch * typical_places(generation))  # fmt: skip
+        trace = build.folder() / f"trace_batch_{batch}.json.gz"
+        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, {})
+        spent = profile(model, prompts[:batch], generation, trace)
+        steps.append(step._replace(parts=split(spent, step.seconds, model.device.type)))
+
+    described = [describe(step, ceilings, dtype) for step in steps]
+    report = Report(
+        title="Roofline",
+        question=f"How near is a step of {cfg.model.path} to what the machine allows, and where does the rest go?",
+        settings={key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format")}
+        | {key: value for key, value in asdict(generation).items() if value is not False}
+        | {key: cfg[key] for key in ("prompt_length", "repeats", "seed")},
+        verdict=answer(steps),
+        tables=[
+            step_table(steps),
+            ceiling_table(ceilings),
+            *(part_table(step, ceilings, dtype, model.device.type) for step in steps),
+        ],
+        results={"ceilings": ceilings._asdict(), "steps": described},
+        summary={f"step / floor batch={step.batch}": step.seconds / step.floor.seconds for step in steps}
+        | {f"step ms batch={step.batch}": 1e3 * step.seconds for step in steps},
+        pictures=[save(step_parts(described), build.folder() / "where_a_step_goes.png")],
+    )
+    build.publish(cfg, "roofline", made, report)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for settings that are wrong, before anything is loaded."""
+    check_batch_sizes(cfg)
+    for key in ("prompt_length", "repeats"):
+        check_positive_int(key, cfg[key])
+    if build.decoder(cfg) != Baseline():
+        raise UserError(
+            f"decoder={build.labels()['decoder']}: a roofline is of the baseline, whose schedule is fixed: leave it out"
+        )
+
+
+def typical_places(generation: Generation) -> float:
+    """How many places of a row's active block are masked in the median step of its schedule."""
+    steps = generation.steps // generation.blocks
+    committed = np.cumsum([0, *(generation.quota(step) for step in range(steps - 1))])
+    return float(np.median(generation.block_length - committed))
+
+
+def split(spent: Mapping[str, PartTime], seconds: float, device: str) -> dict[str, PartTime]:
+    """The measured step by part, from a profiled one, which is slower: it writes down whatever the host does.
+
+    A GPU's kernels are not, so they count as they are, and what is left of the step goes to the parts as the
+    device's waits did. A CPU's parts count by their shares.
+    """
+    busy = sum(part.busy for part in spent.values())
+    idle = sum(part.idle for part in spent.values())
+    if device == "cuda":
+        shrink = max(0.0, seconds - busy) / idle if idle else 0.0
+        return {name: PartTime(part.busy, part.idle * shrink) for name, part in spent.items()}
+    return {name: PartTime(part.busy * seconds / busy, 0.0) for name, part in spent.items()}
+
+
+def answer(steps: Sequence[Step]) -> str:
+    """The ratios, and what most of the rest is."""
+    found = []
+    for step in steps:
+        name, most = max(step.parts.items(), key=lambda each: sum(each[1]))
+        found.append(
+            f"at batch {step.batch} a step takes {step.seconds / step.floor.seconds:.2f} × its floor of "
+            f"{1e3 * step.floor.seconds:.3g} ms, most of it in {name} ({sum(most) / step.seconds:.0%})"
+        )
+    text = "; ".join(found)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def step_table(steps: Sequence[Step]) -> Table:
+    """The floors, the steps, and what the steps reach."""
+    columns = ["Batch", "GFLOP", "GB of weights", "compute floor", "memory floor", "step p50", "p99", "step / floor",
+               "TFLOP/s", "GB/s", "peak GB"]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            step.batch,
+            f"{step.flops / 1e9:.4g}",
+            f"{step.weight_bytes / 1e9:.4g}",
+            milliseconds(step.floor.compute),
+            milliseconds(step.floor.memory),
+            milliseconds(step.seconds),
+            milliseconds(percentile(step.durations, 99)),
+            f"{step.seconds / step.floor.seconds:.2f}×",
+            f"{step.flops / step.seconds / 1e12:.4g}",
+            f"{step.weight_bytes / step.seconds / 1e9:.4g}",
+            f"{max(run.peak_bytes for run in step.runs) / 1e9:.2f}",
+        ]
+        for step in steps
+    ]
+    note = (
+        "Work and floors are of the median step: matrix products and the weights that they read, the head and the end "
+        "of the last block at masked places alone. The floor is the larger of both. Peak: on a CPU the whole process."
+    )
+    return Table("Steps against their floors", columns, rows, note)
+
+
+def ceiling_table(ceilings: Ceilings) -> Table:
+    """What the machine does at most."""
+    rows: list[list[Cell]] = [["copy, read + write", f"{ceilings.bytes_per_second / 1e9:.4g} GB/s"]]
+    rows += [[f"{kind} product", f"{rate / 1e12:.4g} TFLOP/s"] for kind, rate in ceilings.flops_per_second.items()]
+    return Table("Ceilings, measured", ["", "rate"], rows)
+
+
+def part_table(step: Step, ceilings: Ceilings, dtype: str, device: str) -> Table:
+    """Where a step goes."""
+    gpu = device == "cuda"
+    rows: list[list[Cell]] = []
+    for name, part in sorted(step.parts.items(), key=lambda each: -sum(each[1])):
+        under = floor([step.work[name]], ceilings, dtype).seconds if name in step.work else None
+        rows.append(
+            [
+                name,
+                milliseconds(part.busy),
+                *([milliseconds(part.idle)] if gpu else []),
+                f"{sum(part) / step.seconds:.1%}",
+                None if under is None else milliseconds(under),
+                None if under is None else f"{sum(part) / under:.2f}×",
+            ]
+        )
+    note = (
+        "Kernels as profiled; gaps: the device waits for the part's next kernel, the rest of the unprofiled step."
+        if gpu
+        else "The profiled run's shares of the measured step."
+    )
+    return Table(
+        f"Where a step goes, batch {step.batch}",
+        ["part", "kernels" if gpu else "time", *(["launch gaps"] if gpu else []), "share", "floor", "part / floor"],
+        rows,
+        note,
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """As it stands in a table."""
+    return f"{1e3 * seconds:.3f} ms"
+
+
+def describe(step: Step, ceilings: Ceilings, dtype: str) -> dict[str, Any]:
+    """All that was counted and measured of a step; times in seconds."""
+    return {
+        "batch": step.batch,
+        "flops": step.flops,
+        "weight_bytes": step.weight_bytes,
+        "compute_floor": step.floor.compute,
+        "memory_floor": step.floor.memory,
+        "floor": step.floor.seconds,
+        "p50": step.seconds,
+        "p99": percentile(step.durations, 99),
+        "ratio": step.seconds / step.floor.seconds,
+        "outside_the_model": sum(step.parts.get(RULE, PartTime(0.0, 0.0))) / step.seconds,
+        "durations": step.durations,
+        "peak_bytes": max(run.peak_bytes for run in step.runs),
+        "parts": [
+            {
+                "name": name,
+                **part._asdict(),
+                "work": step.work[name]._asdict() if name in step.work else None,
+                "floor": floor([step.work[name]], ceilings, dtype).seconds if name in step.work else None,
+            }
+            for name, part in step.parts.items()
+        ],
+    }

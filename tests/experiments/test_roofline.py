@@ -1,0 +1,86 @@
+"""The roofline from end to end, on a small random checkpoint; and its arithmetic, on numbers made up."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dlmlab import roofline
+from dlmlab.profiling import PartTime
+from dlmlab.types import Generation
+from experiments.roofline import split, typical_places
+from tests.experiments.fakes import Bench
+
+QUICK = ["experiment=roofline", "generation.gen_length=16", "generation.steps=8", "repeats=2", "prompt_length=8"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch):
+    monkeypatch.setitem(roofline.SIDE, "cpu", 256)
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 2**22)
+
+
+def test_floor_step_parts_and_picture(bench, capfd):
+    assert bench(*QUICK, "batch_sizes=[1,2]", f"hydra.run.dir={bench.folder / 'run'}") == 0
+    results = bench.results("run")
+    assert [step["batch"] for step in results["steps"]] == [1, 2]
+    for step in results["steps"]:
+        assert step["ratio"] == pytest.approx(step["p50"] / step["floor"])
+        assert step["floor"] == max(step["compute_floor"], step["memory_floor"])
+        assert sum(part["busy"] + part["idle"] for part in step["parts"]) == pytest.approx(step["p50"])
+        assert len(step["durations"]) == 2 * 8
+        assert (bench.folder / "run" / f"trace_batch_{step['batch']}.json.gz").exists()
+    one, two = results["steps"]
+    assert two["flops"] == 2 * one["flops"]
+    assert two["weight_bytes"] == one["weight_bytes"]
+    titles = [table["title"] for table in results["tables"]]
+    assert titles == [
+        "Steps against their floors",
+        "Ceilings, measured",
+        "Where a step goes, batch 1",
+        "Where a step goes, batch 2",
+    ]
+    assert (bench.folder / "run" / "where_a_step_goes.png").read_bytes().startswith(b"\x89PNG")
+    assert re.fullmatch(r"At batch 1 a step takes [\d.]+ × its floor .*; at batch 2 .*\.", results["verdict"])
+    assert results["labels"]["decoder"] == "baseline"
+    assert capfd.readouterr().err == ""
+
+
+BAD = {
+    "batch_sizes=8": r"batch_sizes=8 is not a list",
+    "prompt_length=0": r"prompt_length=0 is not a positive integer",
+    "repeats=x": r"repeats='x' is not a positive integer",
+    "decoder=localleap_paper": r"decoder=localleap_paper: a roofline is of the baseline",
+    "prompt_length=60": r"prompt has 60 tokens, with gen_length=16 more than the model's context",
+}
+
+
+@pytest.mark.parametrize("argument", BAD)
+def test_bad_input_is_one_line(bench, capfd, argument):
+    assert bench(*QUICK, argument) == 1
+    errors = capfd.readouterr().err
+    assert re.fullmatch(r"error: .+\n", errors), errors
+    assert re.search(BAD[argument], errors)
+
+
+def test_the_median_step_s_places():
+    assert typical_places(Generation(64, 64, 16)) == 34  # between the 36 and the 32 of the middle steps
+    assert typical_places(Generation(64, 32, 16)) == 18
+    assert typical_places(Generation(64, 64, 1)) == 64
+
+
+def test_a_gpu_s_kernels_count_as_they_are_and_its_gaps_fill_the_step():
+    spent = {"MLP": PartTime(2.0, 3.0), "rule": PartTime(1.0, 9.0)}
+    assert split(spent, 5.0, "cuda") == {"MLP": PartTime(2.0, 0.5), "rule": PartTime(1.0, 1.5)}
+    assert split(spent, 2.5, "cuda") == {"MLP": PartTime(2.0, 0.0), "rule": PartTime(1.0, 0.0)}
+
+
+def test_a_cpu_s_parts_count_by_their_shares():
+    spent = {"MLP": PartTime(3.0, 0.0), "rule": PartTime(1.0, 0.0)}
+    assert split(spent, 2.0, "cpu") == {"MLP": PartTime(1.5, 0.0), "rule": PartTime(0.5, 0.0)}
