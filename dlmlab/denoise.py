@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from dlmlab.batch import Batch
+from dlmlab.finite import on_host
 from dlmlab.look import Memo, look, look_up, stacked, states
 from dlmlab.propose import Proposal
 from dlmlab.row import Row
@@ -109,5 +110,6 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal) -> None:
     change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
-    for place, (row, change_K) in enumerate(zip(rows, change_BK.cpu().numpy(), strict=True)):
+    changes = on_host(model, rows, change_BK, step.confidence_BK)
+    for place, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
         row.commit(change_K, tuple(part[place] for part in decision.state))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.batch import Batch
+from dlmlab.finite import check_finite
 from dlmlab.propose import Proposal, propose
 from dlmlab.row import Row
 from dlmlab.types import Denoiser, Rule
@@ -48,9 +49,11 @@ def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> t
     fresh = [key for key in different if key not in known]
 
     def compute(part: Sequence[bytes]) -> dict[bytes, Proposed]:
-        proposal = ask(model, [different[key] for key in part])
-        found = zip(proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy(), strict=True)
-        return dict(zip(part, found, strict=True))
+        asked = [different[key] for key in part]
+        proposal = ask(model, asked)
+        tokens, confidences = proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy()
+        check_finite(model, asked, np.isnan(confidences).any(-1))  # before it is remembered
+        return dict(zip(part, zip(tokens, confidences, strict=True), strict=True))
 
     for computed in batch.each(fresh, compute):
         memo.update(computed)

@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """See `Step`, which has the same fields."""
+    """See `Step`, which has the same fields. A confidence is NaN where a logit is not finite."""
 
     token_BK: Tensor
     confidence_BK: Tensor
@@ -60,9 +60,10 @@ def propose(
         raw_BKV = raw_BKV.view(*masked_BK.shape, -1)
         logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
 
-    tokens, scores, measures, kept = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+    tokens, scores, measures, kept, finite = (list[Tensor]() for _ in range(5))
     for part, generator in chunks(row_N, windows, model.config.vocab_size, generation.temperature > 0):
         logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
+        finite.append(logits.sum(-1).isfinite())
         token, probability = choose(logits, model, generation, generator)
         tokens.append(token)
         scores.append(probability.gather(-1, token[:, None])[:, 0])
@@ -75,6 +76,7 @@ def propose(
     if generation.confidence_eos_eot_inf:
         ends = torch.tensor(model.end_token_ids, device=device)
         score_N = score_N.masked_fill(torch.isin(token_N, ends), 0.0)
+    score_N = score_N.masked_fill(~torch.cat(finite), torch.nan)
 
     def spread(values_N: Tensor, empty: float) -> Tensor:
         return values_N.new_full((masked_BK.size,), empty).index_copy_(0, slot_N, values_N).view(masked_BK.shape)
@@ -85,7 +87,7 @@ def propose(
         return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
     eligible_BK = torch.from_numpy(masked_BK).to(device)
     kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf)
-    confidence_BK = confidence_BK.masked_fill(~eligible_BK, -torch.inf)
+    confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
     if measure_BK is not None:
         measure_BK = measure_BK.masked_fill(~eligible_BK, -torch.inf)
     return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
