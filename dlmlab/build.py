@@ -20,8 +20,9 @@ from dlmlab.errors import UserError
 from dlmlab.look import Memo
 from dlmlab.manifest import finish
 from dlmlab.memo import DiskMemo, switch
+from dlmlab.trace import TraceFile
 from dlmlab.tracking import Report, RunRecord, track
-from dlmlab.types import Generation, Rule, check_composition, check_seed
+from dlmlab.types import Generation, Rule, check_composition, check_positive_int, check_seed
 
 if TYPE_CHECKING:
     from dlmlab.model.llada import LLaDAModelLM
@@ -110,6 +111,14 @@ def memo(cfg: DictConfig, model: LLaDAModelLM, generation: Generation) -> Memo |
     if not switch("memo", cfg.memo):
         return None
     return DiskMemo(Path(cfg.memo_path), model, generation, cfg.memo_gb)
+
+
+def traces(cfg: DictConfig) -> TraceFile:
+    """Where a run's traces go, of no item unless it asks for them. Raises UserError for a bad value."""
+    if not isinstance(cfg.trace, bool):
+        raise UserError(f"trace={cfg.trace} is neither true nor false")
+    check_positive_int("trace_limit", cfg.trace_limit)
+    return TraceFile(folder(), cfg.trace_limit if cfg.trace else 0)
 
 
 def trackers(cfg: DictConfig) -> Sequence[Tracker]:

@@ -19,6 +19,7 @@ from dlmlab.finite import on_host
 from dlmlab.look import Memo, look, look_up, stacked, states
 from dlmlab.propose import Proposal
 from dlmlab.row import Row
+from dlmlab.trace import record
 from dlmlab.types import Denoiser, Generation, Output, Request, Step
 
 POOL_ROWS = 1024
@@ -111,5 +112,6 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal) -> None:
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
     changes = on_host(model, rows, change_BK, step.confidence_BK)
+    record(rows, rule, step, decision)
     for place, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
         row.commit(change_K, tuple(part[place] for part in decision.state))

@@ -19,6 +19,7 @@ from dlmlab.files import plain, write_text
 from dlmlab.generation import decode, encode
 from dlmlab.look import Memo
 from dlmlab.task.base import Item, Task
+from dlmlab.trace import TraceFile, trace_of
 from dlmlab.types import Generation, Output, Request, Rule
 
 
@@ -84,13 +85,15 @@ def evaluate_all(
     seed: int = 0,
     share: bool = True,
     memo: Memo | None = None,
+    traces: TraceFile | None = None,
     on_sample: Callable[[Sample], None] = lambda sample: None,
     on_step: Callable[[Tick], None] = lambda tick: None,
 ) -> dict[str, list[Sample]]:
     """All of the task's items, in order, decoded by each of the rules in one pool, by the rule's name.
 
-    on_sample is called from this thread as items are scored, on_step after each of the loop's steps. Above
-    temperature 0 only the first rule's randomness is what it would be alone.
+    traces: where it is kept how the first few items' canvases were filled. on_sample is called from this thread as
+    items are scored, on_step after each of the loop's steps. Above temperature 0 only the first rule's randomness is
+    what it would be alone.
     Raises UserError for a prompt that doesn't fit the model.
     """
     items = task.items()
@@ -100,8 +103,9 @@ def evaluate_all(
     meaning: dict[int, tuple[int, Item, str]] = {}
     requests: list[Request] = []
     for turn, (name, rule) in enumerate(rules.items()):
-        for index, item, prompt in zip(indices, items, prompts, strict=True):
-            request = Request(turn * (indices[-1] + 1) + index, prompt, rule)
+        for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
+            traced = traces is not None and place < traces.limit
+            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced)
             requests.append(request)
             meaning[request.index] = index, item, name
     samples: dict[str, list[Sample]] = {name: [] for name in rules}
@@ -123,6 +127,9 @@ def evaluate_all(
             model, requests, generation, batch_size=batch_size, seed=seed, share=share, memo=memo, on_step=on_step
         )
         for output in outputs:
+            if traces is not None and output.trace:
+                index, item, name = meaning[output.index]
+                traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
             pending[pool.submit(scored, task, *meaning[output.index], output)] = None
             collect([future for future in pending if future.done()])
         collect(list(pending))

@@ -29,13 +29,14 @@ def generate(
     seed: int = 0,
     batch_size: int | str = 8,
     confidence_dtype: str = "float32",
+    trace: bool = False,
 ) -> list[Output]:
     """Decode one answer for each prompt, in their order.
 
     model: from `dlmlab.load`. rule: a decoder, such as `dlmlab.decoder.localleap.LocalLeap`. The settings are those
     of `dlmlab.types.Generation`; block_length is gen_length unless given. seed: with the prompt's place in the list
     it fixes the prompt's randomness, whatever shares its batch. batch_size: canvases that go through the model at once,
-    or `auto`; fewer where they don't fit the device.
+    or `auto`; fewer where they don't fit the device. trace: whether outputs tell of each forward pass.
 
     Raises UserError for no list or an empty one, a prompt that doesn't fit the model's context, a string where the
     checkpoint has no tokenizer or chat template, and any setting out of range.
@@ -47,7 +48,7 @@ def generate(
     if not len(prompts):
         raise UserError("prompts is empty: give at least one")
     requests = [
-        Request(index, encode(model, prompt, generation.gen_length, f"prompt {index}"), rule)
+        Request(index, encode(model, prompt, generation.gen_length, f"prompt {index}"), rule, trace)
         for index, prompt in enumerate(prompts)
     ]
     outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.propose import Window
-from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Output, Request
+from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Moment, Output, Request
 
 
 class Row:
@@ -21,6 +21,7 @@ class Row:
         self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
         self.forwards = self.step = 0
         self.state: tuple[Tensor, ...] | None = None
+        self.trace: list[Moment] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         [own_seed] = np.random.SeedSequence([seed, request.index]).generate_state(1, np.uint64)
         self.generator = torch.Generator(model.device).manual_seed(int(own_seed >> 1))
@@ -29,6 +30,11 @@ class Row:
     def block(self) -> np.ndarray:
         """The active block's tokens, (K,), a view."""
         return self.tokens[self.start : self.start + self.generation.block_length]
+
+    @property
+    def begin(self) -> int:
+        """Where the active block begins, counted from the canvas's first place."""
+        return self.start - len(self.request.prompt)
 
     @property
     def window(self) -> Window:
@@ -77,8 +83,7 @@ class Row:
         left = np.count_nonzero(self.block == self.mask_token)
         if left >= masked:
             raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
-        begin = self.start - len(self.request.prompt)
-        np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
+        np.copyto(self.step_of[self.begin : self.begin + len(change_K)], self.forwards, where=changed_K)
         self.forwards += 1
         self.step += 1
         self.state = state
@@ -87,4 +92,6 @@ class Row:
 
     def output(self) -> Output:
         canvas = self.tokens[len(self.request.prompt) :]
-        return Output(self.request.index, canvas.tolist(), self.forwards, self.step_of.tolist())
+        return Output(
+            self.request.index, canvas.tolist(), self.forwards, self.step_of.tolist(), trace=tuple(self.trace)
+        )

@@ -7,7 +7,7 @@ the active block, N places where logits are needed, V vocabulary, D model width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -142,6 +142,10 @@ class Rule:
         """For rules with `needs_logits`: the logits that tokens are proposed from."""
         return logits_BKV
 
+    def marks(self, step: Step) -> Mapping[str, Tensor]:
+        """What a trace says of places beside their commit, by name: (B, K) masks. Asked for only by a trace."""
+        return {}
+
     @property
     def memoisable(self) -> bool:
         """Whether the rule sees nothing of a proposal but its tokens and confidences at masked places."""
@@ -172,11 +176,31 @@ class Rule:
 
 @dataclass(frozen=True)
 class Request:
-    """One canvas to fill. `index` names it in results and, with the run's seed, seeds its randomness."""
+    """One canvas to fill. `index` names it in results and, with the run's seed, seeds its randomness.
+
+    traced: whether the output says what was proposed at each forward pass, not only what came of it.
+    """
 
     index: int
     prompt: tuple[int, ...]
     rule: Rule
+    traced: bool = False
+
+
+class Moment(NamedTuple):
+    """One forward pass as a row's rule saw it and decided, on the host.
+
+    begin: the active block's first place on the canvas. tokens, confidences: what is proposed at the block's K places;
+    a confidence of -inf where nothing is. commit, revoke: places of the block. marks: such places by name, see
+    `Rule.marks`.
+    """
+
+    begin: int
+    tokens: list[int]
+    confidences: list[float]
+    commit: list[int]
+    revoke: list[int]
+    marks: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -186,6 +210,7 @@ class Output:
     tokens: the generated canvas, without the prompt. forwards: forward passes that the request took part in.
     step_of: for each token, the forward pass (from 0) after which it was committed for good.
     text: tokens up to the first end token, decoded; None where the checkpoint has no tokenizer.
+    trace: each forward pass, where the request asked for it; else empty.
     """
 
     index: int
@@ -193,6 +218,7 @@ class Output:
     forwards: int
     step_of: list[int]
     text: str | None = None
+    trace: tuple[Moment, ...] = ()
 
 
 class Denoiser(Protocol):

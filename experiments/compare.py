@@ -44,6 +44,7 @@ def run(cfg: DictConfig) -> None:
     chosen = build.labels()["decoder"]  # its parameters may have been changed on the command line
     rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders}
     baseline = build.decoder(cfg, "baseline")
+    traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = manifest(cfg, model, tasks) | {"batch": batch.log}
@@ -52,7 +53,7 @@ def run(cfg: DictConfig) -> None:
     points: list[dict[str, Any]] = []
     for task in tasks:
         own, slow = settings[task.name], references[task.name]
-        how = {"batch_size": batch, "seed": cfg.seed, "on_sample": file.add}
+        how = {"batch_size": batch, "seed": cfg.seed, "traces": traces, "on_sample": file.add}
         reference = evaluate(
             model,
             task,
@@ -72,6 +73,7 @@ def run(cfg: DictConfig) -> None:
         add_aup(found)
         points += found
     file.finish()
+    traces.finish()
 
     report = Report(
         title=f"Decoders compared — {cfg.model.path}",

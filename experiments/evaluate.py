@@ -22,15 +22,17 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
     task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
     generation = build.generation(cfg, task)
     rule = build.decoder(cfg)
+    traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = manifest(cfg, model, [task]) | {"batch": batch.log}
     file, ticks = SampleFile(build.folder()), list[Tick]()
     samples = evaluate(
         model, task, rule, generation, decoder="candidate", batch_size=batch, seed=cfg.seed,
-        memo=build.memo(cfg, model, generation), on_sample=file.add, on_step=ticks.append,
+        memo=build.memo(cfg, model, generation), traces=traces, on_sample=file.add, on_step=ticks.append,
     )  # fmt: skip
     file.finish()
+    traces.finish()
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(tick.rows for tick in ticks), "computed": sum(tick.computed for tick in ticks)}
     report = Report(

@@ -40,6 +40,7 @@ def run(cfg: DictConfig) -> None:
     tasks = {gate: gate_task(cfg, gate) for gate in cfg.tasks}
     settings = {gate: gate_generation(cfg, gate, task) for gate, task in tasks.items()}
     rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
+    traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = manifest(cfg, model, list(tasks.values())) | {"batch": batch.log}
@@ -57,13 +58,22 @@ def run(cfg: DictConfig) -> None:
             continue
         memo = build.memo(cfg, model, generation)
         pair = evaluate_all(
-            model, task, rules, generation, batch_size=batch, seed=cfg.seed, memo=memo, on_sample=file.add
+            model,
+            task,
+            rules,
+            generation,
+            batch_size=batch,
+            seed=cfg.seed,
+            memo=memo,
+            traces=traces,
+            on_sample=file.add,
         )
         rows[gate] = asdict(
             compare_texts(*texts(pair), margin) if gate == "bleu" else compare_right(*right(pair), margin)
         )
         details += detail_tables(pair)
     file.finish()
+    traces.finish()
 
     gates = [{"name": gate, **row} for gate, row in rows.items()]
     report = Report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,14 +47,24 @@ class LocalLeap(Rule):
         return self.anchors == "scheduled"
 
     def __call__(self, step: Step) -> Decision:
-        sure_BK = step.confidence_BK >= self.kappa
+        always_BK, _, leap_BK = self._parts(step)
+        return Decision(always_BK | leap_BK)
+
+    def marks(self, step: Step) -> Mapping[str, Tensor]:
+        """The anchors, and the neighbours: what is committed for an anchor's sake alone."""
+        always_BK, anchor_BK, leap_BK = self._parts(step)
+        return {"anchor": anchor_BK, "neighbour": leap_BK & ~anchor_BK & ~always_BK}
+
+    def _parts(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """What is committed at any rate, the anchors, and what is committed around them; each (B, K)."""
+        anchor_BK = step.confidence_BK >= self.kappa
         if self.scheduled:
             always_BK = top_k(step.confidence_BK, step.quota_B1)
-            sure_BK &= always_BK
+            anchor_BK &= always_BK
         else:
             always_BK = top_k(step.confidence_BK, 1)
-        near_BK = distance_to_nearest(sure_BK) <= self.radius
-        return Decision(always_BK | (near_BK & (step.confidence_BK >= self.tau)))
+        near_BK = distance_to_nearest(anchor_BK) <= self.radius
+        return always_BK, anchor_BK, near_BK & (step.confidence_BK >= self.tau)
 
 
 def distance_to_nearest(mark_BK: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.reference import leading, localleap, localleap_paper
+from dlmlab.trace import places
 from tests.decoder.steps import Row, chances, committed, quotas, rows, step_of, tensor
 
 ROW: Row = [0.75, 0.25, 1.0, 0.5, 0.75, None, 0.875, 0.75]
@@ -21,6 +22,16 @@ def test_in_the_paper_every_sure_place_is_an_anchor() -> None:
     assert committed(LocalLeap(0.875, 0.75, 1, "all")(step_of([ROW], quota=9))) == [[2, 6, 7]]
     assert committed(LocalLeap(0.75, 0.875, 1, "all")(step_of([ROW]))) == [[2, 6]]
     assert committed(LocalLeap(1.0, 1.0, 0, "all")(step_of([[0.5, 0.25, 0.5]]))) == [[0]]
+
+
+def test_marks_are_the_anchors_and_what_is_committed_for_their_sake_alone() -> None:
+    for rule, quota, anchors, neighbours in (
+        (LocalLeap(1.0, 0.75, 4), 2, [2], [0, 4]),  # 6 is near enough too, but scheduled
+        (LocalLeap(0.875, 0.75, 1), 2, [2, 6], [7]),
+        (LocalLeap(0.75, 0.875, 1, "all"), 2, [0, 2, 4, 6, 7], []),
+    ):
+        marks = rule.marks(step_of([ROW], quota=quota))
+        assert {name: places(mark) for name, mark in marks.items()} == {"anchor": [anchors], "neighbour": [neighbours]}
 
 
 @given(rows, quotas, chances, chances, st.integers(0, 5))
