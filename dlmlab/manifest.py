@@ -48,7 +48,7 @@ def manifest(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence
         "config": plain(OmegaConf.to_container(cfg, resolve=True)),
         "git": git(),
         "model": None if model is None else describe_model(model),
-        "data": {task.name: {"version": task.version, "fingerprint": task.fingerprint} for task in tasks},
+        "data": describe_data(tasks),
         "machine": machine(),
         "torch": torch_settings(),
         "python": platform.python_version(),
@@ -84,13 +84,20 @@ def git() -> dict[str, Any] | None:
 
 
 def describe_model(model: LLaDAModelLM) -> dict[str, Any]:
-    """Which weights and tokenizer, in which precision, where."""
+    """Which weights and tokenizer, in which precision, where; the hub's commit, where they come from there."""
     return {
         "fingerprint": model.fingerprint,
+        "commit": model.commit,
         "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "end_token_ids": list(model.end_token_ids),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
     }
+
+
+def describe_data(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Which items, and which scoring of them, by the task's name."""
+    return {task.name: {"version": task.version, "fingerprint": task.fingerprint} for task in tasks}
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str | None:
@@ -135,10 +142,15 @@ def torch_settings() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "fp16_reduced_precision_reduction": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
         "bf16_reduced_precision_reduction": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
         "flash_attention": torch.backends.cuda.flash_sdp_enabled(),
+        "cudnn_attention": torch.backends.cuda.cudnn_sdp_enabled(),
         "memory_efficient_attention": torch.backends.cuda.mem_efficient_sdp_enabled(),
         "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -38,6 +38,9 @@ from dlmlab.timing import spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
 
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
+
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"
 
@@ -60,7 +63,7 @@ def run(cfg: DictConfig) -> None:
     generation = build.generation(cfg, task)
     if generation.temperature:
         raise UserError(f"generation.temperature={generation.temperature}: forward passes can be shared at 0 only")
-    first, second = halves(len(task.items()), cfg.calibration.split, cfg.seed)
+    halves(len(task.items()), cfg.calibration.split, cfg.seed)  # which refuses too few, before an hour of decoding
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = manifest(cfg, model, [task]) | {"batch": batch.log}
@@ -72,13 +75,7 @@ def run(cfg: DictConfig) -> None:
     )  # fmt: skip
     file.finish()
 
-    margin = cfg.calibration.margin
-    trials = {name: trial(each, samples[BASELINE]) for name, each in samples.items()}
-    different = {setting.name: trials[setting.name] for setting in settings if setting.same_as is None}
-    choice = choose(trials[BASELINE], different, first, second, margin, cfg.calibration.shortlist)
-    points = [point(BASELINE, {}, trials, margin, choice)]
-    points += [point(setting.name, setting.values, trials, margin, choice) for setting in settings]
-    forwards = {"asked": sum(tick.rows for tick in ticks), "computed": sum(tick.computed for tick in ticks)}
+    choice, points = judge(cfg, settings, samples)
     speed = time_chosen(cfg, model, task, generation, rules, choice.chosen, batch.size)
     if choice.chosen:
         write_patch(
@@ -92,20 +89,53 @@ def run(cfg: DictConfig) -> None:
             "steps": generation.steps,
             "gen_length": generation.gen_length,
             "block_length": generation.block_length,
-            "items": f"{len(first) + len(second)} of {task.name}",
+            "items": f"{len(samples[BASELINE])} of {task.name}",
             "decoder": str(settings[0].rule),
             "batch_size": str(batch),
             "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
         },
-        tables=[
-            calibration_table(task.name, settings, points, generation),
-            choice_table(choice, points, len(different), margin, len(first), len(second)),
+        pictures=draw(build.folder(), points),
+        **conclude(cfg, settings, samples, sum(tick.computed for tick in ticks), speed),
+    )
+    build.publish(cfg, "calibration", made, report)
+
+
+def judge(
+    cfg: DictConfig, settings: Sequence[Setting], samples: Mapping[str, Sequence[Sample]]
+) -> tuple[Choice, list[dict[str, Any]]]:
+    """The setting that is chosen, and all that is known of each, the baseline first."""
+    own = cfg.calibration
+    first, second = halves(len(samples[BASELINE]), own.split, cfg.seed)
+    trials = {name: trial(each, samples[BASELINE]) for name, each in samples.items()}
+    different = {setting.name: trials[setting.name] for setting in settings if setting.same_as is None}
+    choice = choose(trials[BASELINE], different, first, second, own.margin, own.shortlist)
+    values: dict[str, Mapping[str, Any]] = {BASELINE: {}} | {setting.name: setting.values for setting in settings}
+    return choice, [point(name, each, trials, own.margin, choice) for name, each in values.items()]
+
+
+def conclude(
+    cfg: DictConfig,
+    settings: Sequence[Setting],
+    samples: Mapping[str, Sequence[Sample]],
+    computed: int,
+    speed: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """What the samples say, in a Report's fields. computed: canvases that went through the model."""
+    choice, points = judge(cfg, settings, samples)
+    usual = samples[BASELINE]
+    first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
+    different = sum(setting.same_as is None for setting in settings)
+    forwards = {"asked": sum(each.forwards for own in samples.values() for each in own), "computed": computed}
+    return {
+        "tables": [
+            calibration_table(usual[0].task, settings, points, len(usual[0].tokens)),
+            choice_table(choice, points, different, cfg.calibration.margin, len(first), len(second)),
             forwards_table(forwards),
             *([speed_table(speed)] if speed else []),
-            *detail_tables({BASELINE: samples[BASELINE]}),
+            *detail_tables({BASELINE: usual}),
         ],
-        verdict=recommendation(choice),
-        results={
+        "verdict": recommendation(choice),
+        "results": {
             "forwards": forwards,
             "points": points,
             "chosen": choice.chosen,
@@ -113,15 +143,21 @@ def run(cfg: DictConfig) -> None:
             "items_needed": choice.items_needed,
             "canvas_tokens_per_second": speed,
         },
-        summary={
+        "summary": {
             "chosen": choice.chosen,
-            "items": len(first) + len(second),
+            "items": len(usual),
             "forwards asked": forwards["asked"],
             "forwards computed": forwards["computed"],
         },
-        pictures=draw(build.folder(), points),
-    )
-    build.publish(cfg, "calibration", made, report)
+    }
+
+
+def follow(saved: Saved) -> dict[str, Any]:
+    """What must stand in the results of a run that left these samples (`dlmlab.verify`). Speeds are taken as told."""
+    settings, task = grid(saved.cfg), saved.samples[0].task
+    samples = {name: saved.of(task, name) for name in (BASELINE, *(setting.name for setting in settings))}
+    told = saved.results
+    return conclude(saved.cfg, settings, samples, told["forwards"]["computed"], told["canvas_tokens_per_second"])
 
 
 def check(cfg: DictConfig) -> None:
@@ -235,7 +271,7 @@ def point(
 
 
 def calibration_table(
-    task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], generation: Generation
+    task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], gen_length: int
 ) -> Table:
     """The performance log's columns first, then what it lacks."""
     baseline, *others = points
@@ -253,7 +289,7 @@ def calibration_table(
                 f"{-against['ci_high']:+.3f} … {-against['ci_low']:+.3f}",
                 against["verdict"],
                 f"{each['forwards']:.2f}",
-                f"{generation.gen_length / each['forwards']:.2f}",
+                f"{gen_length / each['forwards']:.2f}",
                 f"{each['speedup']:.2f}×",
                 setting.same_as,
                 each["role"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -30,6 +30,9 @@ from dlmlab.task.base import Task
 from dlmlab.timing import spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
 
 SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
 UNTIMED = {"tokens_per_second": None, "speedup": None}
@@ -66,11 +69,7 @@ def run(cfg: DictConfig) -> None:
         samples = evaluate_all(model, task, rules, own, memo=build.memo(cfg, model, own), **how)
         jobs = {reference[0].decoder: (baseline, slow)} | {name: (rule, own) for name, rule in rules.items()}
         speeds = time_all(cfg, model, task, jobs, batch.size)
-        found = [
-            point(model, name, each, reference, cfg.margin, speeds.get(name, UNTIMED))
-            for name, each in {reference[0].decoder: reference, **samples}.items()
-        ]
-        add_aup(found)
+        found = points_of(model, {reference[0].decoder: reference, **samples}, cfg.margin, speeds)
         points += found
     file.finish()
     traces.finish()
@@ -80,13 +79,31 @@ def run(cfg: DictConfig) -> None:
         question=f"Which of {len(rules)} decoders wins, on what, by how much?",
         settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
                   for name, own in settings.items()} | {"batch_size": str(batch)},
-        tables=[comparison_table(points)],
-        verdict=" ".join(winner(task.name, [each for each in points if each["task"] == task.name]) for task in tasks),
-        results={"points": points},
-        summary={f"{each['task']}/{each['name']}/{key}": each[key] for each in points for key in SUMMARY},
         pictures=draw(build.folder(), points),
+        **conclude(points),
     )  # fmt: skip
     build.publish(cfg, "compare", made, report)
+
+
+def conclude(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the points say, in a Report's fields."""
+    tasks = dict.fromkeys(each["task"] for each in points)
+    return {
+        "tables": [comparison_table(points)],
+        "verdict": " ".join(winner(task, [each for each in points if each["task"] == task]) for task in tasks),
+        "results": {"points": points},
+        "summary": {f"{each['task']}/{each['name']}/{key}": each[key] for each in points for key in SUMMARY},
+    }
+
+
+def follow(saved: Saved) -> dict[str, Any]:
+    """What must stand in the results of a run that left these samples (`dlmlab.verify`). Speeds are taken as told."""
+    points: list[dict[str, Any]] = []
+    for task in dict.fromkeys(each["task"] for each in saved.results["points"]):
+        told = {each["name"]: each for each in saved.results["points"] if each["task"] == task}
+        speeds = {name: {key: each[key] for key in UNTIMED} for name, each in told.items()}
+        points += points_of(saved.model, {name: saved.of(task, name) for name in told}, saved.cfg.margin, speeds)
+    return conclude(points)
 
 
 def check(cfg: DictConfig) -> None:
@@ -139,6 +156,16 @@ def time_all(
         }
         for name, each in rates.items()
     }
+
+
+def points_of(
+    model: Any, samples: Mapping[str, Sequence[Sample]], margin: float, speeds: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A point for each of a task's decoders, of which the first is the baseline."""
+    reference = next(iter(samples.values()))
+    points = [point(model, name, each, reference, margin, speeds.get(name, UNTIMED)) for name, each in samples.items()]
+    add_aup(points)
+    return points
 
 
 def point(

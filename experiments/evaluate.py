@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from omegaconf import DictConfig
 
 from dlmlab import build
 from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
-from dlmlab.evaluate import SampleFile, evaluate
+from dlmlab.evaluate import Sample, SampleFile, evaluate
 from dlmlab.manifest import manifest
 from dlmlab.memo import switch, use
 from dlmlab.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Report
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
 
 
 def run(cfg: DictConfig) -> tuple[float | None, float]:
@@ -33,8 +39,7 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
     )  # fmt: skip
     file.finish()
     traces.finish()
-    figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
-    forwards = {"asked": sum(tick.rows for tick in ticks), "computed": sum(tick.computed for tick in ticks)}
+    found = conclude(model, samples, sum(tick.computed for tick in ticks))
     report = Report(
         title=f"Evaluation: {task.name}",
         question=f"How well does {rule} do {task.name} with {cfg.model.path}?",
@@ -46,10 +51,24 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
             "batch_size": str(batch),
             "memo": use(switch("memo", cfg.memo), rule, generation),
         },
-        tables=evaluation_tables(figures, samples),
-        verdict=verdict(figures),
-        results={**figures, "forwards": forwards},
-        summary=figures,
+        **found,
     )
     build.publish(cfg, "evaluate", made, report)
-    return figures["score"], figures["forwards per item"]
+    return found["summary"]["score"], found["summary"]["forwards per item"]
+
+
+def conclude(model: Any, samples: Sequence[Sample], computed: int) -> dict[str, Any]:
+    """What the samples say, in a Report's fields. computed: canvases that went through the model."""
+    figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
+    forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}
+    return {
+        "tables": evaluation_tables(figures, samples),
+        "verdict": verdict(figures),
+        "results": {**figures, "forwards": forwards},
+        "summary": figures,
+    }
+
+
+def follow(saved: Saved) -> dict[str, Any]:
+    """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
+    return conclude(saved.model, saved.samples, saved.results["forwards"]["computed"])

@@ -7,10 +7,10 @@ candidate twice. The performance log's point criterion stands beside each verdic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from dlmlab.stats import Comparison, compare_right, compare_texts
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report, Table
 from dlmlab.types import Generation, Rule, check_number
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
 
 GATES = ("mmlu", "humaneval", "bleu", "determinism")
 VERDICTS = ("fail", "inconclusive", "pass")
@@ -47,17 +50,17 @@ def run(cfg: DictConfig) -> None:
     file = SampleFile(build.folder())
     decode = partial(evaluate, model, batch_size=batch, seed=cfg.seed)
 
-    rows: dict[str, dict[str, Any]] = {}
-    details: list[Table] = []
+    pairs: dict[str, dict[str, list[Sample]]] = {}
+    twice: dict[str, Any] = {}
     noise: list[dict[str, Any]] = []
     for gate, task in tasks.items():
-        generation, margin = settings[gate], cfg.gates[gate].margin
+        generation = settings[gate]
         if gate == "determinism":
-            rows[gate] = determinism(decode, task, rules["candidate"], generation)
+            twice = determinism(decode, task, rules["candidate"], generation)
             noise = noise_floor(model, decode, task, rules["baseline"], generation, batch.size)
             continue
         memo = build.memo(cfg, model, generation)
-        pair = evaluate_all(
+        pairs[gate] = evaluate_all(
             model,
             task,
             rules,
@@ -68,25 +71,53 @@ def run(cfg: DictConfig) -> None:
             traces=traces,
             on_sample=file.add,
         )
-        rows[gate] = asdict(
-            compare_texts(*texts(pair), margin) if gate == "bleu" else compare_right(*right(pair), margin)
-        )
-        details += detail_tables(pair)
     file.finish()
     traces.finish()
 
-    gates = [{"name": gate, **row} for gate, row in rows.items()]
     report = Report(
         title="Quality gates",
         question=f"Does {rules['candidate']} keep the baseline's quality with {cfg.model.path}?",
         settings={"model": cfg.model.path, "decoder": str(rules["candidate"]), "batch_size": str(batch)}
         | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
-        verdict=answer(gates),
-        tables=[gate_table(gates), *([noise_table(noise)] if noise else []), *details],
-        results={"gates": gates, "noise_floor": noise},
-        summary={f"{row['name']}/{key}": row[key] for row in gates for key in ("difference", "verdict")},
+        **conclude(cfg, pairs, twice, noise),
     )
     build.publish(cfg, "quality_gate", made, report)
+
+
+def conclude(
+    cfg: DictConfig,
+    pairs: Mapping[str, dict[str, list[Sample]]],
+    twice: Mapping[str, Any],
+    noise: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the gates' samples say, in a Report's fields. twice: the row of `determinism`, where it was asked for."""
+    gates, details = list[dict[str, Any]](), list[Table]()
+    for gate in cfg.tasks:
+        if gate == "determinism":
+            gates.append({"name": gate, **twice})
+            continue
+        pair, margin = pairs[gate], cfg.gates[gate].margin
+        found = compare_texts(*texts(pair), margin) if gate == "bleu" else compare_right(*right(pair), margin)
+        gates.append({"name": gate, **asdict(found)})
+        details += detail_tables(pair)
+    return {
+        "verdict": answer(gates),
+        "tables": [gate_table(gates), *([noise_table(noise)] if noise else []), *details],
+        "results": {"gates": gates, "noise_floor": noise},
+        "summary": {f"{row['name']}/{key}": row[key] for row in gates for key in ("difference", "verdict")},
+    }
+
+
+def follow(saved: Saved) -> dict[str, Any]:
+    """What must stand in the results of a run that left these samples; see `dlmlab.verify`.
+
+    The answers behind determinism and the noise floor are not kept: what was measured is taken as it is.
+    """
+    tasks = {gate: saved.cfg.model.tasks[gate] for gate in saved.cfg.tasks if gate != "determinism"}
+    pairs = {gate: {name: saved.of(task, name) for name in ("baseline", "candidate")} for gate, task in tasks.items()}
+    measured = next((each for each in saved.results["gates"] if each["name"] == "determinism"), None)
+    twice = repeated(measured["candidate"], measured["n"]) if measured else {}
+    return conclude(saved.cfg, pairs, twice, saved.results["noise_floor"])
 
 
 def check(cfg: DictConfig) -> None:
@@ -127,10 +158,14 @@ def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
 def determinism(decode: Any, task: Task, rule: Rule, generation: Generation) -> dict[str, Any]:
     """The same prompts and seed twice: every answer must be the same to the bit."""
     first, second = (decode(task, rule, generation, decoder=name, share=False) for name in ("once", "twice"))
-    same = share_same(first, second)
+    return repeated(share_same(first, second), len(first))
+
+
+def repeated(same: float, n: int) -> dict[str, Any]:
+    """The row of a gate that asks for the same answer twice. same: the share of n items that gave it."""
     blank = dict.fromkeys(field for field in Comparison.__dataclass_fields__)
     verdict = "pass" if same == 1 else "fail"
-    return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": len(first)}
+    return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": n}
 
 
 def noise_floor(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -22,12 +22,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dlmlab import build
+from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.manifest import manifest
 from dlmlab.reference import reference
 from dlmlab.task.base import Task
 from dlmlab.timing import (
+    Ledger,
     Spread,
     Timing,
     clock,
@@ -41,6 +43,9 @@ from dlmlab.timing import (
 )
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
 
 BASELINE, REFERENCE = "baseline", "reference"
 STEP_BATCH = 4
@@ -86,31 +91,48 @@ def run(cfg: DictConfig) -> None:
     prompts = token_ids(model, texts, generation, cfg.seed, cfg.model.load_format == "dummy")
     timings = measure(cfg, model, prompts, generation, rules, batches)
 
-    gates = find_gates(timings, list(rules), batches, cfg.limit)
     report = Report(
         title="Performance benchmark",
         question=f"How fast is {chosen} against the baseline with {cfg.model.path}?",
         settings=settings(cfg, generation, chosen),
-        tables=[
-            performance_table(timings, list(rules), batches, cfg.limit, model.device.type),
+        **conclude(cfg, timings, model.device.type, same_as_reference(timings)),
+    )
+    build.publish(cfg, "throughput", made, report)
+
+
+def conclude(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
+    """What the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
+    names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
+    batches = list(dict.fromkeys(cfg.batch_sizes))
+    gates = find_gates(timings, names, batches, cfg.limit)
+    rates = {
+        f"tokens/s {name} batch={batch}": rate(timings, Setting(name, batch)).median
+        for name in names
+        for batch in batches
+    }
+    return {
+        "tables": [
+            performance_table(timings, names, batches, cfg.limit, device),
             *([reference_table(timings, cfg)] if Setting(REFERENCE, 1) in timings else []),
             ledger_table(timings),
             step_table(timings),
         ],
-        verdict=answer(timings, list(rules), batches, gates),
-        results={
+        "verdict": answer(timings, names, batches, gates),
+        "results": {
             "timings": [describe(setting, runs) for setting, runs in timings.items()],
             "performance_gates": [gate._asdict() for gate in gates],
-            "same_tokens_as_reference": same_as_reference(timings),
+            "same_tokens_as_reference": same_tokens,
         },
-        summary={gate.name: gate.value for gate in gates}
-        | {
-            f"tokens/s {name} batch={batch}": rate(timings, Setting(name, batch)).median
-            for name in rules
-            for batch in batches
-        },
-    )
-    build.publish(cfg, "throughput", made, report)
+        "summary": {gate.name: gate.value for gate in gates} | rates,
+    }
+
+
+def follow(saved: Saved) -> dict[str, Any]:
+    """What must stand in the results of a run with these timings; see `dlmlab.verify`."""
+    told = saved.results
+    timings = {Setting(each["decoder"], each["batch"]): timings_of(each) for each in told["timings"]}
+    device = saved.made["model"]["device"].partition(":")[0]
+    return conclude(saved.cfg, timings, device, told["same_tokens_as_reference"])
 
 
 def check(cfg: DictConfig) -> None:
@@ -402,3 +424,19 @@ def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
             for run in runs
         ],
     }
+
+
+def timings_of(described: Mapping[str, Any]) -> list[Timing]:
+    """What `describe` was given, as far as it tells."""
+    ledger = Ledger(**described["ledger"])
+    return [
+        Timing(
+            each["seconds"],
+            ledger,
+            [Tick(*tick, computed=tick[1]) for tick in zip(each["step_seconds"], each["step_rows"], strict=True)],
+            described["most_steps"],
+            each["peak_bytes"],
+            tokens=[],
+        )
+        for each in described["repeats"]
+    ]

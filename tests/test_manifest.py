@@ -24,6 +24,8 @@ ASK_GIT = "import json; from dlmlab.manifest import git; print(json.dumps(git())
 
 class Model:
     fingerprint = "f00d"
+    commit = "c0ffee"
+    end_token_ids = (3, 4)
     tokenizer = None
     dtype = torch.bfloat16
     device = torch.device("cpu")
@@ -66,7 +68,8 @@ def test_says_what_made_the_result():
     one = made()
     assert one["seed"] == 7
     assert one["config"] == {"seed": 7, "decoder": {"kappa": 0.9, "copy": 0.9}}
-    assert one["model"] == {"fingerprint": "f00d", "tokenizer": None, "dtype": "bfloat16", "device": "cpu"}
+    model = {"fingerprint": "f00d", "commit": "c0ffee", "tokenizer": None, "end_token_ids": [3, 4]}
+    assert one["model"] == model | {"dtype": "bfloat16", "device": "cpu"}
     assert one["data"] == {"mmlu": {"version": "1", "fingerprint": "beef"}}
     assert one["packages"]["torch"] == torch.__version__
     assert one["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -37,6 +37,7 @@ SMALL_FILES = ("*.json", "*.jinja")
 ALL_FILES = (*SMALL_FILES, "*.safetensors")
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_TIMEOUT = 10.0
 """Seconds for the hub's first answer; without one, what was fetched earlier is used."""
 
@@ -77,6 +78,11 @@ def _fetch(name: str, revision: str | None, patterns: Iterable[str]) -> Path:
             f"model {name!r} is neither a local folder nor reachable on the hub ({type(error).__name__}): "
             "fetch it where there is a network and set model.path to its folder"
         ) from error
+
+
+def hub_commit(folder: Path) -> str | None:
+    """The commit of a snapshot in the hub's cache, whose folder it names; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

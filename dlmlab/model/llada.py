@@ -302,7 +302,7 @@ class LLaDAModelLM(PreTrainedModel):
     """LLaDA with its head. `hidden` and `head` apart let a caller compute logits only where it needs them.
 
     A config alone gives fresh weights; `save_pretrained` writes them in LLaDA's layout. `tokenizer` is the
-    checkpoint's, or None.
+    checkpoint's, or None; `commit` the hub's, where the weights come from there.
     """
 
     config_class = LLaDAConfig
@@ -315,6 +315,7 @@ class LLaDAModelLM(PreTrainedModel):
         self.config: LLaDAConfig = config
         self.model = LLaDAModel(config)
         self.tokenizer: PreTrainedTokenizerBase | None = None
+        self.commit: str | None = None
         self.identify: Callable[[], str] = unsaved
         self.post_init()  # type: ignore[no-untyped-call]
 

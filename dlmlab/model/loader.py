@@ -67,7 +67,7 @@ def _load_checkpoint(folder: Path, place: torch.device, dtype: torch.dtype, kind
             folder, weights.shapes(), {name: tuple(p.shape) for name, p in model.named_parameters()}
         )
         fill(model, lambda name, _: weights.read(name).to(place, dtype, copy=True), kind)
-    model.identify = partial(checkpoint.fingerprint, folder)
+    model.identify, model.commit = partial(checkpoint.fingerprint, folder), checkpoint.hub_commit(folder)
     model.tokenizer = checkpoint.read_tokenizer(folder)
     return model
 

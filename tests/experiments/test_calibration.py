@@ -155,9 +155,8 @@ def test_the_log_s_own_grid_prints_as_the_log_prints_it(config):
     common = {"forwards": 8.0, "speedup": 2.0, "role": ""}
     points = [{"score": 0.1, "forwards": 16.0}]
     points += [{"score": score, "against_baseline": against(score - 0.1, score == 0.1), **common} for score in scores]
-    from dlmlab.types import Generation
 
-    table = calibration_table("tiny_humaneval", settings, points, Generation(256, 256, 16))
+    table = calibration_table("tiny_humaneval", settings, points, gen_length=256)
     assert table.columns[:6] == ["κ", "τ", "W", "pass@1", "diff", "gate"]
     rows = [row[:6] for row in table.rows]
     assert rows[0] == ["0.50", "0.60", "4", "0.050", "+0.050", False]

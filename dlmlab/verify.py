@@ -1,0 +1,308 @@
+"""Does a run's results.json follow from what else it left? Says OK, or names each figure that does not follow.
+
+    python -m dlmlab.verify outputs/2026-11-24/21-30-00-000000
+
+Answers are scored again by the task, texts decoded again from their tokens, and every figure, interval, verdict and
+table computed again by the experiment's own code: from samples.jsonl, or from the timings that throughput keeps. What
+only the machine could tell, such as a rate, is taken as told. No model is loaded, nothing that a run names is
+imported but dlmlab's own tasks and decoders, and code that a model wrote runs in the sandbox alone. Exit status 0 where
+all follows, else 1. What could not be checked is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlmlab import build, manifest
+from dlmlab.cli import one_line
+from dlmlab.errors import UserError
+from dlmlab.evaluate import Sample
+from dlmlab.files import plain
+from dlmlab.generation import answer_text
+from dlmlab.model import checkpoint
+from dlmlab.multirun import Job, find_jobs, summarise
+from dlmlab.sandbox import KINDS
+from dlmlab.task.base import Task
+from dlmlab.tracking.record import RESULTS
+
+ROOT = Path(__file__).resolve().parents[1]
+TOLD = {"experiment", "title", "question", "labels", "settings"}
+"""Keys of results.json that say what was asked; the others follow."""
+TRUSTED = re.compile(r"dlmlab\.(task|decoder|sandbox)(\.\w+)*")
+"""Modules whose classes a run's config may name."""
+FILTERS = "dlmlab.task.extract"
+"""The module whose functions it may name too."""
+RELATIVE = 1e-9
+"""By how much a figure may differ, since another numpy may add in another order."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a finished run left. samples: of all tasks and decoders. model: all that is known of it without weights.
+
+    Raises UserError for what is missing, damaged or older than the manifest's present form.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    made: dict[str, Any]
+
+    @cached_property
+    def cfg(self) -> DictConfig:
+        cfg: DictConfig = OmegaConf.create(self.made["config"])
+        return cfg
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        try:
+            return Job(self.folder, self.folder.name).samples
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.folder / 'samples.jsonl'} cannot be read ({one_line(error)})") from error
+
+    @cached_property
+    def model(self) -> SimpleNamespace:
+        ends = (self.made["model"] or {}).get("end_token_ids")
+        if ends is None:
+            raise UserError(f"{self.folder / manifest.NAME} is of an older dlmlab, without end_token_ids: run it again")
+        return SimpleNamespace(end_token_ids=tuple(ends))
+
+    def of(self, task: str, decoder: str) -> list[Sample]:
+        """One decoder's samples of a task, in order. Raises UserError where there are none."""
+        own = [each for each in self.samples if (each.task, each.decoder) == (task, decoder)]
+        if not own:
+            raise UserError(f"{self.folder / 'samples.jsonl'} has no sample of {task} by {decoder}")
+        return sorted(own, key=lambda each: each.index)
+
+
+Follow = Callable[[Saved], dict[str, Any]]
+"""From what a run left to the Report's fields that follow from it."""
+
+
+@dataclass
+class Findings:
+    """problems: what does not follow. unchecked: what could not be asked, and why."""
+
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def verify(folder: Path, sandbox: str = "bubblewrap") -> Findings:
+    """Check a run, or a multirun and its jobs. Raises UserError for one that can't be checked at all."""
+    results = read_results(folder)
+    if results["experiment"] == "multirun":
+        return verify_multirun(folder, results, sandbox)
+    saved = Saved(folder, results, manifest.read(folder))
+    found = Findings()
+    try:
+        follow = follow_of(results["experiment"])
+        check_targets(saved.cfg.get("decoder"))
+        if (folder / "samples.jsonl").exists():
+            check_samples(saved, sandbox, found)
+        report = follow(saved)
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{folder} is damaged, or of another version of dlmlab ({error!r}): run it again") from error
+    found.problems += compare(results, report)
+    return found
+
+
+def verify_multirun(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
+    """Check that the summary follows from the jobs, and each job that was finished."""
+    record, _ = summarise(folder)
+    if record is None:
+        return Findings([f"{RESULTS} tells of jobs, but none is finished"])
+    report = record.report
+    found = Findings(
+        compare(results, {key: getattr(report, key) for key in ("tables", "verdict", "results", "summary")})
+    )
+    for job in find_jobs(folder):
+        if job.done:
+            own = verify(job.folder, sandbox)
+            found.problems += [f"job {job.name}: {each}" for each in own.problems]
+            found.unchecked += [f"job {job.name}: {each}" for each in own.unchecked]
+    return found
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """A run's results.json. Raises UserError where there is none that can be read."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        return {"experiment": results["experiment"], **results}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / RESULTS} cannot be read ({one_line(error)}): name a finished run") from error
+
+
+def follow_of(experiment: str) -> Follow:
+    """What the experiment's file says of how its results follow. Raises UserError where it says nothing."""
+    if not re.fullmatch(r"\w+", experiment) or not (ROOT / "experiments" / f"{experiment}.py").exists():
+        raise UserError(f"experiment={experiment} is none of experiments/")
+    follow: Follow | None = getattr(import_module(f"experiments.{experiment}"), "follow", None)
+    if follow is None:
+        raise UserError(f"experiment={experiment} leaves nothing from which its results could be computed again")
+    return follow
+
+
+def check_targets(part: Any) -> None:
+    """Raise UserError where a config would call anything but a class, or a filter, of dlmlab's own."""
+    values = OmegaConf.to_container(part) if OmegaConf.is_config(part) else part
+    for each in values if isinstance(values, list) else values.values() if isinstance(values, dict) else ():
+        check_targets(each)
+    if not isinstance(values, dict) or "_target_" not in values:
+        return
+    module, _, name = str(values["_target_"]).rpartition(".")
+    try:
+        target = getattr(import_module(module), name) if TRUSTED.fullmatch(module) else None
+    except (ImportError, AttributeError):
+        target = None
+    own = TRUSTED.fullmatch(str(getattr(target, "__module__", "")))  # not what a module has imported
+    if not own or not (isinstance(target, type) or module == FILTERS):
+        raise UserError(f"the run's config names {values['_target_']}, which is no task or decoder of dlmlab")
+
+
+def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
+    """Whether each sample is in itself what it says: its text, its forward passes, its score."""
+    places = [(each.task, each.decoder, each.index) for each in saved.samples]
+    found.problems += [
+        f"{at(each)} is there twice"
+        for each, place in zip(saved.samples, places, strict=True)
+        if places.count(place) > 1
+    ]
+    for sample in saved.samples:
+        if len(sample.step_of) != len(sample.tokens) or sample.forwards != max(sample.step_of) + 1:
+            found.problems.append(f"{at(sample)}: its steps are not those of {sample.forwards} forward passes")
+    check_texts(saved, found)
+    for name in dict.fromkeys(each.task for each in saved.samples):
+        try:
+            task = scorer(saved, name, sandbox)
+        except (UserError, OSError) as error:
+            found.unchecked.append(f"scores of {name}: {one_line(error)}")
+        else:
+            found.problems += score_again(task, [each for each in saved.samples if each.task == name])
+
+
+def check_texts(saved: Saved, found: Findings) -> None:
+    """Whether texts are those of their tokens, by the checkpoint's tokenizer."""
+    try:
+        folder = checkpoint.find(saved.cfg.model.path, saved.cfg.model.revision, checkpoint.SMALL_FILES)
+        tokenizer = checkpoint.read_tokenizer(folder)
+    except UserError as error:
+        found.unchecked.append(f"texts: {one_line(error)}")
+        return
+    if manifest.tokenizer_fingerprint(tokenizer) != saved.made["model"]["tokenizer"]:
+        found.unchecked.append(f"texts: the tokenizer of {saved.cfg.model.path} is another one now")
+        return
+    model = SimpleNamespace(tokenizer=tokenizer, end_token_ids=saved.model.end_token_ids)
+    found.problems += [
+        f"{at(each)}: its text is not that of its tokens"
+        for each in saved.samples
+        if each.text != (answer_text(model, each.tokens) or "")
+    ]
+
+
+def scorer(saved: Saved, name: str, sandbox: str) -> Task:
+    """The task that scored the samples, whole.
+
+    Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise UserError(f"{name!r} is no task")
+    cfg = saved.cfg.copy()
+    check_targets(cfg.task)
+    check_targets(cfg.sandbox)
+    for part in (cfg, cfg.task):
+        if OmegaConf.is_config(part.get("sandbox")):
+            part.sandbox.kind = sandbox
+    task = build.task(cfg, name, limit=None, shard=0, num_shards=1)
+    told = saved.made["data"].get(name)
+    if told != (now := manifest.describe_data([task])[name]):
+        raise UserError(f"its items or scoring are other ones now ({told} then, {now} now)")
+    return task
+
+
+def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
+    """What is different about the samples when the task scores them once more."""
+    items = task.items()
+    known = [
+        each
+        for each in samples
+        if each.index < len(items) and (items[each.index].id, items[each.index].prompt) == (each.id, each.prompt)
+    ]
+    yield from (f"{at(each)}: no such item in the task" for each in samples if each not in known)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = {(each.index, each.text): None for each in known}
+        scores = dict(zip(answers, pool.map(lambda key: task.score(items[key[0]], key[1]), answers), strict=True))
+    for each in known:
+        score = scores[each.index, each.text]
+        now = (score.value, score.reason, dict(score.variants)) if score else (None, "", {})
+        if now != (told := (each.score, each.reason, each.variants)):
+            yield f"{at(each)}: scored {now}, not {told}"
+
+
+def at(sample: Sample) -> str:
+    """A sample's name."""
+    return f"sample {sample.id} of {sample.task} by {sample.decoder}"
+
+
+def compare(told: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """The figures of results.json that are not those of a report."""
+    results = report.pop("results")
+    found = json.loads(json.dumps(plain({**report, **results})))
+    return list(mismatches({key: value for key, value in told.items() if key not in TOLD}, found))
+
+
+def mismatches(told: Any, found: Any, key: str = "") -> Iterator[str]:
+    """Where two JSON values differ, and how."""
+    if isinstance(told, dict) and isinstance(found, dict):
+        for name in dict.fromkeys([*told, *found]):
+            yield from mismatches(told.get(name), found.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
+        for place, (one, other) in enumerate(zip(told, found, strict=True)):
+            yield from mismatches(one, other, f"{key}[{place}]")
+    elif not same(told, found):
+        yield f"{key}: {json.dumps(found, ensure_ascii=False)} follows, not {json.dumps(told, ensure_ascii=False)}"
+
+
+def same(told: Any, found: Any) -> bool:
+    """Whether two JSON values are equal, floats nearly so."""
+    if isinstance(told, float) and isinstance(found, int | float):
+        return math.isclose(told, found, rel_tol=RELATIVE, abs_tol=RELATIVE)
+    return type(told) is type(found) and bool(told == found)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dlmlab.verify", description="Compute a run's results again.")
+    parser.add_argument("run", type=Path, help="folder of a run or multirun")
+    parser.add_argument("--sandbox", choices=KINDS, default="bubblewrap", help="where functions run (%(default)s)")
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))  # the experiments lie beside the package
+    try:
+        found = verify(options.run, options.sandbox)
+    except (UserError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    for each in found.unchecked:
+        print(f"not checked: {each}")
+    for each in found.problems:
+        print(f"does not follow: {each}")
+    if not found.problems:
+        print(f"OK: {options.run / RESULTS} follows")
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
