@@ -14,7 +14,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from dlmlab.cli import exit_status, held
+from dlmlab.cli import conduct, exit_status
 
 ROOT = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # for a launcher's workers
@@ -22,9 +22,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPAT
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(cfg: DictConfig) -> Any:
-    """Hand the config to the experiment that it names. What it returns is what a search weighs."""
-    with held():
-        return hydra.utils.get_method(cfg._target_)(cfg)
+    """Run the experiment that the config names. What it returns is what a search weighs."""
+    return conduct(cfg)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
+from dlmlab import resume
 from dlmlab.batch import LIGHTER, check_batch_size, no_room
 from dlmlab.errors import UserError
 from dlmlab.look import Memo
-from dlmlab.manifest import finish
+from dlmlab.manifest import finish, manifest
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.trace import TraceFile
 from dlmlab.tracking import Report, RunRecord, track
@@ -147,6 +148,12 @@ def instantiate(part: DictConfig) -> Any:
         if isinstance(cause, torch.OutOfMemoryError):
             raise no_room("the model", str(cause), LIGHTER) from None
         raise (cause if isinstance(cause, UserError) else error) from None
+
+
+def begin(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence[Task] = ()) -> dict[str, Any]:
+    """The manifest of a run that starts, or goes on, now; see `dlmlab.resume.begin`."""
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return resume.begin(folder(), {**manifest(cfg, model, tasks), "overrides": overrides}, bool(cfg.resume_force))
 
 
 def publish(cfg: DictConfig, experiment: str, made: Mapping[str, Any], report: Report) -> None:

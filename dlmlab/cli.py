@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -21,10 +23,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dlmlab import interrupt, manifest, resume
 from dlmlab.errors import UserError
 
 FAILED_GATE = 3
 INTERRUPTED = 130
+REMEDIES = {
+    errno.ENOSPC: "; free some space",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; write elsewhere: hydra.run.dir=FOLDER"),
+}
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 os.environ.setdefault("DLMLAB_ROOT", str(Path(__file__).resolve().parents[1]))  # in a launcher's workers too
@@ -40,28 +47,45 @@ class Outcome(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before a single run."""
         _folders.append(Path(config.hydra.run.dir))
+        resume.remember("hydra.run.dir", _folders[-1])
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the jobs of a multirun."""
         _multiruns.append(Path(config.hydra.sweep.dir))
+        resume.remember("hydra.sweep.dir", _multiruns[-1])
 
 
-@contextmanager
-def held() -> Iterator[None]:
-    """Keep a single run's error for `exit_status`, without Hydra's lines about it. A multirun's jobs raise theirs.
+def conduct(cfg: DictConfig) -> Any:
+    """Run the config's experiment in its folder. What it returns is what a search weighs.
 
-    A job's error stands in its folder too, for the summary.
+    A single run's error is kept for `exit_status`, without Hydra's lines about it. A multirun's jobs raise theirs; it
+    stands in the job's folder too, for the summary.
     """
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
     try:
-        yield
+        with interrupt.listening():
+            return begin_or_go_on(cfg, folder)
     except Exception as error:
-        job = HydraConfig.get()
         if job.mode is RunMode.MULTIRUN:
-            Path(job.runtime.output_dir, "error.txt").write_text(f"{one_line(error)}\n", encoding="utf-8")
+            with suppress(OSError):
+                (folder / "error.txt").write_text(f"{one_line(error)}\n", encoding="utf-8")
         elif isinstance(error, USER_ERRORS):
             _errors.append(error)
-            return
+            return None
         raise
+
+
+def begin_or_go_on(cfg: DictConfig, folder: Path) -> Any:
+    """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
+    if (folder / manifest.NAME).exists():
+        saved = manifest.read(folder)
+        changed = resume.check(folder, saved, manifest.manifest(cfg), bool(cfg.resume_force))
+        if resume.finished(folder) and not changed:
+            print(f"{folder} is finished: nothing is left to do")
+            return resume.objectives(folder)
+    with resume.claim(folder):
+        return hydra.utils.get_method(cfg._target_)(cfg)
 
 
 def exit_status(main: Callable[[], None]) -> int:
@@ -83,15 +107,28 @@ def exit_status(main: Callable[[], None]) -> int:
 def attempt(main: Callable[[], None]) -> int:
     """Run it, and turn what the user can mend into a line."""
     try:
-        main()
+        sys.argv[1:] = resume.redirect(sys.argv[1:])
+        with interrupt.listening():
+            main()
         for error in _errors:
             raise error
     except KeyboardInterrupt:
+        print(f"interrupted: what is finished is kept{how_to_go_on()}", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "")
+        print(f"error: {one_line(error)}{remedy}{how_to_go_on()}", file=sys.stderr)
+        return 1
     except USER_ERRORS as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def how_to_go_on() -> str:
+    """How to resume what has begun, where there is something to resume."""
+    begun = [folder for folder in _folders if (folder / manifest.NAME).exists()] + _multiruns
+    return f"; go on with the same command plus resume={begun[0]}" if begun else ""
 
 
 def report_multirun(folder: Path) -> Sequence[Any]:

@@ -7,16 +7,17 @@ host, and one copy of the committed tokens is all that a step waits for.
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 
+from dlmlab import interrupt
 from dlmlab.batch import Batch
 from dlmlab.finite import on_host
-from dlmlab.look import Memo, look, look_up, stacked, states
+from dlmlab.look import Memo, by_kind, look, look_up, stacked, states
 from dlmlab.propose import Proposal
 from dlmlab.row import Row
 from dlmlab.trace import record
@@ -51,13 +52,21 @@ def denoise(
 
     batch_size: canvases that go through the model at once, fewer where they don't fit. share: identical canvases go
     through it once. memo: where proposals are looked up before the model is asked, and kept; then rows of all rules
-    and settings share them.
+    and settings share them. Rows that it won't keep, which a kill loses, are a batch at most for each kind of rule.
+    Where the user has asked for an end, nothing new is admitted, and rows that the memo keeps are left as they are.
     """
     waiting, rows, batch = deque(requests), list[Row](), Batch.of(batch_size)
+    fleeting = partial(filter, lambda row: memo is None or not row.memoisable)
     while waiting or rows:
         begun, computed = time.perf_counter(), 0
-        while waiting and len(rows) < (batch.size if memo is None else POOL_ROWS):
+        if interrupt.asked():
+            waiting.clear()
+            rows = list(fleeting(rows))
+        most = max(POOL_ROWS, batch.size)
+        crowd = Counter(memo is None or row.request.rule.kind for row in fleeting(rows))
+        while waiting and crowd[kind := memo is None or waiting[0].rule.kind] < batch.size and len(rows) < most:
             rows.append(Row(waiting.popleft(), generation, model, seed))
+            crowd[kind] += memo is None or not rows[-1].memoisable
         for alike in by_kind(rows):
             if memo is not None and alike[0].memoisable:
                 proposal, asked = look_up(model, alike, memo, batch)
@@ -68,14 +77,6 @@ def denoise(
         on_step(Tick(time.perf_counter() - begun, len(rows), computed))
         yield from (row.output() for row in rows if row.finished)
         rows = [row for row in rows if not row.finished]
-
-
-def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows whose rules can be applied together."""
-    kinds = defaultdict[object, list[Row]](list)
-    for row in rows:
-        kinds[row.request.rule.kind].append(row)
-    return list(kinds.values())
 
 
 def advance(model: Denoiser, rows: Sequence[Row], share: bool) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,12 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
-from dlmlab.files import plain, write_text
+from dlmlab.errors import UserError
 from dlmlab.generation import decode, encode
+from dlmlab.interrupt import finishing
+from dlmlab.journal import Journal
 from dlmlab.look import Memo
 from dlmlab.task.base import Item, Task
 from dlmlab.trace import TraceFile, trace_of
 from dlmlab.types import Generation, Output, Request, Rule
+
+SAMPLES = "samples.jsonl"
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,51 @@ class Sample:
 
 
 class SampleFile:
-    """`samples.jsonl` of a run: a line as soon as an item is scored, sorted when the run is finished."""
+    """`samples.jsonl` of a run: a line as soon as an item is scored, sorted when the run is finished.
+
+    It begins with what an earlier sitting of the run has left; one line on stderr tells of damaged lines.
+    """
 
     def __init__(self, folder: Path):
-        self.path = folder / "samples.jsonl"
-        self._samples: list[Sample] = []
+        self._journal = Journal(folder / SAMPLES)
+        self._samples = {_key(sample): sample for sample in _samples_of(self._journal)}
+        if self._journal.damaged:
+            what = f"{self._journal.damaged} damaged of {self._journal.damaged + len(self._journal.entries)} lines"
+            print(f"warning: {self._journal.path}: {what}; their items are decoded again", file=sys.stderr)
+
+    def known(self, task: str, decoder: str) -> dict[int, Sample]:
+        """What is there already, by the item's place in the task."""
+        return {index: each for (*names, index), each in self._samples.items() if names == [task, decoder]}
 
     def add(self, sample: Sample) -> None:
-        """Append a line, on disk when this returns."""
-        self._samples.append(sample)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line(sample))
+        """Append a line; no kill loses it once this returns. Raises OSError where it can't be written."""
+        self._journal.append(asdict(sample))
+        self._samples[_key(sample)] = sample
 
     def finish(self) -> None:
         """Sort by task, decoder and index."""
-        ready = sorted(self._samples, key=lambda each: (each.task, each.decoder, each.index))
-        write_text(self.path, "".join(map(line, ready)))
+        self._journal.rewrite(asdict(self._samples[key]) for key in sorted(self._samples))
 
 
-def line(sample: Sample) -> str:
-    """A sample as a line of JSON."""
-    return json.dumps(plain(asdict(sample)), ensure_ascii=False) + "\n"
+def read_samples(folder: Path) -> list[Sample]:
+    """The samples of a finished run. Raises UserError where there are none, or damaged ones."""
+    journal = Journal(folder / SAMPLES)
+    if not journal.entries:
+        raise UserError(f"{journal.path} has no samples: name the folder of a run that decoded some")
+    if journal.damaged:
+        raise UserError(f"{journal.path} has {journal.damaged} damaged lines: run it again with resume={folder}")
+    return _samples_of(journal)
+
+
+def _samples_of(journal: Journal) -> list[Sample]:
+    try:
+        return [Sample(**entry) for entry in journal.entries]
+    except TypeError as error:
+        raise UserError(f"{journal.path} was written by other code ({error}): choose another folder") from error
+
+
+def _key(sample: Sample) -> tuple[str, str, int]:
+    return sample.task, sample.decoder, sample.index
 
 
 def evaluate(model: Any, task: Task, rule: Rule, generation: Generation, *, decoder: str, **how: Any) -> list[Sample]:
@@ -86,15 +114,16 @@ def evaluate_all(
     share: bool = True,
     memo: Memo | None = None,
     traces: TraceFile | None = None,
-    on_sample: Callable[[Sample], None] = lambda sample: None,
+    file: SampleFile | None = None,
     on_step: Callable[[Tick], None] = lambda tick: None,
 ) -> dict[str, list[Sample]]:
     """All of the task's items, in order, decoded by each of the rules in one pool, by the rule's name.
 
-    traces: where it is kept how the first few items' canvases were filled. on_sample is called from this thread as
-    items are scored, on_step after each of the loop's steps. Above temperature 0 only the first rule's randomness is
-    what it would be alone.
-    Raises UserError for a prompt that doesn't fit the model.
+    traces: where it is kept how the first few items' canvases were filled. file: where samples are kept as items are
+    scored; those that it has are not decoded again. on_step is called after each of the loop's steps. Above
+    temperature 0 only the first rule's randomness is what it would be alone.
+    Raises UserError for a prompt that doesn't fit the model, KeyboardInterrupt where the user has asked for an end,
+    once what was under way is kept.
     """
     items = task.items()
     shard, num_shards = getattr(task, "shard", 0), getattr(task, "num_shards", 1)
@@ -102,27 +131,29 @@ def evaluate_all(
     prompts = [encode(model, item.prompt, generation.gen_length, f"{task.name} item {item.id}") for item in items]
     meaning: dict[int, tuple[int, Item, str]] = {}
     requests: list[Request] = []
+    samples = {name: file.known(task.name, name) if file else {} for name in rules}
     for turn, (name, rule) in enumerate(rules.items()):
         for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
             traced = traces is not None and place < traces.limit
             request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced)
-            requests.append(request)
+            if index not in samples[name]:
+                requests.append(request)
             meaning[request.index] = index, item, name
-    samples: dict[str, list[Sample]] = {name: [] for name in rules}
     pending: dict[Future[Sample], None] = {}
 
     def collect(ready: Iterable[Future[Sample]]) -> None:
         for future in ready:
             del pending[future]
             sample = future.result()
-            samples[sample.decoder].append(sample)
-            on_sample(sample)
+            samples[sample.decoder][sample.index] = sample
+            if file:
+                file.add(sample)
             bar.advance(shown)
 
-    with progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        shown = bar.add_task(
-            f"{task.name}, {next(iter(rules)) if len(rules) == 1 else f'{len(rules)} settings'}", total=len(requests)
-        )
+    with finishing(), progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        what = next(iter(rules)) if len(rules) == 1 else f"{len(rules)} settings"
+        done = len(meaning) - len(requests)
+        shown = bar.add_task(f"{task.name}, {what}", total=len(meaning), completed=done)
         outputs = decode(
             model, requests, generation, batch_size=batch_size, seed=seed, share=share, memo=memo, on_step=on_step
         )
@@ -133,7 +164,7 @@ def evaluate_all(
             pending[pool.submit(scored, task, *meaning[output.index], output)] = None
             collect([future for future in pending if future.done()])
         collect(list(pending))
-    return {name: sorted(each, key=lambda sample: sample.index) for name, each in samples.items()}
+    return {name: [each[index] for index in indices] for name, each in samples.items()}
 
 
 def scored(task: Task, index: int, item: Item, decoder: str, output: Output) -> Sample:

@@ -27,9 +27,10 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+        name(error, path)
         raise
 
 
@@ -51,9 +52,16 @@ def append_text(path: Path, text: str, header: str = "") -> None:
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             os.truncate(path, end)
+            name(error, path)
             raise
+
+
+def name(error: BaseException, path: Path) -> None:
+    """Let an error that came from an open file say which."""
+    if isinstance(error, OSError) and not error.filename:
+        error.filename = str(path)
 
 
 def _torn(path: Path, end: int) -> str:

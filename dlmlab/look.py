@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -67,6 +68,14 @@ def ask(model: Denoiser, rows: Sequence[Row]) -> Proposal:
     rule = stacked(rows, rows[0].like)
     state = states(model, rows, model.device) if rule.needs_logits else ()
     return propose(model, [row.window for row in rows], rows[0].generation, rule, state)
+
+
+def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows whose rules can be applied together."""
+    kinds = defaultdict[object, list[Row]](list)
+    for row in rows:
+        kinds[row.request.rule.kind].append(row)
+    return list(kinds.values())
 
 
 def stacked(rows: Sequence[Row], like: Tensor) -> Rule:

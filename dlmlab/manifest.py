@@ -47,6 +47,7 @@ def manifest(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence
         "seed": cfg.get("seed"),
         "config": plain(OmegaConf.to_container(cfg, resolve=True)),
         "git": git(),
+        "code": code(),
         "model": None if model is None else describe_model(model),
         "data": describe_data(tasks),
         "machine": machine(),
@@ -81,6 +82,14 @@ def git() -> dict[str, Any] | None:
         "git", "--no-optional-locks", "-C", str(root), "status", "--porcelain", "--", ".", ":(exclude)outputs"
     )
     return {"commit": found.splitlines()[1], "dirty": None if changes is None else bool(changes)}
+
+
+def code() -> str:
+    """sha256, in hex, of all Python that a run's numbers can come from."""
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(file for part in ("dlmlab", "experiments") for file in (root / part).rglob("*.py"))
+    digests = (f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def describe_model(model: LLaDAModelLM) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dlmlab import manifest
-from dlmlab.evaluate import Sample
+from dlmlab.evaluate import Sample, read_samples
 from dlmlab.picture import Point, draw, pareto
 from dlmlab.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
@@ -33,7 +33,9 @@ class Job:
     @functools.cached_property
     def overrides(self) -> dict[str, str]:
         """What the job was told beside the defaults."""
-        texts = map(str, OmegaConf.load(self.folder / ".hydra" / "overrides.yaml"))
+        begun = (self.folder / manifest.NAME).exists()
+        given = self.manifest["overrides"] if begun else OmegaConf.load(self.folder / ".hydra" / "overrides.yaml")
+        texts = map(str, given)
         return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in texts)}
 
     @property
@@ -60,8 +62,7 @@ class Job:
 
     @property
     def samples(self) -> list[Sample]:
-        lines = (self.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        return [Sample(**json.loads(line)) for line in lines]
+        return read_samples(self.folder)
 
 
 @dataclass(frozen=True)

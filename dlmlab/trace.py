@@ -5,18 +5,16 @@ python run.py experiment=evaluate trace=true
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlmlab.files import plain, write_text
+from dlmlab.journal import Journal
 from dlmlab.row import Row
 from dlmlab.types import Decision, Moment, Output, Rule, Step
 
@@ -113,30 +111,21 @@ class TraceFile:
 
     def __init__(self, folder: Path, limit: int):
         self.path, self.limit = folder / TRACES, limit
+        self._journal = Journal(self.path)
 
     def add(self, trace: Trace) -> None:
-        """Append a line, on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line(trace))
+        """Append a line; no kill loses it once this returns."""
+        self._journal.append(asdict(trace))
 
     def finish(self) -> None:
         """Sort by task, index and decoder, so that the decoders of an item stand side by side."""
         if not self.path.exists():
             return
         traces = read(self.path)
-        write_text(self.path, "".join(map(line, (traces[key] for key in sorted(traces)))))
+        self._journal.rewrite(asdict(traces[key]) for key in sorted(traces))
 
 
 def read(path: Path) -> dict[tuple[str, int, str], Trace]:
-    """The traces of a file by task, index and decoder, the last one of each. Lines that a kill cut off are left out."""
-    found = {}
-    for text in path.read_text(encoding="utf-8").split("\n"):
-        with contextlib.suppress(ValueError, TypeError):
-            trace = Trace(**json.loads(text))
-            found[trace.task, trace.index, trace.decoder] = trace
-    return found
-
-
-def line(trace: Trace) -> str:
-    """A trace as a line of JSON, in ASCII, so that nothing in a text can end the line."""
-    return json.dumps(plain(trace)) + "\n"
+    """The traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
+    traces = (Trace(**entry) for entry in Journal(path).entries)
+    return {(trace.task, trace.index, trace.decoder): trace for trace in traces}

@@ -27,10 +27,9 @@ from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate_all
 from dlmlab.files import write_text
 from dlmlab.generation import encode
-from dlmlab.manifest import manifest
 from dlmlab.memo import switch, use
 from dlmlab.picture import draw
-from dlmlab.samples import detail_tables
+from dlmlab.samples import computed_of, detail_tables
 from dlmlab.selection import ALPHA, Choice, Trial, choose, halves
 from dlmlab.stats import compare_right, proportion_interval
 from dlmlab.task.base import Item, Score, Task
@@ -66,12 +65,12 @@ def run(cfg: DictConfig) -> None:
     halves(len(task.items()), cfg.calibration.split, cfg.seed)  # which refuses too few, before an hour of decoding
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
-    made = manifest(cfg, model, [task]) | {"batch": batch.log}
+    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
     file, ticks = SampleFile(build.folder()), list[Tick]()
     rules = {BASELINE: build.decoder(cfg, BASELINE)} | {setting.name: setting.rule for setting in settings}
     samples = evaluate_all(
         model, task, rules, generation, batch_size=batch, seed=cfg.seed,
-        memo=build.memo(cfg, model, generation) or {}, on_sample=file.add, on_step=ticks.append,
+        memo=build.memo(cfg, model, generation) or {}, file=file, on_step=ticks.append,
     )  # fmt: skip
     file.finish()
 
@@ -95,7 +94,7 @@ def run(cfg: DictConfig) -> None:
             "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
         },
         pictures=draw(build.folder(), points),
-        **conclude(cfg, settings, samples, sum(tick.computed for tick in ticks), speed),
+        **conclude(cfg, settings, samples, computed_of(ticks, made), speed),
     )
     build.publish(cfg, "calibration", made, report)
 
@@ -117,7 +116,7 @@ def conclude(
     cfg: DictConfig,
     settings: Sequence[Setting],
     samples: Mapping[str, Sequence[Sample]],
-    computed: int,
+    computed: int | None,
     speed: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """What the samples say, in a Report's fields. computed: canvases that went through the model."""
@@ -344,10 +343,10 @@ def lost(point: Mapping[str, Any]) -> str:
     return f"{0.0 - point['against_baseline']['difference']:+.3f}"
 
 
-def forwards_table(forwards: Mapping[str, int]) -> Table:
+def forwards_table(forwards: Mapping[str, int | None]) -> Table:
     """What sharing saved."""
     asked, computed = forwards["asked"], forwards["computed"]
-    share = f"{computed / asked:.3f}"
+    share = f"{computed / asked:.3f}" if computed is not None and asked else None
     return Table("Forward passes", ["asked for", "computed", "computed / asked for"], [[asked, computed, share]])
 
 

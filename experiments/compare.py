@@ -22,7 +22,6 @@ from dlmlab.batch import Batch
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.generation import encode
-from dlmlab.manifest import manifest
 from dlmlab.picture import draw
 from dlmlab.samples import cost_of, count_tokens, score_of
 from dlmlab.stats import compare_right
@@ -50,13 +49,13 @@ def run(cfg: DictConfig) -> None:
     traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
-    made = manifest(cfg, model, tasks) | {"batch": batch.log}
+    made = build.begin(cfg, model, tasks) | {"batch": batch.log}
     file = SampleFile(build.folder())
 
     points: list[dict[str, Any]] = []
     for task in tasks:
         own, slow = settings[task.name], references[task.name]
-        how = {"batch_size": batch, "seed": cfg.seed, "traces": traces, "on_sample": file.add}
+        how = {"batch_size": batch, "seed": cfg.seed, "traces": traces, "file": file}
         reference = evaluate(
             model,
             task,

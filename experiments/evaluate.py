@@ -11,16 +11,16 @@ from dlmlab import build
 from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.evaluate import Sample, SampleFile, evaluate
-from dlmlab.manifest import manifest
 from dlmlab.memo import switch, use
-from dlmlab.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.resume import OBJECTIVES
+from dlmlab.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Report
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 
-def run(cfg: DictConfig) -> tuple[float | None, float]:
+def run(cfg: DictConfig) -> tuple[float | None, ...]:
     """Decode every item of `task`, of the model's HumanEval unless one is chosen, with `decoder`, and score it.
 
     Returns the score and the forward passes an item, which a search may weigh against each other.
@@ -31,15 +31,15 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
     traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
-    made = manifest(cfg, model, [task]) | {"batch": batch.log}
+    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
     file, ticks = SampleFile(build.folder()), list[Tick]()
     samples = evaluate(
         model, task, rule, generation, decoder="candidate", batch_size=batch, seed=cfg.seed,
-        memo=build.memo(cfg, model, generation), traces=traces, on_sample=file.add, on_step=ticks.append,
+        memo=build.memo(cfg, model, generation), traces=traces, file=file, on_step=ticks.append,
     )  # fmt: skip
     file.finish()
     traces.finish()
-    found = conclude(model, samples, sum(tick.computed for tick in ticks))
+    found = conclude(model, samples, computed_of(ticks, made))
     report = Report(
         title=f"Evaluation: {task.name}",
         question=f"How well does {rule} do {task.name} with {cfg.model.path}?",
@@ -54,11 +54,11 @@ def run(cfg: DictConfig) -> tuple[float | None, float]:
         **found,
     )
     build.publish(cfg, "evaluate", made, report)
-    return found["summary"]["score"], found["summary"]["forwards per item"]
+    return tuple(found["summary"][name] for name in OBJECTIVES)
 
 
-def conclude(model: Any, samples: Sequence[Sample], computed: int) -> dict[str, Any]:
-    """What the samples say, in a Report's fields. computed: canvases that went through the model."""
+def conclude(model: Any, samples: Sequence[Sample], computed: int | None) -> dict[str, Any]:
+    """What the samples say, in a Report's fields. computed: canvases that went through the model, where it is known."""
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}
     return {

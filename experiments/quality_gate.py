@@ -21,7 +21,6 @@ from dlmlab import build
 from dlmlab.batch import Batch
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
-from dlmlab.manifest import manifest
 from dlmlab.samples import detail_tables
 from dlmlab.stats import Comparison, compare_right, compare_texts
 from dlmlab.task.base import Task
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 GATES = ("mmlu", "humaneval", "bleu", "determinism")
+USUAL, NOISE = "unshared", ("batch 1", "padded", "other precision")
+"""What the noise floor's samples are by: the baseline as it is, and with what should not matter."""
 VERDICTS = ("fail", "inconclusive", "pass")
 PADDING = 24
 """Columns by which the noise floor widens the padding."""
@@ -46,9 +47,9 @@ def run(cfg: DictConfig) -> None:
     traces = build.traces(cfg)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
-    made = manifest(cfg, model, list(tasks.values())) | {"batch": batch.log}
+    made = build.begin(cfg, model, list(tasks.values())) | {"batch": batch.log}
     file = SampleFile(build.folder())
-    decode = partial(evaluate, model, batch_size=batch, seed=cfg.seed)
+    decode = partial(evaluate, batch_size=batch, seed=cfg.seed, file=file)
 
     pairs: dict[str, dict[str, list[Sample]]] = {}
     twice: dict[str, Any] = {}
@@ -56,20 +57,12 @@ def run(cfg: DictConfig) -> None:
     for gate, task in tasks.items():
         generation = settings[gate]
         if gate == "determinism":
-            twice = determinism(decode, task, rules["candidate"], generation)
+            twice = determinism(partial(decode, model), task, rules["candidate"], generation)
             noise = noise_floor(model, decode, task, rules["baseline"], generation, batch.size)
             continue
         memo = build.memo(cfg, model, generation)
         pairs[gate] = evaluate_all(
-            model,
-            task,
-            rules,
-            generation,
-            batch_size=batch,
-            seed=cfg.seed,
-            memo=memo,
-            traces=traces,
-            on_sample=file.add,
+            model, task, rules, generation, batch_size=batch, seed=cfg.seed, memo=memo, traces=traces, file=file
         )
     file.finish()
     traces.finish()
@@ -109,15 +102,15 @@ def conclude(
 
 
 def follow(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run that left these samples; see `dlmlab.verify`.
-
-    The answers behind determinism and the noise floor are not kept: what was measured is taken as it is.
-    """
+    """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
     tasks = {gate: saved.cfg.model.tasks[gate] for gate in saved.cfg.tasks if gate != "determinism"}
     pairs = {gate: {name: saved.of(task, name) for name in ("baseline", "candidate")} for gate, task in tasks.items()}
-    measured = next((each for each in saved.results["gates"] if each["name"] == "determinism"), None)
-    twice = repeated(measured["candidate"], measured["n"]) if measured else {}
-    return conclude(saved.cfg, pairs, twice, saved.results["noise_floor"])
+    if "determinism" not in saved.cfg.tasks:
+        return conclude(saved.cfg, pairs, {}, [])
+    of = partial(saved.of, saved.cfg.model.tasks["bleu"])
+    told = zip(saved.results["noise_floor"], NOISE, strict=True)
+    noise = [changed(row["name"], of(USUAL), of(decoder)) for row, decoder in told]
+    return conclude(saved.cfg, pairs, repeated(share_same(of("once"), of("twice")), len(of("once"))), noise)
 
 
 def check(cfg: DictConfig) -> None:
@@ -172,20 +165,24 @@ def noise_floor(
     model: Any, decode: Any, task: Task, rule: Rule, generation: Generation, batch_size: int
 ) -> list[dict[str, Any]]:
     """The share of prompts whose baseline answer changes with what should not matter."""
-    alone = partial(decode, task, rule, share=False)
+    alone = partial(decode, model, task, rule, share=False)
+    single, padded, precise = NOISE
     others = {
-        f"batch 1 and {batch_size}": alone(generation, decoder="batch 1", batch_size=1),
-        f"{PADDING} more columns of padding": evaluate(
-            Padded(model), task, rule, generation, decoder="padded", batch_size=batch_size, share=False
+        f"batch 1 and {batch_size}": alone(generation, decoder=single, batch_size=1),
+        f"{PADDING} more columns of padding": decode(
+            Padded(model), task, rule, generation, decoder=padded, share=False
         ),
         "confidence in float32 and float64": alone(
-            replace(generation, confidence_dtype=other_dtype(generation)), decoder="other precision"
+            replace(generation, confidence_dtype=other_dtype(generation)), decoder=precise
         ),
     }
-    usual = alone(generation, decoder="baseline")
-    return [
-        {"name": name, "changed": 1 - share_same(usual, samples), "n": len(samples)} for name, samples in others.items()
-    ]
+    usual = alone(generation, decoder=USUAL)
+    return [changed(name, usual, samples) for name, samples in others.items()]
+
+
+def changed(name: str, usual: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
+    """A row of the noise floor."""
+    return {"name": name, "changed": 1 - share_same(usual, samples), "n": len(samples)}
 
 
 def other_dtype(generation: Generation) -> str:

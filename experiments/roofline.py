@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 from dlmlab import build
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
-from dlmlab.manifest import manifest
 from dlmlab.picture import save, step_parts
 from dlmlab.profiling import RULE, PartTime, profile
 from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
@@ -63,7 +62,7 @@ def run(cfg: DictConfig) -> None:
     generation = Generation(**cfg.generation)
     batches = list(dict.fromkeys(cfg.batch_sizes))
     model = build.model(cfg)
-    made = manifest(cfg, model)
+    made = build.begin(cfg, model)
     prompts = random_prompts(model, max(batches), cfg.prompt_length, generation, cfg.seed)
     dtype, storage = cfg.model.dtype, str(cfg.model.quantization or "none")
     stored = dtype if storage == "none" else storage

@@ -25,7 +25,6 @@ from dlmlab import build
 from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.manifest import manifest
 from dlmlab.reference import reference
 from dlmlab.task.base import Task
 from dlmlab.timing import (
@@ -87,7 +86,7 @@ def run(cfg: DictConfig) -> None:
     batches = list(dict.fromkeys(cfg.batch_sizes))
 
     model = build.model(cfg)
-    made = manifest(cfg, model, [task])
+    made = build.begin(cfg, model, [task])
     prompts = token_ids(model, texts, generation, cfg.seed, cfg.model.load_format == "dummy")
     timings = measure(cfg, model, prompts, generation, rules, batches)
 

@@ -20,7 +20,6 @@ from dlmlab.errors import UserError
 from dlmlab.evaluate import SampleFile, evaluate_all
 from dlmlab.files import write_text
 from dlmlab.film import film, still
-from dlmlab.manifest import manifest
 from dlmlab.page.viewer import viewer_page
 from dlmlab.task.base import Item, fingerprint_items
 from dlmlab.trace import Trace, TraceFile, read
@@ -70,11 +69,11 @@ def run(cfg: DictConfig) -> None:
     rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders or [chosen]}
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
-    made = manifest(cfg, model, [task]) | {"batch": batch.log}
+    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
     file, kept = SampleFile(build.folder()), TraceFile(build.folder(), limit=1)
     memo = build.memo(cfg, model, task.generation)
     samples = evaluate_all(
-        model, task, rules, task.generation, batch_size=batch, seed=cfg.seed, memo=memo, traces=kept, on_sample=file.add
+        model, task, rules, task.generation, batch_size=batch, seed=cfg.seed, memo=memo, traces=kept, file=file
     )
     file.finish()
     kept.finish()

@@ -41,12 +41,11 @@ def run(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     from dlmlab import build
-    from dlmlab.manifest import manifest
     from dlmlab.model.loader import load, pick_device
     from dlmlab.tracking import Report, Table
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    made, folder, device = manifest(cfg), build.folder() / "checkpoint", str(pick_device(cfg.device))
+    made, folder, device = build.begin(cfg), build.folder() / "checkpoint", str(pick_device(cfg.device))
     results = train(folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed, device=device)
     last = results["accuracy"][-1]
     columns = ["kind", *(f"{each['decoding_steps']} steps" for each in results["accuracy"])]

@@ -71,8 +71,8 @@ def edit_results(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None
 
 
 def edit_samples(folder: Path, edit: Callable[[Sample], dict[str, Any]], place: int = -1) -> None:
-    """Change one sample, and leave a file that is sound by itself."""
-    samples = Job(folder, "").samples
+    """Change one of the candidate's samples, and leave a file that is sound by itself."""
+    samples = sorted(Job(folder, "").samples, key=lambda sample: sample.decoder == "candidate")
     samples[place] = replace(samples[place], **edit(samples[place]))
     (folder / "samples.jsonl").unlink()
     file = SampleFile(folder)

@@ -17,8 +17,20 @@ def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
     """Write the run's manifest.json, results.json, table.md and table.tex, then report it everywhere.
 
     A place that can't be written costs one line on stderr; the others still get the run. Raises OSError where the
-    run's own files can't be written.
+    run's own files can't be written, once every place has the run.
     """
+    try:
+        save(run)
+    finally:
+        for tracker in trackers:
+            try:
+                tracker.log(run)
+            except OSError as error:
+                print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}", file=sys.stderr)
+
+
+def save(run: RunRecord) -> None:
+    """Write manifest.json and results.json. Raises OSError where they can't be written."""
     manifest.save(run.folder, run.manifest)
     report = run.report
     write_json(
@@ -36,8 +48,3 @@ def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
         },
     )
     write_table(run.folder, report)
-    for tracker in trackers:
-        try:
-            tracker.log(run)
-        except OSError as error:
-            print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}", file=sys.stderr)

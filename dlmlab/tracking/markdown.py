@@ -32,9 +32,11 @@ class Markdown:
     log_file: str
 
     def log(self, run: RunRecord) -> None:
-        """Write both."""
+        """Write both; a run that was killed after it was logged and then resumed is not logged again."""
         write_text(run.folder / REPORT, full_report(run))
-        append_text(Path(self.log_file), log_entry(run), header=LOG_HEADER)
+        log, entry = Path(self.log_file), log_entry(run)
+        if not (run.manifest.get("resumes") and log.exists() and entry in log.read_text(encoding="utf-8")):
+            append_text(log, entry, header=LOG_HEADER)
 
 
 def full_report(run: RunRecord) -> str:

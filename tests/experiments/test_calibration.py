@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
+from dlmlab.evaluate import read_samples
 from experiments.calibration import BASELINE, Setting, calibration_table, canonical, forwards_table, grid
 from tests.experiments.fakes import ROOT, Bench
 
@@ -43,7 +45,7 @@ def config(monkeypatch):
 
 
 def samples(folder):
-    return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    return [asdict(sample) for sample in read_samples(folder)]
 
 
 def results(folder):

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from dlmlab.evaluate import read_samples
+
 SMALL = ["experiment=quality_gate", "memo=off", "device=cpu", "tracking=terminal"]
 FIELDS = {"name", "baseline", "candidate", "difference", "ci_low", "ci_high", "margin", "point_pass", "verdict", "n"}
 ALL_AT_ONCE = ["decoder=localleap_paper", "decoder.kappa=0", "decoder.tau=0", "decoder.radius=64"]
@@ -30,11 +32,12 @@ def test_gates_have_verdicts_noise_and_samples(command, tmp_path):
     assert (determinism["verdict"], determinism["baseline"], determinism["ci_low"]) == ("pass", None, None)
     assert {row["n"] for row in found["noise_floor"]} == {4}
     assert len(found["noise_floor"]) == 3
-    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
-    assert [(each["task"], each["decoder"], each["index"]) for each in samples] == [
+    noise = ("batch 1", "once", "other precision", "padded", "twice", "unshared")
+    decoders = {"tiny_mmlu": ("baseline", "candidate"), "tiny_open": sorted(("baseline", "candidate", *noise))}
+    assert [(each.task, each.decoder, each.index) for each in read_samples(tmp_path / "run")] == [
         (task, decoder, index)
         for task, n in (("tiny_mmlu", 3), ("tiny_open", 4))
-        for decoder in ("baseline", "candidate")
+        for decoder in decoders[task]
         for index in range(n)
     ]
     assert "Noise floor" in shown

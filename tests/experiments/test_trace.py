@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -61,7 +62,7 @@ def test_gates_and_comparisons_trace_every_decoder(command, tmp_path):
     own = ["experiment=quality_gate", "tasks=[bleu]", "task.limit=2", "trace=true", "trace_limit=1"]
     assert command(*own, *SMALL)[0] == 0
     assert [name for _, _, name in read(tmp_path / "run" / "traces.jsonl")] == ["baseline", "candidate"]
-    (tmp_path / "run" / "traces.jsonl").unlink()
+    shutil.rmtree(tmp_path / "run")
     own = ["experiment=compare", "tasks=[tiny_mmlu]", "decoders=[eb]", "task.limit=2", "timed_items=0"]
     assert command(*own, "trace=true", "trace_limit=1", *SMALL)[0] == 0
     names = [name for _, _, name in read(tmp_path / "run" / "traces.jsonl")]

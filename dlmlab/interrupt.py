@@ -1,0 +1,64 @@
+"""Ctrl-C once ends a run in order, twice at once. SIGTERM, by which Slurm takes a machine back, is like the first.
+
+In order: inside `finishing` what is under way is finished and kept, and KeyboardInterrupt raised at its end. Anywhere
+else there is nothing to finish, and it is raised on the spot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+NOTICE = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar has hidden the cursor
+NOTICE += b"finishing what is under way; Ctrl-C again stops at once\n"
+
+_finishing = False
+_asked = False
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Take SIGINT and SIGTERM, unless a launcher has its own use for them; outside the main thread nobody can."""
+    global _asked
+    _asked = False
+    taken = {}
+    if threading.current_thread() is threading.main_thread():
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) in usual]
+        taken = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Work that heeds `asked`: it begins nothing new and ends early. Raises KeyboardInterrupt where it was asked to."""
+    global _finishing
+    _finishing = True
+    try:
+        yield
+    finally:
+        _finishing = False
+    if _asked:
+        raise KeyboardInterrupt
+
+
+def asked() -> bool:
+    """Whether the work under way is to end."""
+    return _asked
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _asked
+    _asked = True
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not _finishing:
+        raise KeyboardInterrupt
+    os.write(2, NOTICE)  # print could be interrupted in the middle of a print
