@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from omegaconf.errors import InterpolationKeyError
 from dlmlab import resume
 from dlmlab.batch import LIGHTER, check_batch_size, no_room
 from dlmlab.errors import UserError
+from dlmlab.kinds import faults, kinds_of, near
 from dlmlab.look import Memo
 from dlmlab.manifest import finish, manifest
 from dlmlab.memo import DiskMemo, switch
@@ -70,7 +71,10 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
     if taken and calibration.get("checkpoint") != cfg.model.path:
         raise uncalibrated(cfg)
-    rule: Rule = instantiate(OmegaConf.create(values))
+    if wrong := [*part_faults("decoder", chosen)]:
+        raise UserError(*wrong)
+    with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
+        rule: Rule = instantiate(OmegaConf.create(values))
     check_composition(rule, memo=cfg.memo == "force")
     return rule
 
@@ -96,15 +100,21 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     if "_target_" in cfg.task and cfg.task.name != name:
         given.pop("path", None)  # another task's data
     chosen.update({key: value for key, value in {**given, **overrides}.items() if key in chosen})
-    found: Task = instantiate(chosen)
-    found.items()
+    if wrong := [*part_faults("task", chosen, bare=overrides)]:
+        raise UserError(*wrong)
+    with homes({str(key): "task" for key in chosen if key not in overrides}):
+        found: Task = instantiate(chosen)
+        found.items()
     return found
 
 
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     """The config's settings; where it has none the overrides, then the task's own."""
-    layers = ({key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}, overrides, cfg.generation)
-    return Generation(**{key: value for layer in layers for key, value in layer.items() if value is not None})
+    own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
+    layers = [("task", own), ("", overrides), ("generation", cfg.generation)]
+    given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
+    with homes({key: home for key, (home, _) in given.items() if home}):
+        return Generation(**{key: value for key, (_, value) in given.items()})
 
 
 def memo(cfg: DictConfig, model: LLaDAModelLM, generation: Generation) -> Memo | None:
@@ -129,12 +139,55 @@ def trackers(cfg: DictConfig) -> Sequence[Tracker]:
 
 def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
     """conf/<group>/<name>.yaml as a part of this config, so that its interpolations find the rest."""
-    running = GlobalHydra.instance().is_initialized()  # not so in a launcher's worker process
-    with nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with composing():
         composed = hydra.compose(f"{group}/{name}")
     part = composed[group]
     part._set_parent(cfg)
     return part  # type: ignore[no-any-return]
+
+
+def options(group: str) -> list[str]:
+    """The names of conf/<group>/, and of the folders that the user adds to it."""
+    with composing():
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+def composing() -> AbstractContextManager[Any]:
+    """Hydra as it runs; it doesn't in a launcher's worker process."""
+    running = GlobalHydra.instance().is_initialized()
+    return nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3")
+
+
+def part_faults(group: str, part: DictConfig, known: Container[str] = (), bare: Container[str] = ()) -> Iterator[str]:
+    """What is wrong with a part of the config by the parameters of its `_target_`, a line for each thing.
+
+    A value that comes from elsewhere is looked at there. known: keys that are no parameters. bare: keys that were
+    given by other names than the group's.
+    """
+    kinds: dict[str, Any] = kinds_of(hydra.utils.get_object(part._target_))
+    for name in map(str, part):
+        if name.startswith("_") or name in known:
+            continue
+        key = name if name in bare else f"{group}.{name}"
+        if name not in kinds:
+            yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
+        elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
+            yield from faults(key, plain(part[name]), kinds[name])
+
+
+def plain(value: Any) -> Any:
+    """A part of a config as dicts and lists."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+@contextmanager
+def homes(of: Mapping[str, str]) -> Iterator[None]:
+    """Errors about a key say where it is set: `kappa=2 …` becomes `decoder.kappa=2 …`."""
+    try:
+        yield
+    except UserError as error:
+        lines = [(line.partition("=")[0], line) for line in error.args]
+        raise UserError(*(f"{of[key]}.{line}" if key in of else line for key, line in lines)) from error
 
 
 def instantiate(part: DictConfig) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlmlab import interrupt, manifest, resume
 from dlmlab.errors import UserError
+from dlmlab.kinds import near
 
 FAILED_GATE = 3
 INTERRUPTED = 130
@@ -84,6 +84,9 @@ def begin_or_go_on(cfg: DictConfig, folder: Path) -> Any:
         if resume.finished(folder) and not changed:
             print(f"{folder} is finished: nothing is left to do")
             return resume.objectives(folder)
+    from dlmlab.check import check  # imports torch, which --help does without
+
+    check(cfg)
     with resume.claim(folder):
         return hydra.utils.get_method(cfg._target_)(cfg)
 
@@ -105,7 +108,7 @@ def exit_status(main: Callable[[], None]) -> int:
 
 
 def attempt(main: Callable[[], None]) -> int:
-    """Run it, and turn what the user can mend into a line."""
+    """Run it, and turn what the user can mend into lines, one for each thing."""
     try:
         sys.argv[1:] = resume.redirect(sys.argv[1:])
         with interrupt.listening():
@@ -120,7 +123,14 @@ def attempt(main: Callable[[], None]) -> int:
         print(f"error: {one_line(error)}{remedy}{how_to_go_on()}", file=sys.stderr)
         return 1
     except USER_ERRORS as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        for line in error.args if isinstance(error, UserError) else [one_line(error)]:
+            print(f"error: {' '.join(str(line).split())}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's way to say so
+            raise
+        nulls = ", ".join(text for text in sys.argv[1:] if text.endswith(("=null", "=")))
+        print(f"error: {nulls}: a group has one of its choices; python run.py --help lists them", file=sys.stderr)
         return 1
     return 0
 
@@ -158,6 +168,8 @@ def one_line(error: BaseException) -> str:
     message = " ".join(str(error).split()).partition(" Config search path:")[0]
     if found := re.match(r"Could not override '([\w.@/]+)'", message):
         return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
+    if isinstance(error, MissingConfigException):
+        message += near((error.missing_cfg_file or "").rpartition("/")[2], error.options or [])
     return message or type(error).__name__
 
 
@@ -174,9 +186,7 @@ def nearest(key: str) -> str:
             config = compose("config", overrides=[text for text in others if "," not in text])
     except HydraException:
         return ""
-    keys = list(leaves(OmegaConf.to_container(config)))
-    close = difflib.get_close_matches(key, keys, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return near(key, [leaf for leaf in leaves(OmegaConf.to_container(config)) if not key.startswith(f"{leaf}.")])
 
 
 def leaves(value: Any, prefix: str = "") -> list[str]:

@@ -10,12 +10,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import MOST, Amount, Count, Limits, Seed, check, check_fields, one_of
 
 CONFIDENCE_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -33,17 +34,21 @@ class Generation:
     Raises UserError for a value out of range.
     """
 
-    gen_length: int
-    block_length: int
-    steps: int
-    temperature: float = 0.0
-    confidence_dtype: str = "float32"
+    gen_length: Count
+    block_length: Count
+    steps: Count
+    temperature: Amount = 0.0
+    confidence_dtype: Annotated[str, one_of(CONFIDENCE_DTYPES)] = "float32"
     logits_eos_inf: bool = False
     confidence_eos_eot_inf: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("gen_length", "block_length", "steps"):
-            check_positive_int(name, getattr(self, name))
+        check_fields(self)
+        if self.block_length > self.gen_length:
+            raise UserError(
+                f"block_length={self.block_length} is longer than the canvas of gen_length={self.gen_length}: "
+                "choose a block_length that divides it"
+            )
         if self.gen_length % self.block_length:
             raise UserError(
                 f"gen_length={self.gen_length} is not divisible by block_length={self.block_length}: "
@@ -58,9 +63,6 @@ class Generation:
             raise UserError(
                 f"steps={self.steps} is more than gen_length={self.gen_length}: a step commits at least one token"
             )
-        check_number("temperature", self.temperature, low=0.0)
-        if self.confidence_dtype not in CONFIDENCE_DTYPES:
-            raise UserError(f"confidence_dtype={self.confidence_dtype!r} is not one of {', '.join(CONFIDENCE_DTYPES)}")
 
     @property
     def blocks(self) -> int:
@@ -122,6 +124,9 @@ class Rule:
     """Whether it may mask committed tokens again."""
     scheduled: ClassVar[bool] = True
     """Whether `generation.steps` plays a part."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, step: Step) -> Decision:
         raise NotImplementedError
@@ -254,18 +259,14 @@ def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = 
 
 def check_positive_int(name: str, value: object) -> None:
     """Raise UserError unless the value is an integer above zero."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name}={value!r} is not a positive integer")
+    check(name, value, Count)
 
 
 def check_seed(value: object) -> None:
     """Raise UserError unless the value can seed a generator."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"seed={value!r} is not a whole number, 0 or more")
+    check("seed", value, Seed)
 
 
-def check_number(name: str, value: object, low: float, high: float = float("inf")) -> None:
+def check_number(name: str, value: object, low: float, high: float = MOST) -> None:
     """Raise UserError unless the value is a number from low to high."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        bounds = f"between {low:g} and {high:g}" if high < float("inf") else f"of at least {low:g}"
-        raise UserError(f"{name}={value!r} is not a number {bounds}")
+    check(name, value, Annotated[float, Limits(low, high)])

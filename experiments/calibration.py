@@ -14,19 +14,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import hydra
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlmlab import build
 from dlmlab.batch import Batch
+from dlmlab.check import check_fit, gathered
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate_all
 from dlmlab.files import write_text
 from dlmlab.generation import encode
+from dlmlab.kinds import Count, Limits, Share, Whole, faults, fits, kinds_of, list_of, near
 from dlmlab.memo import switch, use
 from dlmlab.picture import draw
 from dlmlab.samples import computed_of, detail_tables
@@ -35,13 +38,20 @@ from dlmlab.stats import compare_right, proportion_interval
 from dlmlab.task.base import Item, Score, Task
 from dlmlab.timing import spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+from dlmlab.types import Generation, Request, Rule
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"
+KINDS: Mapping[str, Any] = {
+    "calibration.margin": Share,
+    "calibration.split": Annotated[float, Limits(0.1, 0.9)],
+    "calibration.shortlist": Count,
+    "calibration.timed_items": Whole,
+    "calibration.timed_rounds": Count,
+}
 
 
 @dataclass(frozen=True)
@@ -56,13 +66,9 @@ class Setting:
 
 def run(cfg: DictConfig) -> None:
     """Decode the grid, judge every setting, choose one."""
-    check(cfg)
     settings = grid(cfg)
-    task = ScoredOnce(build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval))
-    generation = build.generation(cfg, task)
-    if generation.temperature:
-        raise UserError(f"generation.temperature={generation.temperature}: forward passes can be shared at 0 only")
-    halves(len(task.items()), cfg.calibration.split, cfg.seed)  # which refuses too few, before an hour of decoding
+    task, generation = chosen_task(cfg)
+    task = ScoredOnce(task)
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = build.begin(cfg, model, [task]) | {"batch": batch.log}
@@ -160,31 +166,37 @@ def follow(saved: Saved) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for settings that are wrong before anything is loaded."""
-    switch("memo", cfg.memo)
-    own = cfg.calibration
-    check_number("calibration.margin", own.margin, low=0, high=1)
-    check_number("calibration.split", own.split, low=0.1, high=0.9)
-    check_positive_int("calibration.shortlist", own.shortlist)
-    check_number("calibration.timed_items", own.timed_items, low=0)
-    check_positive_int("calibration.timed_rounds", own.timed_rounds)
+    """Raise UserError for a grid that the decoder won't take, and for a task that does not go with it or the model."""
+    with gathered() as errors:
+        with errors:
+            grid(cfg)
+        if cfg.generation.temperature:
+            errors.append(
+                f"generation.temperature={cfg.generation.temperature}: forward passes can be shared at 0 only"
+            )
+        with errors:
+            task, generation = chosen_task(cfg)
+            check_fit(cfg, task, generation)
+            if fits(cfg.calibration.split, KINDS["calibration.split"]):
+                halves(len(task.items()), cfg.calibration.split, cfg.seed)
+
+
+def chosen_task(cfg: DictConfig) -> tuple[Task, Generation]:
+    """The task that is asked for, else the model's functions, and how its canvases are filled."""
+    task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
+    return task, build.generation(cfg, task)
 
 
 def grid(cfg: DictConfig) -> list[Setting]:
-    """Every combination of the grid's values. Raises UserError for one that the decoder won't take."""
+    """Every combination of the grid's values. Raises UserError for what the decoder won't take."""
     lists = {
-        key: list(values) if isinstance(values, ListConfig) else values for key, values in cfg.get("grid", {}).items()
+        str(key): list(values) if isinstance(values, ListConfig) else values
+        for key, values in (cfg.get("grid") or {}).items()
     }
     if not lists:
         raise UserError("grid is empty: give it a parameter with values, such as grid.kappa=[0.5,0.9]")
-    for key, values in lists.items():
-        if key not in cfg.decoder or key == "_target_":
-            has = ", ".join(str(each) for each in cfg.decoder if each != "_target_") or "none"
-            raise UserError(f"grid.{key} is no parameter of the decoder, which has {has}: remove it with ~grid.{key}")
-        if not isinstance(values, list) or not values:
-            raise UserError(f"grid.{key}={values} has no values: write grid.{key}=[…]")
-        if len(set(values)) < len(values):
-            raise UserError(f"grid.{key}={values} has a value twice")
+    if wrong := [line for key, values in lists.items() for line in list_faults(cfg.decoder, key, values)]:
+        raise UserError(*wrong)
     settings, known = list[Setting](), dict[object, str]()
     for combination in itertools.product(*lists.values()):
         values = dict(zip(map(str, lists), combination, strict=True))
@@ -193,12 +205,26 @@ def grid(cfg: DictConfig) -> list[Setting]:
         try:
             rule = build.decoder(one)
         except UserError as error:
-            raise UserError(f"grid: {error}") from error
+            raise UserError(*(f"grid: {line}" for line in error.args)) from error
         name = " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in values.items())
         form, plainer = canonical(rule)
         settings.append(Setting(name, values, rule, plainer or known.get(form)))
         known.setdefault(form, name)
     return settings
+
+
+def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
+    """What is wrong with the values of one parameter."""
+    own = [str(name) for name in decoder if name != "_target_"]
+    if key not in own:
+        has = ", ".join(own) or "none"
+        said = near(key, own) or f": remove it with ~grid.{key}"
+        return [f"grid.{key} is no parameter of the decoder, which has {has}{said}"]
+    if not isinstance(values, list) or not values:
+        return [f"grid.{key}={values} has no values: write grid.{key}=[…]"]
+    if len(set(map(str, values))) < len(values):
+        return [f"grid.{key}={values} has a value twice"]
+    return faults(f"grid.{key}", values, list_of(kinds_of(hydra.utils.get_object(decoder._target_))[key]))
 
 
 def canonical(rule: Rule) -> tuple[object, str | None]:

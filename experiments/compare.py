@@ -19,16 +19,28 @@ from omegaconf import DictConfig
 from dlmlab import build
 from dlmlab.aup import aup
 from dlmlab.batch import Batch
+from dlmlab.check import TRACED, check_decoders, check_fit, gathered
 from dlmlab.errors import UserError
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.generation import encode
+from dlmlab.kinds import Count, Share, Whole, faults, fits, list_of, one_of
 from dlmlab.picture import draw
 from dlmlab.samples import cost_of, count_tokens, score_of
 from dlmlab.stats import compare_right
 from dlmlab.task.base import Task
 from dlmlab.timing import spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+from dlmlab.types import Generation, Request, Rule
+
+KINDS: Mapping[str, Any] = {
+    **TRACED,
+    "decoders": list_of(str),
+    "tasks": list_of(str) | None,
+    "baseline_steps": Count,
+    "margin": Share,
+    "timed_items": Whole,
+    "timed_rounds": Count,
+}
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -39,10 +51,9 @@ UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 def run(cfg: DictConfig) -> None:
     """Decode and score every task with every decoder."""
-    check(cfg)
     tasks = scored_tasks(cfg)
     settings = {task.name: build.generation(cfg, task) for task in tasks}
-    references = {name: replace(own, steps=min(own.gen_length, cfg.baseline_steps)) for name, own in settings.items()}
+    references = {name: slowly(own, cfg.baseline_steps) for name, own in settings.items()}
     chosen = build.labels()["decoder"]  # its parameters may have been changed on the command line
     rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders}
     baseline = build.decoder(cfg, "baseline")
@@ -106,13 +117,28 @@ def follow(saved: Saved) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for settings that are wrong before anything is loaded."""
-    check_positive_int("baseline_steps", cfg.baseline_steps)
-    check_number("margin", cfg.margin, low=0, high=1)
-    check_number("timed_items", cfg.timed_items, low=0)
-    check_positive_int("timed_rounds", cfg.timed_rounds)
-    if not cfg.decoders:
-        raise UserError("decoders is empty: name some of conf/decoder/, such as decoders=[localleap,threshold]")
+    """Raise UserError for decoders and tasks that there aren't, or that don't go with the settings or the model."""
+    with gathered() as errors:
+        with errors:
+            check_decoders(cfg, cfg.decoders)
+        if wrong := faults("tasks", cfg.tasks, list_of(one_of(build.options("task"))) | None):
+            errors += wrong
+            return
+        with errors:
+            for task in scored_tasks(cfg):
+                with errors:
+                    own = build.generation(cfg, task)
+                    check_fit(cfg, task, own)
+                    if fits(cfg.baseline_steps, Count):
+                        slowly(own, cfg.baseline_steps)
+
+
+def slowly(own: Generation, steps: int) -> Generation:
+    """The same canvas with the baseline's steps. Raises UserError where its blocks can't share them."""
+    steps = min(own.gen_length, steps)
+    if steps % own.blocks:
+        raise UserError(f"baseline_steps={steps} is not divisible by the {own.blocks} blocks: choose a multiple")
+    return replace(own, steps=steps)
 
 
 def scored_tasks(cfg: DictConfig) -> list[Task]:

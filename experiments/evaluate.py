@@ -9,12 +9,17 @@ from omegaconf import DictConfig
 
 from dlmlab import build
 from dlmlab.batch import Batch
+from dlmlab.check import TRACED, check_fit, gathered
 from dlmlab.denoise import Tick
 from dlmlab.evaluate import Sample, SampleFile, evaluate
 from dlmlab.memo import switch, use
 from dlmlab.resume import OBJECTIVES
 from dlmlab.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.task.base import Task
 from dlmlab.tracking import Report
+from dlmlab.types import Generation
+
+KINDS = TRACED
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -25,8 +30,7 @@ def run(cfg: DictConfig) -> tuple[float | None, ...]:
 
     Returns the score and the forward passes an item, which a search may weigh against each other.
     """
-    task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
-    generation = build.generation(cfg, task)
+    task, generation = chosen(cfg)
     rule = build.decoder(cfg)
     traces = build.traces(cfg)
     model = build.model(cfg)
@@ -72,3 +76,18 @@ def conclude(model: Any, samples: Sequence[Sample], computed: int | None) -> dic
 def follow(saved: Saved) -> dict[str, Any]:
     """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
     return conclude(saved.model, saved.samples, saved.results["forwards"]["computed"])
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for a decoder or task that can't be had, and for a task that doesn't fit the model."""
+    with gathered() as errors:
+        with errors:
+            build.decoder(cfg)
+        with errors:
+            check_fit(cfg, *chosen(cfg))
+
+
+def chosen(cfg: DictConfig) -> tuple[Task, Generation]:
+    """The task and how its canvases are filled."""
+    task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
+    return task, build.generation(cfg, task)

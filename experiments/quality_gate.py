@@ -19,28 +19,35 @@ from torch import Tensor
 
 from dlmlab import build
 from dlmlab.batch import Batch
-from dlmlab.errors import UserError
+from dlmlab.check import TRACED, check_fit, gathered
 from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
+from dlmlab.kinds import Count, Share, fits, list_of, one_of
 from dlmlab.samples import detail_tables
 from dlmlab.stats import Comparison, compare_right, compare_texts
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report, Table
-from dlmlab.types import Generation, Rule, check_number
+from dlmlab.types import Generation, Rule
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 GATES = ("mmlu", "humaneval", "bleu", "determinism")
+CANVAS = ("gen_length", "steps", "block_length")
 USUAL, NOISE = "unshared", ("batch 1", "padded", "other precision")
 """What the noise floor's samples are by: the baseline as it is, and with what should not matter."""
 VERDICTS = ("fail", "inconclusive", "pass")
+KINDS: Mapping[str, Any] = {
+    **TRACED,
+    "tasks": list_of(one_of(GATES)),
+    **{f"gates.{gate}.margin": Share | None if gate == "determinism" else Share for gate in GATES},
+    **{f"gates.{gate}.{key}": Count | None for gate in GATES for key in ("limit", *CANVAS)},
+}
 PADDING = 24
 """Columns by which the noise floor widens the padding."""
 
 
 def run(cfg: DictConfig) -> None:
     """Run the gates of `tasks` for `decoder` against the baseline."""
-    check(cfg)
     tasks = {gate: gate_task(cfg, gate) for gate in cfg.tasks}
     settings = {gate: gate_generation(cfg, gate, task) for gate, task in tasks.items()}
     rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
@@ -114,26 +121,29 @@ def follow(saved: Saved) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for settings that are wrong before anything is loaded."""
-    if unknown := [gate for gate in cfg.tasks if gate not in GATES]:
-        raise UserError(f"tasks has {unknown[0]!r}, which is not one of {', '.join(GATES)}")
-    if not cfg.tasks:
-        raise UserError(f"tasks is empty: name some of {', '.join(GATES)}")
-    for gate in set(cfg.tasks) - {"determinism"}:
-        check_number(f"gates.{gate}.margin", cfg.gates[gate].margin, low=0, high=1)
+    """Raise UserError for a decoder that there isn't, and for a task that does not go with its gate or the model."""
+    with gathered() as errors:
+        with errors:
+            build.decoder(cfg)
+        for gate in cfg.tasks if fits(cfg.tasks, KINDS["tasks"]) else []:
+            with errors:
+                task = gate_task(cfg, gate)
+                check_fit(cfg, task, gate_generation(cfg, gate, task))
 
 
 def gate_task(cfg: DictConfig, gate: str) -> Task:
     """The model's task for a gate; determinism has the open prompts."""
     own = cfg.gates[gate]
     limit = {} if OmegaConf.is_missing(own, "limit") else {"limit": own.limit}
-    return build.task(cfg, cfg.model.tasks["bleu" if gate == "determinism" else gate], **limit)
+    with build.homes(dict.fromkeys(limit, f"gates.{gate}")):
+        return build.task(cfg, cfg.model.tasks["bleu" if gate == "determinism" else gate], **limit)
 
 
 def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
     """The gate's canvas and schedule."""
     own = cfg.gates[gate]
-    return build.generation(cfg, task, **{key: own[key] for key in ("gen_length", "steps", "block_length")})
+    with build.homes(dict.fromkeys(CANVAS, f"gates.{gate}")):
+        return build.generation(cfg, task, **{key: own[key] for key in CANVAS})
 
 
 def right(pair: dict[str, list[Sample]]) -> tuple[list[bool], list[bool]]:

@@ -18,15 +18,18 @@ import numpy as np
 from omegaconf import DictConfig
 
 from dlmlab import build
+from dlmlab.check import gathered
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.errors import UserError
+from dlmlab.kinds import Count, list_of
 from dlmlab.picture import save, step_parts
 from dlmlab.profiling import RULE, PartTime, profile
 from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
 from dlmlab.timing import Timing, percentile, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, check_positive_int
-from experiments.throughput import check_batch_sizes, random_prompts
+from dlmlab.types import Generation, Request
+from experiments.throughput import random_prompts
+
+KINDS: Mapping[str, Any] = {"batch_sizes": list_of(Count), "prompt_length": Count, "repeats": Count}
 
 
 class Step(NamedTuple):
@@ -58,7 +61,6 @@ class Step(NamedTuple):
 
 def run(cfg: DictConfig) -> None:
     """Measure the machine, then the step at each of `batch_sizes`."""
-    check(cfg)
     generation = Generation(**cfg.generation)
     batches = list(dict.fromkeys(cfg.batch_sizes))
     model = build.model(cfg)
@@ -105,14 +107,14 @@ def run(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for settings that are wrong, before anything is loaded."""
-    check_batch_sizes(cfg)
-    for key in ("prompt_length", "repeats"):
-        check_positive_int(key, cfg[key])
-    if build.decoder(cfg) != Baseline():
-        raise UserError(
-            f"decoder={build.labels()['decoder']}: a roofline is of the baseline, whose schedule is fixed: leave it out"
-        )
+    """Raise UserError for a schedule that doesn't come out, and for any decoder but the baseline."""
+    with gathered() as errors:
+        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
+            Generation(**cfg.generation)
+        with errors:
+            if build.decoder(cfg) != Baseline():
+                name = build.labels()["decoder"]
+                errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
 
 
 def typical_places(generation: Generation) -> float:

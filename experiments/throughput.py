@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
 from dlmlab import build
+from dlmlab.check import check_fit, gathered
 from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
+from dlmlab.kinds import Amount, Count, fits, list_of
 from dlmlab.reference import reference
 from dlmlab.task.base import Task
 from dlmlab.timing import (
@@ -41,7 +43,7 @@ from dlmlab.timing import (
     time_decode,
 )
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule, check_number, check_positive_int
+from dlmlab.types import Generation, Request, Rule
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -51,6 +53,13 @@ STEP_BATCH = 4
 """The batch size at which the performance log reports step durations and compares with the reference."""
 MIN_SPEEDUP = 1.10
 MAX_STEP_RATIO = 3.0
+KINDS: Mapping[str, Any] = {
+    "batch_sizes": list_of(Count),
+    "prompts": Count,
+    "repeats": Count,
+    "warmup": Count,
+    "limit": Amount,
+}
 RANDOM_PROMPT = 32
 """Tokens of a random prompt, which random weights without a tokenizer are given."""
 
@@ -76,9 +85,7 @@ class Gate(NamedTuple):
 
 def run(cfg: DictConfig) -> None:
     """Time `decoder` and the baseline at `batch_sizes`, and the reference loop."""
-    check(cfg)
-    task = build.task(cfg, cfg.task.name if "_target_" in cfg.task else cfg.model.tasks.bleu)
-    generation = build.generation(cfg, task)
+    task, generation = chosen_task(cfg)
     texts = distinct_prompts(task, cfg.prompts)
     rules = {BASELINE: build.decoder(cfg, BASELINE)}
     chosen = build.decoder(cfg)
@@ -135,22 +142,26 @@ def follow(saved: Saved) -> dict[str, Any]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for settings that are wrong, before anything is loaded."""
-    check_batch_sizes(cfg)
-    for key in ("prompts", "repeats", "warmup"):
-        check_positive_int(key, cfg[key])
-    check_number("limit", cfg.limit, low=0)
-    widest = max(STEP_BATCH, *cfg.batch_sizes)
-    if cfg.prompts < widest:
-        raise UserError(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
+    """Raise UserError for a task that does not fit the settings or the model."""
+    with gathered() as errors:
+        if all(fits(cfg[key], KINDS[key]) for key in ("prompts", "batch_sizes")):
+            widest = max(STEP_BATCH, *cfg.batch_sizes)
+            if cfg.prompts < widest:
+                errors.append(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
+        with errors:
+            build.decoder(cfg)
+        with errors:
+            task, generation = chosen_task(cfg)
+            with errors:
+                check_fit(cfg, task, generation)
+            if fits(cfg.prompts, Count):
+                distinct_prompts(task, cfg.prompts)
 
 
-def check_batch_sizes(cfg: DictConfig) -> None:
-    """Raise UserError unless batch_sizes lists some."""
-    if not isinstance(cfg.batch_sizes, ListConfig) or not cfg.batch_sizes:
-        raise UserError(f"batch_sizes={cfg.batch_sizes} is not a list of batch sizes: give some, as batch_sizes=[1,8]")
-    for batch in cfg.batch_sizes:
-        check_positive_int("batch_sizes", batch)
+def chosen_task(cfg: DictConfig) -> tuple[Task, Generation]:
+    """The task that is asked for, else the model's open prompts, and how its canvases are filled."""
+    task = build.task(cfg, cfg.task.name if "_target_" in cfg.task else cfg.model.tasks.bleu)
+    return task, build.generation(cfg, task)
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:

@@ -9,17 +9,21 @@ The run's folder then holds the film (denoising.gif), the full canvases for a pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dlmlab import build
 from dlmlab.batch import Batch
+from dlmlab.check import check_decoders, check_fit, gathered
 from dlmlab.errors import UserError
 from dlmlab.evaluate import SampleFile, evaluate_all
 from dlmlab.files import write_text
 from dlmlab.film import film, still
+from dlmlab.kinds import list_of
 from dlmlab.page.viewer import viewer_page
 from dlmlab.task.base import Item, fingerprint_items
 from dlmlab.trace import Trace, TraceFile, read
@@ -27,6 +31,7 @@ from dlmlab.tracking import Report, Table
 from dlmlab.tracking.record import visible
 from dlmlab.types import Generation
 
+KINDS: Mapping[str, Any] = {"prompt": str | float | None, "decoders": list_of(str) | None}
 VIEWER = "viewer.html"
 
 
@@ -91,6 +96,16 @@ def run(cfg: DictConfig) -> None:
         pictures=pictures,
     )  # fmt: skip
     build.publish(cfg, "trace", made, report)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for a prompt, schedule or decoder that can't be had, and a prompt that doesn't fit the model."""
+    with gathered() as errors:
+        with errors:
+            check_decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
+        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
+            task = OnePrompt(prompt_of(cfg), Generation(**cfg.generation))
+            check_fit(cfg, task, task.generation)
 
 
 def prompt_of(cfg: DictConfig) -> str:

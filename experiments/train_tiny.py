@@ -15,15 +15,17 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import Amount, Count, Limits, Share, list_of, near
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
 from experiments.muon import Muon
+from experiments.tiny_data import KINDS as EXERCISES
 from experiments.tiny_data import Layout, Rows, make_rows
 from experiments.tiny_loss import batches, make_loss
 from experiments.tiny_progress import held_out_accuracy
@@ -33,7 +35,40 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LOG_EVERY = 200
+KINDS: Mapping[str, Any] = {
+    "tokenizer.vocab_size": Annotated[int, Limits(262)],  # bytes and special tokens
+    "tokenizer.samples": Count,
+    "data.rows": Count,
+    "data.workers": Count,
+    "data.layout.prompt": Count,
+    "data.layout.canvas": Count,
+    "data.layout.short_share": Share,
+    "data.weights": dict[str, Amount],
+    **{f"architecture.{key}": Count for key in ("d_model", "n_layers", "n_heads", "mlp_hidden_size")},
+    "architecture.max_sequence_length": Count,
+    "architecture.rope_theta": Amount,
+    "training.initial": str | None,
+    "training.steps": Count,
+    "training.seconds": Amount | None,
+    "training.batch_size": Count,
+    "training.warmup_steps": Count,
+    "training.constant_share": Annotated[float, Limits(0, 0.99)],
+    "training.short_answer": Count,
+    "training.padding_weight": Amount,
+    "training.measure_at": list[Share],
+    "training.muon.lr": Amount,
+    "training.muon.momentum": Share,
+    "training.muon.weight_decay": Amount,
+    "training.adamw.lr": Amount,
+    "training.adamw.betas": list_of(Share),
+    "training.adamw.weight_decay": Amount,
+    "progress.per_kind": Count,
+    "progress.batch_size": Count,
+    "progress.final_steps": list_of(Count),
+}
 PARTS = ("tokenizer", "data", "architecture", "training", "progress")
+NO_IDS = {"mask_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+"""Of a tokenizer that is not there yet."""
 
 
 def run(cfg: DictConfig) -> None:
@@ -62,6 +97,45 @@ def run(cfg: DictConfig) -> None:
     build.publish(cfg, "train_tiny", made, report)
 
 
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for parts that don't go together."""
+    from omegaconf import OmegaConf
+
+    from dlmlab.check import gathered
+    from dlmlab.model import checkpoint
+    from dlmlab.types import Generation
+
+    with gathered() as errors:
+        with errors:
+            check_rows(cfg.data.rows, cfg.training.batch_size)
+        for name in cfg.data.weights:
+            if name not in EXERCISES:
+                errors.append(f"data.weights.{name} is no kind of exercise{near(name, EXERCISES)}")
+        if not any(cfg.data.weights.values()):
+            errors.append("data.weights are all 0: give one of them more")
+        with errors:
+            LLaDAConfig(**OmegaConf.to_container(cfg.architecture), vocab_size=cfg.tokenizer.vocab_size, **NO_IDS)  # type: ignore[arg-type]
+        layout = cfg.data.layout
+        for steps in cfg.progress.final_steps:
+            with errors:
+                Generation(layout.canvas, layout.canvas, steps)
+        if layout.prompt + layout.canvas > cfg.architecture.max_sequence_length:
+            errors.append(
+                f"architecture.max_sequence_length={cfg.architecture.max_sequence_length} is less than a row of "
+                f"data.layout, {layout.prompt} + {layout.canvas} places: raise it"
+            )
+        if len(cfg.training.adamw.betas) != 2:
+            errors.append(f"training.adamw.betas={list(cfg.training.adamw.betas)} are not two")
+        if cfg.training.initial and not checkpoint.local(cfg.training.initial).is_dir():
+            errors.append(f"training.initial={cfg.training.initial} is no checkpoint's folder")
+
+
+def check_rows(rows: int, batch_size: int) -> None:
+    """Raise UserError for fewer rows than a batch."""
+    if rows < batch_size:
+        raise UserError(f"data.rows={rows} is less than training.batch_size={batch_size}: raise it")
+
+
 def train(
     out: Path,
     *,
@@ -77,8 +151,7 @@ def train(
 
     The parameters are the parts of conf/experiment/train_tiny.yaml. Raises UserError for fewer rows than a batch.
     """
-    if data["rows"] < training["batch_size"]:
-        raise UserError(f"data.rows={data['rows']} is less than training.batch_size={training['batch_size']}: raise it")
+    check_rows(data["rows"], training["batch_size"])
     torch.manual_seed(seed)
     words, model = start(tokenizer, architecture, training["initial"], seed)
     model.to(device)  # type: ignore[arg-type]

@@ -37,12 +37,12 @@ BAD = {
     "decoder.kapa": (["decoder.kapa=0.5"], r"decoder.kapa is not a setting; did you mean decoder.kappa\?"),
     "batchsize": (["batchsize=4"], r"batchsize is not a setting"),
     "path": (["model.path=/no/such/folder", "decoder=baseline"], r"/no/such/folder"),
-    "uncalibrated": (["model.path=/no/such/folder"], r"/no/such/folder has no calibrated kappa"),
+    "uncalibrated": (["model.path=no/such"], r"no/such has no calibrated kappa"),
     "device": (["device=cuda:63"], r"device=cuda:63 asked for"),
     "dtype": (["model.dtype=float8"], r"dtype='float8' is not one of"),
     "quantization": (["model.quantization=int3"], r"quantization='int3' is not one of"),
-    "tasks": (["experiment=quality_gate", "tasks=[mmul]"], r"'mmul', which is not one of mmlu"),
-    "no tasks": (["experiment=quality_gate", "tasks=[]"], r"tasks is empty"),
+    "tasks": (["experiment=quality_gate", "tasks=[mmul]"], r"tasks has 'mmul', which is not one of mmlu"),
+    "no tasks": (["experiment=quality_gate", "tasks=[]"], r"tasks=\[\] is not a list, .* not empty"),
     "margin": (["experiment=quality_gate", "gates.mmlu.margin=2"], r"gates.mmlu.margin=2 is not a number between"),
 }  # fmt: skip
 

@@ -243,7 +243,7 @@ def test_a_sandbox_that_cannot_start_is_no_verdict(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "docker"}, "sandbox='docker' is not one of bubblewrap, rlimit"),
+        ({"kind": "docker"}, "sandbox.kind='docker' is not one of bubblewrap, rlimit"),
         ({"cpu_seconds": 0}, "cpu_seconds=0"),
         ({"memory_mb": 1.5}, "memory_mb=1.5"),
         ({"processes": True}, "processes=True"),

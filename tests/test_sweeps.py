@@ -122,7 +122,7 @@ def test_a_failed_job_is_named_and_the_others_are_summarised(sweep, capfd):
     assert problem["name"] == "1"
     assert problem["settings"] == "decoder.kappa=1.5"
     assert "kappa=1.5 is not a number between 0 and 1" in problem["reason"]
-    assert "job 1 (decoder.kappa=1.5): kappa=1.5" in capfd.readouterr().err
+    assert "job 1 (decoder.kappa=1.5): decoder.kappa=1.5" in capfd.readouterr().err
 
 
 def test_a_job_that_was_killed_is_named_too(sweep, tmp_path):

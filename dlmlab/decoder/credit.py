@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Amount, Share
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,12 @@ class Credit(Rule):
     credit for a row, anew with each block, as in the authors' engine (dInfer).
     """
 
-    alpha: float
-    beta: float
-    gamma: float
-    threshold: float
+    alpha: Amount
+    beta: Share
+    gamma: Amount
+    threshold: Share
     needs_logits: ClassVar[bool] = True
     scheduled: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, low=0)
-        check_number("beta", self.beta, low=0, high=1)
-        check_number("gamma", self.gamma, low=0)
-        check_number("threshold", self.threshold, low=0, high=1)
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
         """No credit."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dlmlab.decoder.entropy import negative_entropy
 from dlmlab.decoder.topk import descending, longest_prefix
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Amount
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,9 @@ class EB(Rule):
     Source: EB-Sampler, arXiv:2505.24857, with confidence as the order of places (its error proxy).
     """
 
-    gamma: float
+    gamma: Amount
     scheduled: ClassVar[bool] = False
     measures: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, low=0)
 
     @staticmethod
     def measure(probability_NV: Tensor) -> Tensor:

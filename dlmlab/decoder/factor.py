@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from dlmlab.decoder.topk import longest_prefix
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Amount
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,8 @@ class Factor(Rule):
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
     """
 
-    f: float
+    f: Amount
     scheduled: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("f", self.f, low=0)
 
     def __call__(self, step: Step) -> Decision:
         doubt_BK = 1 - step.confidence_BK.sort(-1, descending=True).values

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from dlmlab.decoder.topk import longest_prefix
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Amount
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,8 @@ class Frechet(Rule):
     Source: Fast-dLLM++, arXiv:2606.02955. The paper cuts Lₙ off at 0, which changes nothing for delta ≥ 0.
     """
 
-    delta: float
+    delta: Amount
     scheduled: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("delta", self.delta, low=0)
 
     def __call__(self, step: Step) -> Decision:
         confidence_BK = step.confidence_BK.sort(-1, descending=True).values

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step, check_number, check_positive_int
+from dlmlab.kinds import Amount, Count, Share
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,10 @@ class KLASS(Rule):
     (K, V) for a row.
     """
 
-    tau: float
-    epsilon: float
-    history: int
+    tau: Share
+    epsilon: Amount
+    history: Count
     needs_logits: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_number("tau", self.tau, low=0, high=1)
-        check_number("epsilon", self.epsilon, low=0)
-        check_positive_int("history", self.history)
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
         """The log-probabilities of the step before, and for how many steps they have hardly changed."""

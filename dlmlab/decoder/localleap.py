@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.errors import UserError
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Share, Whole, one_of
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,10 @@ class LocalLeap(Rule):
     Source: LocalLeap, arXiv:2510.07081, section 3.
     """
 
-    kappa: float
-    tau: float
-    radius: int
-    anchors: str = "scheduled"
-
-    def __post_init__(self) -> None:
-        check_number("kappa", self.kappa, low=0, high=1)
-        check_number("tau", self.tau, low=0, high=1)
-        if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
-            raise UserError(f"radius={self.radius!r} is not a whole number of places, 0 or more")
-        if self.anchors not in ("scheduled", "all"):
-            raise UserError(f"anchors={self.anchors!r} is not one of scheduled, all")
+    kappa: Share
+    tau: Share
+    radius: Whole
+    anchors: Annotated[str, one_of(("scheduled", "all"))] = "scheduled"
 
     @property
     def scheduled(self) -> bool:  # type: ignore[override]

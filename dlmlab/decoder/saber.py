@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step, check_positive_int
+from dlmlab.kinds import Count
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,10 @@ class Saber(Rule):
     again at once, and keeps masked tokens in the mean. It has one block; here each block is by itself.
     """
 
-    n: int
-    mu: int
+    n: Count
+    mu: Count
     revokes: ClassVar[bool] = True
     scheduled: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_positive_int("n", self.n)
-        check_positive_int("mu", self.mu)
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
         """The committed tokens' probabilities as of the last step and as of their commit."""

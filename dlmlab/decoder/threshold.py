@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step, check_number
+from dlmlab.kinds import Share
+from dlmlab.types import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,8 @@ class Threshold(Rule):
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
     """
 
-    threshold: float
+    threshold: Share
     scheduled: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_number("threshold", self.threshold, low=0, high=1)
 
     def __call__(self, step: Step) -> Decision:
         return Decision((step.confidence_BK >= self.threshold) | top_k(step.confidence_BK, 1))

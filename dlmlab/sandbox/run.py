@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 
 import psutil
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import Count, Limits, check_fields, one_of
 from dlmlab.sandbox import launch
 
 KINDS = ("bubblewrap", "rlimit")
@@ -53,23 +54,16 @@ class Sandbox:
     Raises UserError for a value out of range.
     """
 
-    kind: str = "bubblewrap"
-    cpu_seconds: int = 3
-    wall_seconds: float = 15.0
-    memory_mb: int = 512
-    processes: int = 8
-    file_mb: int = 4
-    output_kb: int = 256
+    kind: Annotated[str, one_of(KINDS)] = "bubblewrap"
+    cpu_seconds: Count = 3
+    wall_seconds: Annotated[float, Limits(0.001)] = 15.0
+    memory_mb: Count = 512
+    processes: Count = 8
+    file_mb: Count = 4
+    output_kb: Count = 256
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(f"sandbox={self.kind!r} is not one of {', '.join(KINDS)}")
-        if not isinstance(self.wall_seconds, int | float) or not 0 < self.wall_seconds < float("inf"):
-            raise UserError(f"sandbox wall_seconds={self.wall_seconds!r} is not a positive number")
-        for name in ("cpu_seconds", "memory_mb", "processes", "file_mb", "output_kb"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UserError(f"sandbox {name}={value!r} is not a positive integer")
+        check_fields(self, "sandbox.")
 
     def run(self, program: str, *, setup: str, test: str, entry_point: str) -> Verdict:
         """Run `check(f)`, which `test` defines, on the function f that `program` defines as `entry_point`.

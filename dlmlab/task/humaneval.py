@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import comb
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import Count, Whole, one_of
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
 from dlmlab.task.base import Item, Score, fingerprint_items, select
 from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, check_problem, run_program, score_function
@@ -52,15 +53,15 @@ class HumanEval:
 
     name: str
     version: str
-    gen_length: int
-    block_length: int
-    steps: int
+    gen_length: Count
+    block_length: Count
+    steps: Count
     sandbox: Sandbox
-    extract: str = "sanitised"
+    extract: Annotated[str, one_of(EXTRACTORS)] = "sanitised"
     path: str | None = None
-    limit: int | None = None
-    shard: int = 0
-    num_shards: int = 1
+    limit: Count | None = None
+    shard: Whole = 0
+    num_shards: Count = 1
 
     def items(self) -> list[Item]:
         check_extractor(self.extract)

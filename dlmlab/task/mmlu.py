@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import Count, Whole
 from dlmlab.task.base import Item, Score, fingerprint_items, select
 from dlmlab.task.mmlu_data import LETTERS, Question, from_hub, from_path
 
@@ -33,13 +34,13 @@ class MMLU:
     subjects: Sequence[str]
     filter: Callable[[str], str]
     revision: str
-    gen_length: int
-    block_length: int
-    steps: int
+    gen_length: Count
+    block_length: Count
+    steps: Count
     path: str | None = None
-    limit: int | None = None
-    shard: int = 0
-    num_shards: int = 1
+    limit: Count | None = None
+    shard: Whole = 0
+    num_shards: Count = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)

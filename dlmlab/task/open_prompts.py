@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dlmlab.errors import UserError
+from dlmlab.kinds import Count, Whole
 from dlmlab.task.base import Item, fingerprint_items, select
 
 OWN_PROMPTS = Path(__file__).parent / "data" / "open_prompts.txt"
@@ -26,13 +27,13 @@ class OpenPrompts:
 
     name: str
     version: str
-    gen_length: int
-    block_length: int
-    steps: int
+    gen_length: Count
+    block_length: Count
+    steps: Count
     path: str | None = None
-    limit: int | None = None
-    shard: int = 0
-    num_shards: int = 1
+    limit: Count | None = None
+    shard: Whole = 0
+    num_shards: Count = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)

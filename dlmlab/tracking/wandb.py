@@ -14,14 +14,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from dlmlab.errors import UserError
 from dlmlab.files import plain
+from dlmlab.kinds import Limits, check_fields, one_of
 from dlmlab.manifest import NAME as MANIFEST
 from dlmlab.tracking.record import RESULTS, RunRecord
-from dlmlab.types import check_number
 
 MODES = ("online", "offline", "disabled")
 ROOT = Path(__file__).parents[2]
@@ -40,13 +39,11 @@ class Wandb:
 
     project: str
     entity: str | None = None
-    mode: str | None = None
-    timeout: float = 60.0
+    mode: Annotated[str, one_of(MODES)] | None = None
+    timeout: Annotated[float, Limits(1, 10**6)] = 60.0
 
     def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in MODES:
-            raise UserError(f"tracking.wandb.mode={self.mode!r} is not one of {', '.join(MODES)} or null")
-        check_number("tracking.wandb.timeout", self.timeout, low=1.0)
+        check_fields(self, "tracking.wandb.")
 
     def log(self, run: RunRecord) -> None:
         """Log the run, or warn in one line."""

@@ -66,7 +66,7 @@ def test_the_winner_keeps_the_score_with_the_fewest_forward_passes():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["decoders=[]"], "decoders is empty"),
+        (["decoders=[]"], "decoders=[] is not a list, each text, not empty"),
         (["decoders=[foo]"], "foo"),
         (["baseline_steps=0"], "baseline_steps=0 is not a positive integer"),
         (["margin=2"], "margin=2 is not a number between"),

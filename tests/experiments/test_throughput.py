@@ -154,7 +154,7 @@ def test_random_weights_without_a_tokenizer_read_random_prompts(bench, go, tmp_p
     assert results["settings"]["load_format"] == "dummy"
     status, _, _, errors = go("mute", f"model.path={mute}", "decoder=threshold")
     assert status == 1
-    assert re.fullmatch(r"error: prompt 0 is a string, but .+\n", errors)
+    assert re.fullmatch(r"error: words item words/0 is a string, but .+\n", errors)
 
 
 def test_an_entry_in_the_performance_log(bench, go):
@@ -173,11 +173,11 @@ def test_an_entry_in_the_performance_log(bench, go):
 
 
 BAD = {
-    "batch_sizes=[]": r"batch_sizes=\[\] is not a list of batch sizes",
+    "batch_sizes=[]": r"batch_sizes=\[\] is not a list, each a positive integer, not empty",
     "batch_sizes=8": r"batch_sizes=8 is not a list",
     "batch_sizes=null": r"batch_sizes=None is not a list",
-    "batch_sizes=[1,0]": r"batch_sizes=0 is not a positive integer",
-    "batch_sizes=[1.5]": r"batch_sizes=1.5 is not a positive integer",
+    "batch_sizes=[1,0]": r"batch_sizes has 0, which is not a positive integer",
+    "batch_sizes=[1.5]": r"batch_sizes has 1.5, which is not a positive integer",
     "batch_sizes=[16]": r"prompts=8 cannot fill a batch of 16",
     "prompts=3": r"prompts=3 cannot fill a batch of 8",
     "prompts=13": r"prompts=13 is more than the 12 distinct prompts of words",
@@ -193,7 +193,8 @@ BAD = {
 def test_bad_input_is_one_line_before_the_model_is_loaded(go, argument):
     status, _, _, errors = go("bad", *EAGER, argument, "model.path=/no/such/folder")
     assert status == 1
-    assert re.fullmatch(r"error: .+\n", errors), errors
+    assert re.fullmatch(r"error: .+\nerror: .+\n", errors), errors
+    assert "'/no/such/folder' does not exist" in errors
     assert re.search(BAD[argument], errors)
 
 

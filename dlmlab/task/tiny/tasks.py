@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from dlmlab.kinds import Count, Seed, Whole, one_of
 from dlmlab.sandbox import Sandbox, probe
 from dlmlab.task.base import Item, Score, fingerprint_items, select
-from dlmlab.task.code import Problem, check_extractor, score_function
+from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, score_function
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
 from dlmlab.task.tiny.code import FUNCTIONS, Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
@@ -30,14 +31,14 @@ class TinyTask(ABC):
 
     name: str
     version: str
-    gen_length: int
-    block_length: int
-    steps: int
-    per_kind: int
-    seed: int
-    limit: int | None = None
-    shard: int = 0
-    num_shards: int = 1
+    gen_length: Count
+    block_length: Count
+    steps: Count
+    per_kind: Count
+    seed: Seed
+    limit: Count | None = None
+    shard: Whole = 0
+    num_shards: Count = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)
@@ -85,7 +86,7 @@ class TinyHumanEval(TinyTask):
 
     kinds = FUNCTIONS
     sandbox: Sandbox
-    extract: str = "sanitised"
+    extract: Annotated[str, one_of(EXTRACTORS)] = "sanitised"
 
     def items(self) -> list[Item]:
         check_extractor(self.extract)

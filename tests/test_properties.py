@@ -1,0 +1,234 @@
+"""The loop and every decoder of conf/decoder/ against plain loops, on random shapes, schedules, parameters and orders.
+
+    pytest tests/test_properties.py                                     a few examples of each
+    DLMLAB_EXAMPLES=200 pytest tests/test_properties.py                 thousands
+
+Models are small and random: tables of logits, which are exact, and a LLaDA in double precision.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dlmlab.denoise import denoise
+from dlmlab.kinds import Limits, kinds_of
+from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.reference import RULES, reference
+from dlmlab.row import Row
+from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, Rule, Step
+from tests.decoder.steps import NAMES, rule_of
+from tests.fakes import EOS, EOT, MASK, VOCABULARY, FakeModel
+
+examples = settings(
+    max_examples=int(os.environ.get("DLMLAB_EXAMPLES", "8")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@cache
+def small_llada() -> LLaDAModelLM:
+    """Two layers of random weights in double precision, whose answers do not depend on how rows are batched."""
+    torch.manual_seed(0)
+    ids = {"mask_token_id": MASK, "eos_token_id": EOS, "pad_token_id": EOS}
+    config = LLaDAConfig(vocab_size=VOCABULARY, d_model=16, n_layers=2, n_heads=2, mlp_hidden_size=32,
+                         max_sequence_length=64, **ids)  # fmt: skip
+    model = LLaDAModelLM(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return model.double().train(False)
+
+
+models = st.one_of(
+    st.builds(FakeModel, sharpness=st.sampled_from([0.5, 3.0, 12.0]), favourite=st.sampled_from([None, EOS, MASK])),
+    st.builds(small_llada),
+)
+
+
+@st.composite
+def generations(draw: Any, **fixed: Any) -> Generation:
+    """A canvas of up to four blocks of up to eight places, and a schedule for it."""
+    block, blocks = draw(st.integers(1, 8)), draw(st.integers(1, 4))
+    return Generation(
+        gen_length=block * blocks,
+        block_length=block,
+        steps=blocks * draw(st.integers(1, block)),
+        confidence_dtype="float64",
+        **{name: draw(st.booleans()) for name in ("logits_eos_inf", "confidence_eos_eot_inf") if name not in fixed},
+        **fixed,
+    )
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Numbers that a rule's parameter may be, by its annotation; the small ones, where something happens."""
+    base, limits = get_args(kind)
+    low, high = limits
+    if base is int:
+        return st.integers(int(low), int(min(high, 6)))
+    return st.one_of(st.floats(low, min(high, 2.0)), st.sampled_from([low, min(high, 1.0)]))
+
+
+@st.composite
+def rules(draw: Any, name: str) -> Rule:
+    """A decoder of conf/decoder/ with any parameters."""
+    rule = rule_of(name)
+    numbers = {
+        field.name: kinds_of(type(rule))[field.name]
+        for field in fields(rule)  # type: ignore[arg-type]
+        if not isinstance(getattr(rule, field.name), str)
+    }
+    for key, kind in numbers.items():
+        assert get_origin(kind) is Annotated, f"{name}.{key} does not say what it may be"
+        assert isinstance(get_args(kind)[1], Limits)
+    return replace(rule, **{key: draw(values(kind)) for key, kind in numbers.items()})  # type: ignore[type-var]
+
+
+prompts = (
+    st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=9)
+    .map(tuple)
+    .filter(lambda prompt: set(prompt) != {MASK})  # where all tokens are alike all places tie, but for rounding
+)
+
+
+@st.composite
+def waiting(draw: Any, names: list[str]) -> list[Request]:
+    """Up to seven requests in any order; each row has parameters of its own."""
+    count = draw(st.integers(1, 7))
+    found = [Request(index, draw(prompts), draw(rules(draw(st.sampled_from(names))))) for index in range(count)]
+    if draw(st.booleans()):  # rows that share canvases
+        found = [replace(each, prompt=found[0].prompt) for each in found]
+    return draw(st.permutations(found))
+
+
+batch_sizes = st.integers(1, 8)
+shares = st.booleans()
+memos = st.sampled_from([False, True])
+
+
+def decoded(
+    model: Any, requests: list[Request], generation: Generation, batch_size: int, share: bool, memo: bool, seed: int = 0
+) -> dict[int, Output]:
+    kept: Any = {} if memo else None
+    outputs = denoise(model, requests, generation, batch_size, seed=seed, share=share, memo=kept)
+    return {output.index: output for output in outputs}
+
+
+@torch.inference_mode()
+def plainly(model: Any, request: Request, generation: Generation, seed: int = 0) -> Output:
+    """One canvas by itself, greedily, all logits at every step: no batch, padding, sharing, memo, chunks or stacks."""
+    rule, width, start = request.rule, generation.block_length, len(request.prompt)
+    dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
+    generator = Row(request, generation, model, seed).generator
+    x = torch.tensor([*request.prompt, *[MASK] * generation.gen_length])
+    step_of, forwards = [0] * generation.gen_length, 0
+    for begin in range(start, len(x), width):
+        place = slice(begin, begin + width)
+        state = tuple(each[None] for each in rule.initial_state(width, VOCABULARY, torch.empty(0, dtype=dtype)))
+        step = 0
+        while (x[place] == MASK).any():
+            logits = model(x[None], attention_mask=None).logits[:, place].to(dtype)
+            eligible = x[place][None] == MASK
+            raw = logits.masked_fill(~eligible[..., None], 0.0)
+            shown = rule.transform(raw, state).clone() if rule.needs_logits else logits.clone()
+            if generation.logits_eos_inf:
+                shown[..., EOS] = -torch.inf
+            probability = shown.softmax(-1)
+            shown[..., MASK] = -torch.inf
+            token = shown.argmax(-1)
+            confidence = probability.gather(-1, token[..., None])[..., 0]
+            if generation.confidence_eos_eot_inf:
+                confidence = confidence.masked_fill((token == EOS) | (token == EOT) & has_turns(model), 0.0)
+            hidden = ~eligible
+            kept = probability.gather(-1, x[place][None, :, None])[..., 0].masked_fill(eligible, -torch.inf)
+            decision = rule(
+                Step(
+                    token,
+                    confidence.masked_fill(hidden, -torch.inf),
+                    eligible,
+                    torch.tensor([[generation.quota(step)]]),
+                    rule.measure(probability[0])[None].masked_fill(hidden, -torch.inf) if rule.measures else None,
+                    raw if rule.needs_logits else None,
+                    kept if rule.revokes else None,
+                    torch.rand(width, generator=generator)[None] if rule.needs_noise else None,
+                    state,
+                )
+            )
+            commit, state = decision.commit_BK[0], decision.state
+            for offset in range(width):
+                if commit[offset]:
+                    x[begin + offset], step_of[begin - start + offset] = token[0, offset], forwards
+                elif decision.revoke_BK is not None and decision.revoke_BK[0, offset]:
+                    x[begin + offset], step_of[begin - start + offset] = MASK, forwards
+            forwards, step = forwards + 1, step + 1
+    return Output(request.index, x[start:].tolist(), forwards, step_of)
+
+
+def has_turns(model: Any) -> bool:
+    return EOT in model.end_token_ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loop_gives_each_row_what_a_plain_loop_gives_it_alone(name: str) -> None:
+    @examples
+    @given(models, waiting([name]), generations(), batch_sizes, shares, memos)
+    def holds(model: Any, requests: list[Request], generation: Generation, size: int, share: bool, memo: bool) -> None:
+        found = decoded(model, requests, generation, size, share, memo)
+        assert found == {each.index: plainly(model, each, generation) for each in requests}
+
+    holds()
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_the_loop_gives_a_batch_what_the_reference_gives_it(name: str) -> None:
+    plain = {"logits_eos_inf": False, "confidence_eos_eot_inf": False}
+
+    @examples
+    @given(models, rules(name), st.lists(prompts, min_size=1, max_size=6), generations(**plain), batch_sizes, memos)
+    def holds(model: Any, rule: Rule, texts: list[Any], generation: Generation, size: int, memo: bool) -> None:
+        parameters = {key: value for key, value in vars(rule).items() if key not in ("anchors", "kind")}
+        expected = reference(model, texts, generation, name, **parameters)
+        requests = [Request(index, text, rule) for index, text in enumerate(texts)]
+        found = decoded(model, requests, generation, size, True, memo)
+        assert [found[index].tokens for index in range(len(texts))] == expected.tokens
+        assert [found[index].forwards for index in range(len(texts))] == expected.forwards
+
+    holds()
+
+
+@examples
+@given(
+    models,
+    waiting(NAMES),
+    generations(temperature=0.8),
+    st.integers(0, 2**63 - 1),
+    batch_sizes,
+    shares,
+    memos,
+    st.data(),
+)
+def test_company_and_order_change_nothing_above_temperature_0(
+    model: Any,
+    requests: list[Request],
+    generation: Generation,
+    seed: int,
+    size: int,
+    share: bool,
+    memo: bool,
+    data: Any,
+) -> None:
+    """Rows of different decoders share the loop; a part of them, in another order, gets what all of them got."""
+    together = decoded(model, requests, generation, size, share, memo, seed)
+    some = data.draw(st.permutations(requests))[: data.draw(st.integers(1, len(requests)))]
+    again = decoded(model, some, generation, data.draw(batch_sizes), not share, not memo, seed)
+    assert again == {each.index: together[each.index] for each in some}
+    for output in together.values():
+        assert MASK not in output.tokens
+        assert output.forwards <= generation.gen_length
