@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
-from dlmlab import resume
+from dlmlab import resume, tracking
 from dlmlab.batch import LIGHTER, check_batch_size, no_room
 from dlmlab.errors import UserError
 from dlmlab.kinds import faults, kinds_of, near
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parents[1] / "conf"
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
 
+_trackers: Sequence[Tracker] = ()
 _loaded: tuple[DictConfig, LLaDAModelLM] | None = None
 
 
@@ -204,20 +205,25 @@ def instantiate(part: DictConfig) -> Any:
 
 
 def begin(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence[Task] = ()) -> dict[str, Any]:
-    """The manifest of a run that starts, or goes on, now; see `dlmlab.resume.begin`."""
+    """The manifest of a run that starts, or goes on, now; see `dlmlab.resume.begin`. Its followers are told."""
+    global _trackers
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
-    return resume.begin(folder(), {**manifest(cfg, model, tasks), "overrides": overrides}, bool(cfg.resume_force))
+    found = {**manifest(cfg, model, tasks), "overrides": overrides}
+    made, _trackers = resume.begin(folder(), found, bool(cfg.resume_force)), trackers(cfg)
+    experiment = cfg._target_.split(".")[-2]
+    tracking.begin(_trackers, RunRecord(folder(), experiment, labels(), made, Report(title="")))
+    return made
 
 
 def publish(cfg: DictConfig, experiment: str, made: Mapping[str, Any], report: Report) -> None:
-    """Write and report a finished run. made: its manifest, from when it started."""
-    track(trackers(cfg), RunRecord(folder(), experiment, labels(), finish(made), report))
+    """Write and report a finished run. made: its manifest, from when it began."""
+    track(_trackers or trackers(cfg), RunRecord(folder(), experiment, labels(), finish(made), report))
 
 
 def labels() -> dict[str, str]:
     """The names of the run's choices, by group."""
     choices = HydraConfig.get().runtime.choices
-    return {group: choices[group] for group in ("model", "decoder", "task")}
+    return {group: choices[group] for group in ("model", "decoder", "task", "sweep") if choices[group]}
 
 
 def folder() -> Path:

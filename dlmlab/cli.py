@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dlmlab import interrupt, manifest, resume
 from dlmlab.errors import UserError
 from dlmlab.kinds import near
+from dlmlab.tracking import followed
 
 FAILED_GATE = 3
 INTERRUPTED = 130
@@ -50,9 +51,12 @@ class Outcome(Callback):
         resume.remember("hydra.run.dir", _folders[-1])
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before the jobs of a multirun."""
-        _multiruns.append(Path(config.hydra.sweep.dir))
-        resume.remember("hydra.sweep.dir", _multiruns[-1])
+        """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+        _multiruns.append(folder)
+        resume.remember("hydra.sweep.dir", folder)
 
 
 def conduct(cfg: DictConfig) -> Any:
@@ -64,7 +68,7 @@ def conduct(cfg: DictConfig) -> Any:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     try:
-        with interrupt.listening():
+        with interrupt.listening(), followed():
             return begin_or_go_on(cfg, folder)
     except Exception as error:
         if job.mode is RunMode.MULTIRUN:

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from dlmlab import manifest
 from dlmlab.files import write_json
-from dlmlab.tracking.record import RESULTS, Cell, Report, RunRecord, Table, Tracker
+from dlmlab.tracking.record import RESULTS, Cell, Follower, Report, RunRecord, Table, Tracker
 from dlmlab.tracking.table import write_table
 
-__all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "track"]
+__all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "begin", "followed", "track"]
+
+_following: list[Follower] = []
+
+
+def begin(trackers: Iterable[Tracker], run: RunRecord) -> None:
+    """Tell the places that follow a run while it goes on. run: what is known of it; its report is empty."""
+    for tracker in trackers:
+        if isinstance(tracker, Follower):
+            _following.append(tracker)
+            with warned(tracker):
+                tracker.begin(run)
+
+
+@contextmanager
+def followed() -> Iterator[None]:
+    """What began in here and was not reported ends, wherever it is followed, as failed or interrupted."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        while _following:
+            _following.pop().end(error)
 
 
 def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
@@ -23,10 +49,17 @@ def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
         save(run)
     finally:
         for tracker in trackers:
-            try:
+            with warned(tracker):
                 tracker.log(run)
-            except OSError as error:
-                print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}", file=sys.stderr)
+
+
+@contextmanager
+def warned(tracker: Tracker) -> Iterator[None]:
+    """A place that can't be written costs one line on stderr."""
+    try:
+        yield
+    except OSError as error:
+        print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}", file=sys.stderr)
 
 
 def save(run: RunRecord) -> None:

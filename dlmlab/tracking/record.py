@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 RESULTS = "results.json"
 Cell = str | int | float | bool | None
@@ -77,6 +77,17 @@ class Tracker(Protocol):
 
     def log(self, run: RunRecord) -> None:
         """Report a run. Raises OSError where the place can't be written."""
+
+
+@runtime_checkable
+class Follower(Tracker, Protocol):
+    """A tracker that knows of a run from its beginning."""
+
+    def begin(self, run: RunRecord) -> None:
+        """The run begins; its report is empty."""
+
+    def end(self, error: BaseException | None) -> None:
+        """The run ends, by an error if one is given. A run that `log` reported has ended already."""
 
 
 def show_cell(cell: Cell) -> str:
