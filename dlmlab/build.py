@@ -84,7 +84,7 @@ def uncalibrated(cfg: DictConfig) -> UserError:
     """What to say where a model has no calibration."""
     return UserError(
         f"model.path={cfg.model.path} has no calibrated kappa, tau and radius: give decoder.kappa=, decoder.tau= and "
-        "decoder.radius=, or choose decoder=localleap_paper"
+        "decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
     )
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 
 from dlmlab.multirun import summarise
 from tests.experiments.fakes import ROOT, Bench
+from tests.tracking.wandb_file import exit_code, read, started, values
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 WANDB_SWEEPS = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
@@ -81,17 +83,35 @@ def test_the_calibration_s_grid_and_the_sweep_are_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("path", WANDB_SWEEPS, ids=lambda path: path.stem)
-def test_a_w_and_b_agent_would_call_what_runs(path, bench, tmp_path):
+def test_w_and_b_s_agent_runs_the_sweep(path, bench, tmp_path, monkeypatch):
+    """W&B's own agent starts the run, from another directory; all but the server that hands out settings."""
+    from wandb.wandb_agent import Agent
+
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    for name, value in {"SWEEP_ID": "abcd1234", "DIR": str(tmp_path), "RUN_ID": "", "SWEEP_PARAM_PATH": ""}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)  # the agent sets them in this process
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("DLMLAB_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
     sweep = yaml.safe_load(path.read_text())
-    first = [f"{key}={values['values'][0]}" for key, values in sweep["parameters"].items()]
-    own = [part for part in sweep["command"] if not part.startswith("${")]
-    assert sweep["program"] == "run.py"
+    settings = {key: {"value": values["values"][0]} for key, values in sweep["parameters"].items()}
+    small = [each for each in bench.arguments if not each.startswith("tracking")]
+    log = f"tracking.markdown.log_file={tmp_path}/log.md"
+    agent = Agent(None, None, sweep_id="abcd1234")
+    agent._sweep_command = [*sweep["command"], *small, log, f"hydra.run.dir={tmp_path}/run"]
+    agent._command_run({"run_id": "efgh5678", "program": sweep["program"], "args": settings})
+    assert agent._run_processes["efgh5678"].wait() == 0
+
     assert (ROOT / sweep["program"]).exists()
-    offline = ["tracking.wandb.mode=disabled", f"tracking.markdown.log_file={tmp_path}/log.md"]
-    assert bench(*[part for part in own if part != "tracking=terminal"], *first, *offline, "tracking=wandb",
-                 f"hydra.run.dir={tmp_path}/run") == 0  # fmt: skip
-    summary = json.loads((tmp_path / "run" / "results.json").read_text())["summary"]
-    assert sweep["metric"]["name"] in summary
+    start = started(read(tmp_path / "run"))
+    assert (start.sweep_id, start.run_id) == ("abcd1234", "efgh5678")
+    config = values(start.config.update)
+    for key, value in settings.items():
+        assert config[key] == config["decoder"][key.removeprefix("decoder.")] == value["value"]
+    assert sweep["metric"]["name"] in json.loads((tmp_path / "run" / "results.json").read_text())["summary"]
 
 
 def test_a_grid_ends_with_one_summary(sweep, tmp_path):
@@ -249,6 +269,37 @@ def test_launchers(bench, name, tmp_path):
     if find_spec(PLUGINS[name]) is None:
         pytest.skip(f"needs pip install 'dlmlab[{EXTRAS[name]}]'")
     check_sharded(bench, LAUNCHERS[name], tmp_path)
+
+
+@needs(PLUGINS["joblib"], "joblib")
+def test_jobs_at_once_lose_nothing(bench, tmp_path, monkeypatch):
+    """Two processes write the log, the memo and W&B at the same time."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    memo, setting = f"memo_path={tmp_path}/memo.sqlite", [*SETTING, "task.limit=30"]
+    own = ["tracking=wandb", f"tracking.markdown.log_file={tmp_path}/log.md", f"hydra.sweep.dir={tmp_path}/sweep"]
+    launcher = LAUNCHERS["joblib"]
+    done = in_process(bench, *setting, "decoder.kappa=0.02,0.09", memo, *own, *launcher, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+    folders = [tmp_path / "sweep" / job for job in ("0", "1")]
+    made = [json.loads((folder / "manifest.json").read_text()) for folder in folders]
+    assert max(each["started"] for each in made) <= min(each["ended"] for each in made), "they ran at once"
+    log = (tmp_path / "log.md").read_text()
+    assert len(re.findall(r"^## ", log, re.MULTILINE)) == 3
+    for folder in [*folders, tmp_path / "sweep"]:
+        assert (folder / "table.md").read_text() in log
+    for folder in folders:
+        assert exit_code(read(folder)) == 0
+    assert len({started(read(folder)).run_group for folder in folders}) == 1
+    for folder, kappa in zip(folders, ("0.02", "0.09"), strict=True):
+        again = tmp_path / f"again {kappa}"
+        assert bench(*setting, f"decoder.kappa={kappa}", memo, f"hydra.run.dir='{again}'") == 0
+        found, first = (json.loads((each / "results.json").read_text()) for each in (again, folder))
+        assert found["forwards"]["computed"] == 0, "every forward pass of both was kept"
+        assert found["summary"] == first["summary"]
 
 
 @needs("ray", "ray")

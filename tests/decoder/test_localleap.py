@@ -1,7 +1,9 @@
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlmlab.build import CONF, decoder
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.reference import leading, localleap, localleap_paper
@@ -64,3 +66,14 @@ def test_only_the_logs_rule_needs_a_schedule() -> None:
 def test_anchors_are_one_or_the_other() -> None:
     with pytest.raises(UserError, match="anchors='both' is not one of scheduled, all"):
         LocalLeap(0.9, 0.75, 4, "both")
+
+
+def test_a_model_without_values_takes_the_paper_s_where_it_is_told_to(monkeypatch):
+    monkeypatch.setenv("DLMLAB_ROOT", str(CONF.parent))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        unknown = compose("config", overrides=["model.path=/x"])
+        told = compose("config", overrides=["model.path=/x", "localleap=paper"])
+        calibrated = compose("config", overrides=["model=llada15", "localleap=paper"])
+    with pytest.raises(UserError, match="localleap=paper"):
+        decoder(unknown)
+    assert decoder(told) == decoder(calibrated) == LocalLeap(kappa=0.9, tau=0.75, radius=4, anchors="scheduled")

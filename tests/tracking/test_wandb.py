@@ -10,11 +10,9 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,32 +28,9 @@ from dlmlab.errors import UserError
 from dlmlab.files import write_json
 from dlmlab.tracking import Table, begin, followed, track
 from dlmlab.tracking.wandb import Wandb, logged_in
+from tests.tracking.wandb_file import exit_code, read, started, values
 
 ROOT = Path(__file__).parents[2]
-BLOCK = 32768
-"""W&B's file is a LevelDB log: after seven bytes of its own, records in fragments that never cross a block."""
-
-
-def records(path: Path) -> Iterator[Any]:
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, content = path.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        if (left := BLOCK - position % BLOCK) < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, position)
-        content += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last fragment
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(content)
-            content = b""
-            yield record
-
-
-def values(updates: Any) -> dict[str, Any]:
-    return {"/".join(each.nested_key) or each.key: json.loads(each.value_json) for each in updates}
 
 
 def processes_with(name: str, value: str) -> list[psutil.Process]:
@@ -99,21 +74,6 @@ def sample(index, decoder):
 def point(name, forwards, task):
     against = {"difference": -0.1, "verdict": "fail"}
     return {"name": name, "task": task, "score": 0.5, "forwards": forwards, "against_baseline": against}
-
-
-def read(folder: Path) -> list[Any]:
-    (log,) = folder.rglob("*.wandb")
-    return list(records(log))
-
-
-def started(written: list[Any]) -> Any:
-    (start,) = [record.run for record in written if record.WhichOneof("record_type") == "run"]
-    return start
-
-
-def exit_code(written: list[Any]) -> int:
-    (code,) = [record.exit.exit_code for record in written if record.WhichOneof("record_type") == "exit"]
-    return int(code)
 
 
 def table(folder: Path, name: str) -> dict[str, Any]:
