@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dlmlab.multirun import summarise
+from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 from tests.tracking.wandb_file import exit_code, read, started, values
 
@@ -111,6 +112,7 @@ def test_w_and_b_s_agent_runs_the_sweep(path, bench, tmp_path, monkeypatch):
     config = values(start.config.update)
     for key, value in settings.items():
         assert config[key] == config["decoder"][key.removeprefix("decoder.")] == value["value"]
+    check_summary(tmp_path / "run")
     assert sweep["metric"]["name"] in json.loads((tmp_path / "run" / "results.json").read_text())["summary"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict
 
 import pytest
@@ -14,6 +15,7 @@ from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.evaluate import read_samples
 from experiments.calibration import BASELINE, Setting, calibration_table, canonical, forwards_table, grid
+from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 
 GRID = ["grid.kappa=[0.02,0.09]", "grid.tau=[0.012,0.02]", "grid.radius=[1,4]"]
@@ -71,6 +73,10 @@ def test_every_setting_answers_as_it_does_alone(bench, finished):
         point = next(point for point in results(finished)["points"] if point["name"] == name)
         assert point["score"] == figures["score"]
         assert point["forwards"] == figures["forwards per item"]
+
+
+def test_the_summary_s_keys_are_documented(finished):
+    check_summary(finished)
 
 
 def test_shared_forwards_are_counted(finished):
@@ -165,6 +171,27 @@ def test_the_log_s_own_grid_prints_as_the_log_prints_it(config):
     assert rows[1] == ["0.50", "0.75", "4", "0.100", "+0.000", True]
     assert rows[9] == ["0.90", "0.75", "4", "0.050", "+0.050", False]
     assert table.note.startswith("Baseline pass@1 = 0.100")
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
+def test_the_log_s_own_calibration_runs_on_the_tiny_suite(command, tmp_path):
+    """The grid, the 20 functions and the columns of the performance log's last table."""
+    values = ["grid.kappa=[0.5,0.6,0.7,0.8,0.9]", "grid.tau=[0.6,0.75]", "grid.radius=[4]", "task.limit=20"]
+    quiet = ["memo=off", "device=cpu", "calibration.timed_items=0", "tracking=terminal"]
+    status, shown, _ = command("experiment=calibration", *values, *quiet)
+    assert status == 0
+    baseline, *points = results(tmp_path / "run")["points"]
+    lines = iter(shown[shown.index("| κ ") :].splitlines())
+    printed = [[cell.strip() for cell in next(lines).split("|")[1:7]] for _ in range(12)]
+    assert printed[0] == ["κ", "τ", "W", "pass@1", "diff", "gate"]
+    assert [row[:3] for row in printed[2:]] == [
+        [f"0.{kappa}0", tau, "4"] for kappa in (5, 6, 7, 8, 9) for tau in ("0.60", "0.75")
+    ]
+    for row, point in zip(printed[2:], points, strict=True):
+        lost = baseline["score"] - point["score"]
+        assert row[3:] == [f"{point['score']:.3f}", f"{lost:+.3f}", "✓" if lost < 0.05 - 1e-9 else "✗"]
+    assert f"Baseline pass@1 = {baseline['score']:.3f}" in shown
+    assert "LocalLeap calibration sweep" in (tmp_path / "run" / "results.json").read_text()
 
 
 def test_settings_that_are_one_rule_are_said_to_be_so(config):

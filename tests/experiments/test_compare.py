@@ -8,6 +8,7 @@ import pytest
 
 from dlmlab.aup import aup
 from experiments.compare import winner
+from tests.documented import check_summary
 
 SMALL = ["task.limit=4", "memo=off", "timed_items=2", "timed_rounds=1", "device=cpu", "tracking=terminal"]
 
@@ -45,6 +46,7 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
     for name in ("table.md", "table.tex"):
         rows = [line for line in (tmp_path / "run" / name).read_text().splitlines() if "baseline, " in line]
         assert len(rows) == 2
+    check_summary(tmp_path / "run")
 
 
 def found(name, role, verdict, forwards):

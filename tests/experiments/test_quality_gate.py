@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from dlmlab.evaluate import read_samples
+from tests.documented import check_summary
 
 SMALL = ["experiment=quality_gate", "memo=off", "device=cpu", "tracking=terminal"]
 FIELDS = {"name", "baseline", "candidate", "difference", "ci_low", "ci_high", "margin", "point_pass", "verdict", "n"}
@@ -41,6 +42,7 @@ def test_gates_have_verdicts_noise_and_samples(command, tmp_path):
         for index in range(n)
     ]
     assert "Noise floor" in shown
+    check_summary(tmp_path / "run")
 
 
 def test_a_failed_gate_is_status_3(command, tmp_path):

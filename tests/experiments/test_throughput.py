@@ -23,6 +23,7 @@ from experiments.throughput import (
     step_percentile,
     times_faster,
 )
+from tests.documented import check_summary
 from tests.experiments.fakes import Bench
 
 QUICK = ["generation.gen_length=16", "generation.steps=8", "prompts=8", "repeats=2"]
@@ -52,9 +53,10 @@ def rows(results, title=""):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
-def test_the_logs_rows_in_the_logs_order(go):
+def test_the_logs_rows_in_the_logs_order(go, bench):
     status, results, out, _ = go("all", *EAGER)
     assert status == 0
+    check_summary(bench.folder / "all")
     names = [
         "Tokens/sec batch=1 (baseline)",
         "Tokens/sec batch=8 (baseline)",

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dlmlab.trace import read
+from tests.documented import check_summary
 
 SMALL = ["memo=off", "device=cpu", "tracking=terminal"]
 
@@ -21,6 +22,7 @@ def test_decoders_are_traced_beside_each_other(command, tmp_path):
     traces = read(run / "traces.jsonl")
     forwards = json.loads((run / "results.json").read_text())["forwards"]
     assert list(forwards) == ["localleap", "baseline"]
+    check_summary(run)
     assert forwards["baseline"] == 16 > forwards["localleap"]
     assert {name: len(trace.steps) for (_, _, name), trace in traces.items()} == forwards
     assert {trace.prompt for trace in traces.values()} == {prompt}

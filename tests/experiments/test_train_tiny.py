@@ -27,6 +27,7 @@ from experiments.tiny_loss import batches, make_loss
 from experiments.tiny_progress import is_right, normal_form
 from experiments.tiny_tokenizer import train_tokenizer
 from experiments.train_tiny import PARTS, save_checkpoint, set_rate, start, train
+from tests.documented import check_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "dlmlab" / "model" / "tiny" / "v1"
@@ -259,6 +260,7 @@ def test_the_experiment_runs_from_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "run.py"), "experiment=train_tiny", f"hydra.run.dir={tmp_path}", *overrides]
     done = subprocess.run([*command, "device=cpu", "tracking=terminal"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    check_summary(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["steps"] == 3
     assert json.loads((tmp_path / "manifest.json").read_text())["config"]["data"]["rows"] == 32
