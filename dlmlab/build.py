@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -13,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError
+from omegaconf.errors import InterpolationResolutionError
 
 from dlmlab import resume, tracking
 from dlmlab.batch import LIGHTER, check_batch_size, no_room
@@ -66,7 +67,7 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     calibration = cfg.model.get("localleap") or {}
     try:
         values = OmegaConf.to_container(chosen, resolve=True)
-    except InterpolationKeyError as error:
+    except InterpolationResolutionError as error:
         raise uncalibrated(cfg) from error
     assert isinstance(values, dict)
     taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
@@ -165,7 +166,7 @@ def part_faults(group: str, part: DictConfig, known: Container[str] = (), bare: 
     A value that comes from elsewhere is looked at there. known: keys that are no parameters. bare: keys that were
     given by other names than the group's.
     """
-    kinds: dict[str, Any] = kinds_of(hydra.utils.get_object(part._target_))
+    kinds: dict[str, Any] = kinds_of(target_of(group, part))
     for name in map(str, part):
         if name.startswith("_") or name in known:
             continue
@@ -174,6 +175,16 @@ def part_faults(group: str, part: DictConfig, known: Container[str] = (), bare: 
             yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
         elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
             yield from faults(key, plain(part[name]), kinds[name])
+
+
+def target_of(group: str, part: DictConfig) -> Any:
+    """What a part's `_target_` names. Raises UserError where it names nothing."""
+    try:
+        return resolve_name(part._target_)
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{group}._target_={plain(part._target_)!r} cannot be imported: choose another {group}="
+        ) from error
 
 
 def plain(value: Any) -> Any:

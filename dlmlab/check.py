@@ -6,6 +6,7 @@ and by an experiment's `KINDS`. What values must have to do with each other is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -98,9 +100,7 @@ def check(cfg: DictConfig) -> None:
             with errors:
                 if not comes_from_elsewhere(cfg, key):
                     errors += faults(key, plain(OmegaConf.select(cfg, key)), kind)
-        for key, kind in CALIBRATED.items():
-            if key in (cfg.model.get("localleap") or {}):
-                errors += faults(f"model.localleap.{key}", cfg.model.localleap[key], kind)
+        errors += calibration_faults(cfg.model.get("localleap"))
         for key, part in targets(cfg):
             with errors:
                 errors += part_faults(key, part, known=PLAIN.get(key, ()))
@@ -109,7 +109,7 @@ def check(cfg: DictConfig) -> None:
             try:
                 with errors:
                     attempt(cfg)
-            except (TypeError, ValueError, KeyError, AttributeError):
+            except (TypeError, ValueError, KeyError, AttributeError, HydraException):
                 if not errors:  # else it stumbles over a value that is known to be wrong
                     raise
         if any(line.startswith("generation.") for line in errors[:told]):  # what only follows from that is not told
@@ -129,12 +129,25 @@ def module_of(cfg: DictConfig) -> ModuleType:
 
 def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
     """What hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
-    parents = {key.rpartition(".")[0] for key in known} - {""}
+    parents = {key[: end.start()] for key in known for end in re.finditer(r"\.", key)}
+    broken = list[str]()
     for key in dict.fromkeys((*GROUPS, *sorted(parents))):
+        if any(key.startswith(f"{above}.") for above in broken):
+            continue
         found = OmegaConf.select(cfg, key)
         if not isinstance(found, DictConfig):
+            broken.append(key)
             choices = f", such as one of {', '.join(build.options(key))}" if key in GROUPS else ""
-            yield f"{key}={found!r} is not a group of settings{choices}"
+            yield f"{key}={plain(found)!r} is not a group of settings{choices}"
+
+
+def calibration_faults(calibration: Any) -> Iterator[str]:
+    """What is wrong with the values that a model has for LocalLeap; it may have none."""
+    if isinstance(calibration, DictConfig):
+        for key in CALIBRATED.keys() & calibration.keys():
+            yield from faults(f"model.localleap.{key}", plain(calibration[key]), CALIBRATED[key])
+    elif calibration is not None:
+        yield f"model.localleap={plain(calibration)!r} is not a group of settings or null"
 
 
 def unknown(known: Mapping[str, Any]) -> Iterator[str]:

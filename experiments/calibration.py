@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import hydra
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -224,7 +223,7 @@ def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
         return [f"grid.{key}={values} has no values: write grid.{key}=[…]"]
     if len(set(map(str, values))) < len(values):
         return [f"grid.{key}={values} has a value twice"]
-    return faults(f"grid.{key}", values, list_of(kinds_of(hydra.utils.get_object(decoder._target_))[key]))
+    return faults(f"grid.{key}", values, list_of(kinds_of(build.target_of("decoder", decoder))[key]))
 
 
 def canonical(rule: Rule) -> tuple[object, str | None]:

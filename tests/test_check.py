@@ -94,6 +94,12 @@ BAD: dict[str, list[str]] = {
     "experiment=quality_gates": [r"Could not find 'experiment/quality_gates' .*; did you mean quality_gate\?"],
     "tracking=null": [r"tracking=null: a group has one of its choices"],
     "generation=5": [r"generation=5 is not a group of settings"],
+    f"{GATE} gates=null": [r"gates=None is not a group of settings"],
+    "model.localleap=3": [r"model\.localleap=3 is not a group of settings", r"tiny/v1 has no calibrated kappa"],
+    "model.localleap=null": [r"tiny/v1 has no calibrated kappa"],
+    "decoder._target_=x": [r"decoder\._target_='x' cannot be imported"],
+    "_target_=null": [r"experiment=null: choose one of calibration, compare"],
+    "_target_=x.y": [r"_target_='x\.y' cannot be imported"],
     f"{GATE} gates.mmlu=null": [r"gates\.mmlu=None is not a group of settings"],
     # what does not go together
     "decoder=klass memo=force": [r"KLASS sees more of the model than the memo keeps"],
