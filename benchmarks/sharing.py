@@ -5,7 +5,7 @@
 
 Each single run is the loop by itself, as one evaluation has it; the pool is the calibration's, with the memo's file
 new and empty. Goals: 0.15 of the forwards, 0.2 of the wall time, and every token the same. Neither the loading of the
-model nor scoring is timed.
+model nor scoring is timed. How many canvases there are is the limit: a rule that revokes meets more than are counted.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from dlmlab.look import Memo
 from dlmlab.memo import DiskMemo
 from dlmlab.timing import clock
 from dlmlab.tracking import Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Output, Request, Rule
 from experiments.calibration import BASELINE, grid
 
 FORWARDS, SECONDS = 0.15, 0.2
 
 
 class Cost(NamedTuple):
-    """What some requests took: canvases that went through the model, wall time, and their tokens by index."""
+    """What some requests took: canvases that went through the model, wall time, and what they gave by index."""
 
     forwards: int
     seconds: float
-    tokens: Mapping[int, Sequence[int]]
+    outputs: Mapping[int, Output]
 
 
 def main(overrides: Sequence[str]) -> bool:
@@ -62,8 +62,8 @@ def main(overrides: Sequence[str]) -> bool:
         pool = measure(model, [request for own in each for request in own], generation, cfg.batch_size, memo)
 
     forwards, seconds = sum(one.forwards for one in singles), sum(one.seconds for one in singles)
-    alone = {index: tokens for one in singles for index, tokens in one.tokens.items()}
-    changed = sum(alone[index] != tokens for index, tokens in pool.tokens.items())
+    alone = {index: output for one in singles for index, output in one.outputs.items()}
+    changed = sum(alone[index].tokens != output.tokens for index, output in pool.outputs.items())
     by_forwards, by_seconds = pool.forwards / forwards, pool.seconds / seconds
     kept = [by_forwards <= FORWARDS, by_seconds <= SECONDS, changed == 0]
     rows = [
@@ -72,10 +72,27 @@ def main(overrides: Sequence[str]) -> bool:
         ["answers that differ", "", "", f"{changed} of {len(alone)}", f"0 {mark(kept[2])}"],
     ]
     title = f"{len(settings)} settings of {type(settings[0].rule).__name__} and the baseline, {len(prompts)} items"
-    show(
-        Table(title, ["", "one after another", "as one pool", "ratio", "goal"], rows, note=f"{task.name}, {generation}")
-    )
+    note = f"{task.name}, {generation}. {limit(pool.outputs, len(prompts))}"
+    show(Table(title, ["", "one after another", "as one pool", "ratio", "goal"], rows, note=note))
     return all(kept)
+
+
+def limit(outputs: Mapping[int, Output], prompts: int) -> str:
+    """What no sharing can go below: the different canvases, which a row met before each of its passes."""
+    baseline, settings = set[object](), list[object]()
+    for index, output in outputs.items():
+        steps = list(zip(output.tokens, output.step_of, strict=True))
+        met = [(index % prompts, *(tok if step < t else None for tok, step in steps)) for t in range(output.forwards)]
+        if index < prompts:
+            baseline.update(met)
+        else:
+            settings += met
+    own = set(settings)
+    return (
+        f"Different canvases: {len(own | baseline)}, of which {len(baseline)} are the baseline's and "
+        f"{len(baseline - own)} its alone. The settings by themselves: {len(own)} of {len(settings)}, "
+        f"{len(own) / len(settings):.3f}."
+    )
 
 
 def measure(
@@ -86,7 +103,7 @@ def measure(
     begun = clock(model.device)
     outputs = list(decode(model, requests, generation, batch_size=batch_size, memo=memo, on_step=ticks.append))
     seconds = clock(model.device) - begun
-    return Cost(sum(tick.computed for tick in ticks), seconds, {output.index: output.tokens for output in outputs})
+    return Cost(sum(tick.computed for tick in ticks), seconds, {output.index: output for output in outputs})
 
 
 if __name__ == "__main__":
