@@ -55,12 +55,16 @@ KINDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A point of the grid. same_as: the first setting, or other rule, that it does not differ from."""
+    """A point of the grid. same_as: the first setting, or plainer rule, that it does not differ from.
+
+    repeated: whether it is the rule of a setting before it, which stands for both where one is chosen.
+    """
 
     name: str
     values: Mapping[str, Any]
     rule: Rule
     same_as: str | None
+    repeated: bool = False
 
 
 def run(cfg: DictConfig) -> None:
@@ -111,7 +115,7 @@ def judge(
     own = cfg.calibration
     first, second = halves(len(samples[BASELINE]), own.split, cfg.seed)
     trials = {name: trial(each, samples[BASELINE]) for name, each in samples.items()}
-    different = {setting.name: trials[setting.name] for setting in settings if setting.same_as is None}
+    different = {setting.name: trials[setting.name] for setting in settings if not setting.repeated}
     choice = choose(trials[BASELINE], different, first, second, own.margin, own.shortlist)
     values: dict[str, Mapping[str, Any]] = {BASELINE: {}} | {setting.name: setting.values for setting in settings}
     return choice, [point(name, each, trials, own.margin, choice) for name, each in values.items()]
@@ -128,7 +132,7 @@ def conclude(
     choice, points = judge(cfg, settings, samples)
     usual = samples[BASELINE]
     first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
-    different = sum(setting.same_as is None for setting in settings)
+    different = sum(not setting.repeated for setting in settings)
     forwards = {"asked": sum(each.forwards for own in samples.values() for each in own), "computed": computed}
     return {
         "tables": [
@@ -207,7 +211,7 @@ def grid(cfg: DictConfig) -> list[Setting]:
             raise UserError(*(f"grid: {line}" for line in error.args)) from error
         name = " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in values.items())
         form, plainer = canonical(rule)
-        settings.append(Setting(name, values, rule, plainer or known.get(form)))
+        settings.append(Setting(name, values, rule, plainer or known.get(form), repeated=form in known))
         known.setdefault(form, name)
     return settings
 

@@ -197,6 +197,7 @@ def test_the_log_s_own_calibration_runs_on_the_tiny_suite(command, tmp_path):
 def test_settings_that_are_one_rule_are_said_to_be_so(config):
     paper = grid(config("decoder=localleap_paper", "grid.kappa=[0.5,0.8]", "grid.tau=[0.6]", "grid.radius=[2,4]"))
     assert [setting.same_as for setting in paper] == ["threshold 0.6", "threshold 0.6", None, None]
+    assert [setting.repeated for setting in paper] == [False, True, False, False], "one of a kind can be chosen"
     log = grid(config("grid.kappa=[0.5,0.8]", "grid.tau=[0.6]", "grid.radius=[0,4]"))
     assert [setting.same_as for setting in log] == [BASELINE, None, BASELINE, None]
 
