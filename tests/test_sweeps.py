@@ -329,6 +329,7 @@ def test_a_search_weighs_score_and_forwards(sweep, tmp_path):
     status, found = sweep("sweep=kappa_tau_w_search", "hydra.sweeper.n_trials=3", *ranges)
     assert status == 0
     assert len(found["jobs"]) == 3
+    assert (tmp_path / "sweep" / "multirun.yaml").exists(), "by which its summary is found and rebuilt"
     searched = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
     figures = [[job["figures"]["score"], job["figures"]["forwards per item"]] for job in found["jobs"]]
     assert all(solution["values"] in figures for solution in searched["solutions"])

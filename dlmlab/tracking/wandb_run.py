@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FAILED = 1
+from dlmlab.tracking.wandb import FAILED
+
 SAMPLE = ("task", "decoder", "id", "prompt", "text", "score", "reason", "forwards")
 """Columns of the table of samples; their tokens stay in the file."""
 
