@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from jinja2 import TemplateError
+
 from dlmlab.batch import AUTO, Batch
 from dlmlab.denoise import Tick, denoise
 from dlmlab.errors import UserError
@@ -83,9 +85,11 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
             raise UserError(
                 f"{name} is a string, but the checkpoint has no tokenizer with a chat template: give token ids"
             )
-        text = model.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
+        turn = [{"role": "user", "content": prompt}]
+        try:
+            text = model.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            raise UserError(f"the checkpoint's chat template fails ({error}): give token ids, or mend it") from error
         prompt = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     ids = tuple(int(token) for token in prompt)
     context, vocabulary = model.config.max_sequence_length, model.config.vocab_size

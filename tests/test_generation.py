@@ -101,6 +101,14 @@ def test_a_string_needs_a_chat_template() -> None:
         dlmlab.generate(FakeModel(tokenizer=tokenizer(None)), ["a"], Baseline(), **SETTINGS)
 
 
+@pytest.mark.parametrize(
+    "template", ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__ }}"]
+)
+def test_a_chat_template_cannot_reach_python(template: str) -> None:
+    with pytest.raises(UserError, match="the checkpoint's chat template fails .*unsafe"):
+        dlmlab.generate(FakeModel(tokenizer=tokenizer(template)), ["a"], Baseline(), **SETTINGS)
+
+
 @pytest.mark.parametrize("number", [-0.1, 1.1, float("nan"), "0.9", None, True])
 def test_probabilities_out_of_range_are_refused(number: Any) -> None:
     for build in (lambda: LocalLeap(number, 0.5, 1), lambda: LocalLeap(0.5, number, 1), lambda: Threshold(number)):

@@ -43,6 +43,7 @@ FLAGS = (
 """Config keys that are true or false."""
 
 NEUTRAL = {
+    "_name_or_path",
     "alibi_bias_max",
     "auto_map",
     "bos_token_id",
@@ -52,7 +53,10 @@ NEUTRAL = {
     "precision",
     "torch_dtype",
 }
-"""Keys that don't change what the model computes; `auto_map` names code, which is never run."""
+"""Keys that don't change what the model computes; `auto_map` names code, which is never run.
+
+No other key with an underscore is taken: transformers follows some, such as `_attn_implementation`, to code on the hub.
+"""
 
 
 class LLaDAConfig(PretrainedConfig):
@@ -106,7 +110,7 @@ class LLaDAConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         for key, value in kwargs.items():
             tied = key == "tie_word_embeddings" and value == self.weight_tying
-            if not (value is None or tied or key in NEUTRAL or key.startswith("_")):
+            if not (value is None or tied or key in NEUTRAL):
                 raise UserError(f"config key {key}={value!r} cannot be honoured: only LLaDA's own keys are known")
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         for key, (supported, reason) in REFUSED.items():

@@ -2,6 +2,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,40 @@ def test_hub_name_is_fetched_at_its_revision_without_pickles_or_code(
     assert not {"*.py", "*.bin", "*.pt", "*"} & set(asked["allow_patterns"])
 
 
+def test_the_hubs_commit_is_told_whatever_was_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "hub" / "snapshots" / ("0123456789" * 4)
+    shutil.copytree(folder, snapshot)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **options: str(snapshot))
+    assert load("org/name", device="cpu", revision="main").commit == "0123456789" * 4
+    assert load(str(folder), device="cpu").commit is None
+
+
+def test_what_comes_from_the_hub_is_pinned_by_its_commit() -> None:
+    revisions = [
+        line.split()[1]
+        for file in (Path(__file__).parents[2] / "conf").rglob("*.yaml")
+        for line in file.read_text().splitlines()
+        if line.startswith("revision:")
+    ]
+    found = [revision for revision in revisions if revision != "null"]
+    assert len(found) >= 3
+    assert all(checkpoint.COMMIT.fullmatch(revision) for revision in found)
+
+
+def test_a_tokenizer_reads_nothing_outside_its_folder(folder: Path, tmp_path: Path) -> None:
+    write_tokenizer(folder, {})
+    outside = (folder / "tokenizer.json").rename(tmp_path / "outside.json")
+    outside.write_text(outside.read_text().replace('"b"', '"stolen"'))
+    names = ("tokenizer_file", "vocab_file", "added_tokens_file", "special_tokens_map_file", "chat_template_file")
+    for value in (str(outside), "../outside.json"):
+        write_tokenizer(folder, dict.fromkeys(names, value))
+        tokenizer = load(str(folder), device="cpu").tokenizer
+        assert tokenizer is not None
+        assert "stolen" not in tokenizer.get_vocab()
+
+
 def truncate(folder: Path) -> None:
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 100)
@@ -259,10 +294,13 @@ def make_integers(folder: Path) -> None:
     )
 
 
-def leave_folder(folder: Path) -> None:
-    shutil.copy(folder / "model.safetensors", folder.parent / "model.safetensors")
+def name_file(folder: Path, name: str) -> None:
+    """Let the index name a file, of weights that lie where such names could lead."""
+    (folder / "sub").mkdir()
+    for place in (folder.parent, folder / "sub"):
+        shutil.copy(folder / "model.safetensors", place)
     (folder / "model.safetensors").unlink()
-    index = {"weight_map": {"model.transformer.ln_f.weight": "../model.safetensors"}}
+    index = {"weight_map": {"model.transformer.ln_f.weight": name.format(parent=folder.parent)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
@@ -283,6 +321,8 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: edit_config(folder, model_type="llama"), "model_type='llama'"),
     (lambda folder: edit_config(folder, architectures=["LLaDAMoEModelLM"]), "architectures=['LLaDAMoEModelLM']"),
     (lambda folder: edit_config(folder, alibi=True), "alibi=True"),
+    (lambda folder: edit_config(folder, _attn_implementation="org/kernel"), "_attn_implementation='org/kernel'"),
+    (lambda folder: edit_config(folder, attn_implementation="org/kernel"), "attn_implementation='org/kernel'"),
     (lambda folder: edit_config(folder, d_model=64), "has shape"),
     (lambda folder: edit_config(folder, rope_theta=None), "does not state rope_theta"),
     (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors and no"),
@@ -293,7 +333,16 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (add_tensor, "has an unexpected tensor model.transformer.wpe.weight"),
     (misshape, "tensor model.transformer.ln_f.weight of"),
     (make_integers, "holds torch.uint8"),
-    (leave_folder, "'../model.safetensors', which is no safetensors file of its own folder"),
+    *(
+        (partial(name_file, name=name), f"{told}', which is no safetensors file of its own folder")
+        for name, told in [
+            ("../model.safetensors", "'../model.safetensors"),
+            ("{parent}/model.safetensors", "/model.safetensors"),
+            ("sub/model.safetensors", "'sub/model.safetensors"),
+            ("..", "'.."),
+            ("pytorch_model.bin", "'pytorch_model.bin"),
+        ]
+    ),
     (lose_shard, "has no model-00002-of-00002.safetensors"),
     (empty_index, "has no weight_map"),
 ]
