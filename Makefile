@@ -1,5 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format types check bench ci clean
+.PHONY: help install test lint format types check bench ci lock audit clean
+
+LOCK := .ci/requirements.txt
+EXTRAS := dev joblib optuna ray slurm
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +32,15 @@ bench: ## Time the decoders: tiny model against the baseline, on this machine
 
 ci: ## Do what CI does, in an environment of its own
 	.ci/run
+
+lock: ## Choose CI's packages anew, within pyproject.toml's bounds, and write down their hashes (pip install uv)
+	echo "torch; python_version < '3'" | uv pip compile pyproject.toml .ci/requirements.in $(EXTRAS:%=--extra %) \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --override /dev/stdin \
+		--upgrade --quiet --output-file $(LOCK)
+
+audit: ## Ask PyPI's advisories about CI's packages; needs the network (pip install pip-audit)
+	@pip-audit --version > /dev/null || (echo "audit: pip install pip-audit" >&2; exit 2)
+	pip-audit --requirement $(LOCK) --require-hashes --disable-pip --strict --progress-spinner off
 
 clean: ## Remove caches and environments, not outputs
 	rm -rf .venv-ci .*_cache build dist *.egg-info
