@@ -112,8 +112,12 @@ def check(cfg: DictConfig) -> None:
             except (TypeError, ValueError, KeyError, AttributeError, HydraException):
                 if not errors:  # else it stumbles over a value that is known to be wrong
                     raise
-        if any(line.startswith("generation.") for line in errors[:told]):  # what only follows from that is not told
-            errors[told:] = [line for line in errors[told:] if not line.startswith("generation.")]
+        if told:  # what only follows from a bad value is not told
+            canvas = any(line.startswith("generation.") for line in errors[:told])
+            follows = [
+                line for line in errors[told:] if "full_key:" in line or (canvas and line.startswith("generation."))
+            ]
+            errors[told:] = [line for line in errors[told:] if line not in follows]
 
 
 def module_of(cfg: DictConfig) -> ModuleType:

@@ -66,6 +66,9 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
     """What is wrong with a setting, a line for each."""
     if fits(value, kind):
         return []
+    if get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping):
+        part = get_args(kind)[1]
+        return [line for name, each in value.items() for line in faults(f"{key}.{name}", each, part)]
     element = element_of(kind)
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
         wrong = [each for each in value if not fits(each, element)]

@@ -192,6 +192,8 @@ def chosen_task(cfg: DictConfig) -> tuple[Task, Generation]:
 
 def grid(cfg: DictConfig) -> list[Setting]:
     """Every combination of the grid's values. Raises UserError for what the decoder won't take."""
+    if not isinstance(cfg.get("grid") or {}, Mapping):
+        raise UserError(f"grid={cfg.grid!r} is no group of parameters with values, such as grid.kappa=[0.5,0.9]")
     lists = {
         str(key): list(values) if isinstance(values, ListConfig) else values
         for key, values in (cfg.get("grid") or {}).items()

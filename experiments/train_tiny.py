@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
-from dlmlab.kinds import Amount, Count, Limits, Share, list_of, near
+from dlmlab.kinds import Amount, Count, Limits, Share, fits, list_of, near
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
 from experiments.muon import Muon
 from experiments.tiny_data import KINDS as EXERCISES
@@ -105,6 +105,8 @@ def check(cfg: DictConfig) -> None:
     from dlmlab.model import checkpoint
     from dlmlab.types import Generation
 
+    if not all(fits(OmegaConf.select(cfg, key), kind) for key, kind in KINDS.items()):
+        return  # what is wrong by itself is said already
     with gathered() as errors:
         with errors:
             check_rows(cfg.data.rows, cfg.training.batch_size)

@@ -95,6 +95,9 @@ BAD: dict[str, list[str]] = {
     "tracking=null": [r"tracking=null: a group has one of its choices"],
     "generation=5": [r"generation=5 is not a group of settings"],
     f"{GATE} gates=null": [r"gates=None is not a group of settings"],
+    f"{CALIBRATE} grid=x": [r"grid='x' is no group of parameters"],
+    f"{TRAIN} data.layout.canvas=[]": [r"data\.layout\.canvas=\[\] is not a positive integer"],
+    f"{CALIBRATE} model.tasks.humaneval=null": [r"model\.tasks\.humaneval=None is not text"],
     "model.localleap=3": [r"model\.localleap=3 is not a group of settings", r"tiny/v1 has no calibrated kappa"],
     "model.localleap=null": [r"tiny/v1 has no calibrated kappa"],
     "decoder._target_=x": [r"decoder\._target_='x' cannot be imported"],
@@ -153,6 +156,13 @@ def test_a_line_for_each_mistake_before_a_model_is_loaded(typed, command, no_mod
     assert len(lines) == len(BAD[typed]), errors
     for pattern in BAD[typed]:
         assert any(re.search(pattern, line) for line in lines), errors
+
+
+def test_a_value_from_the_environment_is_checked_too(command, no_model, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    status, _, errors = command("tracking=wandb", "prompts=0")
+    assert status == 1
+    assert re.findall(r"^error: (\S+?)=", errors, re.MULTILINE) == ["prompts", "tracking.wandb.mode"], errors
 
 
 def test_there_are_many():

@@ -63,6 +63,7 @@ def test_values_are_of_a_kind_or_not(kind, right, wrong):
         ("yes", bool, ["k='yes' is not true or false"]),
         ([], list_of(str), ["k=[] is not a list, each text, not empty"]),
         ([1, 0, "a"], list_of(Count) | None, [f"k has {v!r}, which is not a positive integer" for v in (0, "a")]),
+        ({"a": 1, "b": -1}, dict[str, Amount], ["k.b=-1 is not a number of at least 0"]),
         (1, Share, []),
     ],
 )
