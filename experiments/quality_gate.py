@@ -214,12 +214,12 @@ class Padded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
+    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None) -> Tensor:
         """`hidden` of the same places, in rows wider by PADDING columns."""
         mask_BL = torch.ones_like(input_ids_BL, dtype=torch.bool) if attention_mask_BL is None else attention_mask_BL
         ids_BL = F.pad(input_ids_BL, (0, PADDING), value=self._model.config.pad_token_id)
         length = input_ids_BL.shape[1]
-        wider_N = where_N + where_N // length * PADDING
+        wider_N = None if where_N is None else where_N + where_N // length * PADDING
         return self._model.hidden(ids_BL, F.pad(mask_BL, (0, PADDING)), wider_N)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from dlmlab.denoise import denoise
 from dlmlab.errors import UserError
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.types import Generation, Request
+from experiments.quality_gate import Padded
 from tests.decoder.steps import NAMES, rule_of
 from tests.experiments.fakes import Bench
 from tests.model.helpers import small_model
@@ -98,3 +99,25 @@ def test_damaged_weights_end_a_run_in_a_line(tmp_path, capfd) -> None:
     assert error.endswith(f"the weights of {LAYER} are not: fetch the checkpoint again\n")
     assert error.count("\n") == 1
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_faster_pass_that_hides_the_layers_does_not_hide_the_layer() -> None:
+    model = small_model()
+    plain = model.hidden
+
+    def fast(ids_BL: torch.Tensor, mask_BL: torch.Tensor | None, where_N: torch.Tensor | None) -> torch.Tensor:
+        if where_N is None:
+            return plain(ids_BL, mask_BL)
+        return torch.full((len(where_N), model.config.d_model), torch.nan)
+
+    model.hidden = fast  # type: ignore[method-assign]
+    break_from(model, LAYER, torch.inf, passes=0)
+    with pytest.raises(UserError, match=rf"step 0: .* {LAYER}: set"):
+        decode(model)
+
+
+def test_the_noise_floor_s_padded_rows_are_looked_into_too() -> None:
+    model = small_model()
+    break_from(model, LAYER, torch.inf, passes=0)
+    with pytest.raises(UserError, match=rf"step 0: .* {LAYER}: set"):
+        decode(Padded(model))  # type: ignore[arg-type]
