@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dlmlab import manifest
 from dlmlab.files import write_text
 from dlmlab.page.collect import Run, collect
 from dlmlab.page.rows import Row, rows_of
@@ -68,7 +67,6 @@ def index(
     """What the first view shows."""
     return {
         "folder": folder.resolve().name,
-        "made": manifest.now(),
         "runs": [head(run, each) for run, each in zip(runs, rows, strict=True)],
         "speeds": [asdict(each) for each in measured],
         "samples": {"total": shelf.total, "kept": shelf.kept},

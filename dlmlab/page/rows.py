@@ -9,6 +9,7 @@ from typing import Any
 from dlmlab.page.collect import Run
 
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "mu": "μ"}
+GRID = ("kappa", "tau", "radius")
 CANDIDATE, BASELINE = "candidate", "baseline"
 
 
@@ -35,6 +36,7 @@ class Row:
     forwards: float | None = None
     tokens_per_forward: float | None = None
     speed: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
     verdict: str = ""
     note: str = ""
     samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -70,11 +72,11 @@ def named(run: Run, task: str, series: str) -> Row:
 
 
 def parameters(run: Run) -> str:
-    """The run's decoder's, in words."""
+    """The numbers of the run's decoder."""
     config = run.manifest.get("config", {})
     decoder = config.get("decoder") if isinstance(config, Mapping) else None
     items = decoder.items() if isinstance(decoder, Mapping) else ()
-    return " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in items if key != "_target_")
+    return " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in items if number(value) is not None)
 
 
 def count(row: Row) -> None:
@@ -94,6 +96,7 @@ def add_point(row: Row, point: Mapping[str, Any]) -> None:
     row.score, row.low, row.high = (number(point.get(key)) for key in ("score", "ci_low", "ci_high"))
     row.forwards = number(point.get("forwards"))
     row.role = text(point.get("role")) or row.role
+    row.values = {key: found for key in GRID if (found := number(point.get(key))) is not None}
     if isinstance(rate, Mapping):
         row.speed = number(rate.get("median"))
     if isinstance(against, Mapping) and row.role != BASELINE:
