@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.errors import UserError
-from dlmlab.generation import decode, encode
+from dlmlab.generation import decode, encode, token_texts
 from dlmlab.interrupt import finishing
 from dlmlab.journal import Journal
 from dlmlab.look import Memo
@@ -32,8 +32,8 @@ class Sample:
     """One item, decoded and scored.
 
     index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
-    reason: why it isn't right. variants: the score by other ways of extracting the answer. The rest is the
-    `dlmlab.types.Output`.
+    reason: why it isn't right. variants: the score by other ways of extracting the answer. pieces: each token's text.
+    The rest is the `dlmlab.types.Output`.
     """
 
     task: str
@@ -48,6 +48,7 @@ class Sample:
     score: float | None
     reason: str
     variants: dict[str, float]
+    pieces: list[str] = field(default_factory=list)  # samples of older versions have none
 
 
 class SampleFile:
@@ -140,6 +141,7 @@ def evaluate_all(
                 requests.append(request)
             meaning[request.index] = index, item, name
     pending: dict[Future[Sample], None] = {}
+    text_of = token_texts(model)
 
     def collect(ready: Iterable[Future[Sample]]) -> None:
         for future in ready:
@@ -161,13 +163,14 @@ def evaluate_all(
             if traces is not None and output.trace:
                 index, item, name = meaning[output.index]
                 traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
-            pending[pool.submit(scored, task, *meaning[output.index], output)] = None
+            pieces = list(map(text_of, output.tokens))
+            pending[pool.submit(scored, task, *meaning[output.index], output, pieces)] = None
             collect([future for future in pending if future.done()])
         collect(list(pending))
     return {name: [each[index] for index in indices] for name, each in samples.items()}
 
 
-def scored(task: Task, index: int, item: Item, decoder: str, output: Output) -> Sample:
+def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str]) -> Sample:
     """Score one output; called from the pool's threads."""
     text = output.text or ""
     score = task.score(item, text)
@@ -184,6 +187,7 @@ def scored(task: Task, index: int, item: Item, decoder: str, output: Output) -> 
         score=None if score is None else score.value,
         reason="" if score is None else score.reason,
         variants={} if score is None else dict(score.variants),
+        pieces=pieces,
     )
 
 

@@ -19,10 +19,13 @@ LOCK_SECONDS = 60.0
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's content at once. Raises OSError, and leaves the file as it was, where that can't be done."""
+    """Replace a file's content at once. Lone surrogates, such as bytes of an argument, are written as escapes.
+
+    Raises OSError, and leaves the file as it was, where that can't be done.
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with draft.open("x", encoding="utf-8") as file:
+        with draft.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -47,7 +50,7 @@ def append_text(path: Path, text: str, header: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=LOCK_SECONDS), path.open("ab", buffering=0) as file:
         end = file.tell()
-        rest = memoryview(((_torn(path, end) if end else header) + text).encode())
+        rest = memoryview(((_torn(path, end) if end else header) + text).encode(errors="backslashreplace"))
         try:
             while rest:
                 rest = rest[file.write(rest) :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -113,3 +114,8 @@ def answer_text(model: Any, tokens: Sequence[int]) -> str | None:
     if model.tokenizer is None:
         return None
     return str(model.tokenizer.decode(tokens[: answer_length(model, tokens)], skip_special_tokens=True))
+
+
+def token_texts(model: Any) -> Callable[[int], str]:
+    """What gives a token's text by itself; its number where the checkpoint has no tokenizer."""
+    return cache(lambda token: str(token) if model.tokenizer is None else str(model.tokenizer.decode([token])))

@@ -1,43 +1,61 @@
-"""Rebuild every report and picture from what runs left on disk: python -m dlmlab.report outputs/"""
+"""Rebuild every report, picture and page from what runs left on disk: python -m dlmlab.report outputs/ --open"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.files import write_text
 from dlmlab.multirun import summarise
+from dlmlab.page.collect import collect
+from dlmlab.page.render import PAGE, write
 from dlmlab.picture import draw
 from dlmlab.tracking import Report, RunRecord, Table, track
 from dlmlab.tracking.markdown import REPORT, full_report
-from dlmlab.tracking.record import RESERVED, RESULTS
+from dlmlab.tracking.record import RESERVED, RESULTS, visible
 from dlmlab.tracking.table import write_table
 
 MULTIRUN = "multirun.yaml"
+DAMAGE = (UserError, OSError, OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file raises that is not as a run writes it."""
 
 
-def rebuild(folder: Path) -> list[Path]:
-    """Write the reports, tables and pictures of every run and multirun at or below a folder; the folders of them.
+def rebuild(folder: Path) -> list[str]:
+    """Write the report, table, pictures and page of every run and multirun at or below a folder, and the folder's page.
 
-    Raises UserError where there is no finished run.
+    What could not be rebuilt, each in a line. Raises UserError where there is no run at all.
     """
+    problems: list[str] = []
     for sweep in sorted(file.parent for file in folder.glob(f"**/{MULTIRUN}")):
-        record, _ = summarise(sweep)
-        if record:
-            track([], record)
-    runs = sorted(file.parent for file in folder.glob(f"**/{RESULTS}"))
+        try:
+            record, _ = summarise(sweep)
+            if record:
+                track([], record)
+        except DAMAGE as error:
+            problems.append(f"the multirun in {sweep} can't be summarised ({error!r})")
+    runs = collect(folder)
     if not runs:
         raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")
     for run in runs:
-        record = read(run)
-        write_text(run / REPORT, full_report(record))
-        write_table(run, record.report)
-    return runs
+        if run.state == "unfinished":
+            continue
+        try:
+            record = read(run.folder)
+            write_text(run.folder / REPORT, full_report(record))
+            write_table(run.folder, record.report)
+        except UserError as error:
+            problems.append(str(error))
+        write(run.folder, [each for each in runs if each.folder.is_relative_to(run.folder)])
+    write(folder, runs)
+    return problems
 
 
 def read(folder: Path) -> RunRecord:
@@ -56,20 +74,26 @@ def read(folder: Path) -> RunRecord:
             pictures=draw(folder, saved.get("points", [])) or sorted(folder.glob("*.png")),
         )
         return RunRecord(folder, saved["experiment"], saved["labels"], made, report)
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{folder / RESULTS} is damaged ({error!r}): run it again, or remove the folder") from error
 
 
 def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m dlmlab.report", description="Rebuild reports from disk.")
+    """The command line. A run that is damaged costs a line."""
+    parser = argparse.ArgumentParser(prog="python -m dlmlab.report", description="Rebuild reports and pages from disk.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as outputs/")
+    parser.add_argument("--open", action="store_true", help="show the folder's page in a browser")
+    told = parser.parse_args()
     try:
-        for run in rebuild(parser.parse_args().folder):
-            print(run / REPORT)
+        for problem in rebuild(told.folder):
+            print(f"warning: {visible(problem)}", file=sys.stderr)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
+    page = told.folder / PAGE
+    print(f"page: {visible(str(page))}")
+    if told.open:
+        webbrowser.open(page.resolve().as_uri())
     return 0
 
 

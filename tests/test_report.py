@@ -55,10 +55,24 @@ def test_a_folder_without_runs_is_one_line(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == f"error: {tmp_path} holds no results.json: name a folder with finished runs\n"
 
 
-def test_a_damaged_result_is_one_line(runs, monkeypatch, capsys):
+def test_a_damaged_run_costs_a_line_and_the_others_are_rebuilt(runs, monkeypatch, capsys):
     file = runs / "calibration" / "results.json"
-    for content in ("{", json.dumps({"title": "t"})):
-        file.write_text(content)
+    report = next(runs.glob("sweep/**/report.md"))
+    for content in ("{", json.dumps({"title": "t"}), "[]", "\ud800"):
+        file.write_bytes(content.encode(errors="surrogatepass"))
+        report.unlink()
         capsys.readouterr()
-        assert rebuild(monkeypatch, runs) == 1
-        assert f"{file} is damaged" in capsys.readouterr().err
+        assert rebuild(monkeypatch, runs) == 0
+        out, err = capsys.readouterr()
+        assert f"{file} is damaged" in err
+        assert err.count("\n") == 1
+        assert out == f"page: {runs}/index.html\n"
+        assert report.exists()
+
+
+def test_the_page_is_shown_where_asked(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr("sys.argv", ["report", str(runs), "--open"])
+    assert main() == 0
+    assert shown == [(runs / "index.html").as_uri()]

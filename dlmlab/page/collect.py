@@ -13,8 +13,7 @@ from dlmlab import manifest
 from dlmlab.files import plain
 from dlmlab.tracking.record import RESULTS
 
-SAMPLES = "samples.jsonl"
-TRACES = "traces.jsonl"
+SAMPLES, TRACES = "samples.jsonl", "traces.jsonl"
 ERROR = "error.txt"
 MARKS = {RESULTS, SAMPLES, manifest.NAME, ".hydra"}
 """A folder that holds one of these is a run's."""
@@ -31,6 +30,10 @@ MANIFEST_SHAPE: Mapping[str, type | tuple[type, ...]] = {
 SAMPLE_SHAPE: Mapping[str, type | tuple[type, ...]] = {
     "task": str, "decoder": str, "id": str, "prompt": str, "text": str, "tokens": list, "step_of": list,
     "forwards": (int, float), "score": (int, float, type(None)), "reason": str,
+}  # fmt: skip
+TRACE_SHAPE: Mapping[str, type | tuple[type, ...]] = {
+    "task": str, "decoder": str, "id": str, "prompt": str, "gen_length": int, "block_length": int, "tokens": list,
+    "steps": list,
 }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def read_run(folder: Path, top: Path) -> Run:
     else:
         run.note("unfinished", _reason(folder))
     run.samples = _lines(run, SAMPLES, SAMPLE_SHAPE)
-    run.traces = _lines(run, TRACES, {"steps": list, "tokens": list})
+    run.traces = _lines(run, TRACES, TRACE_SHAPE)
     return run
 
 

@@ -10,9 +10,11 @@ import base64
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from dlmlab.page.speeds import Speed, speeds
 PAGE = "index.html"
 TRACES = 50
 """Of a run on a page."""
+FEW = 2
+"""Decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
 SLOT = re.compile(r"<!-- slot: (\w+) -->")
 
 
@@ -49,7 +53,7 @@ def render(folder: Path, runs: Sequence[Run]) -> str:
         "scripts": joined(".js"),
         "index": script_json(index(folder, runs, rows, measured, shelf)),
         "packed": packed(runs, rows, shelf),
-        "plotly": script_gzip("plotly", plotly()) if measured or has_scores(rows) else "",
+        "plotly": plotly() if worth_plotting(rows) else "",
     }
     template = (resources.files("dlmlab.page") / "static" / "page.html").read_text(encoding="utf-8")
     return SLOT.sub(lambda slot: slots[slot[1]], template)
@@ -111,19 +115,21 @@ def packed(runs: Sequence[Run], rows: Sequence[Sequence[Row]], shelf: Shelf) -> 
 
 def shown(results: Mapping[str, Any]) -> dict[str, Any]:
     """Of the results, what a run's view shows."""
-    return {key: results[key] for key in ("question", "labels", "settings", "summary", "tables") if key in results}
+    return {key: results[key] for key in ("question", "labels", "settings", "verdict", "tables") if key in results}
 
 
-def has_scores(rows: Sequence[Sequence[Row]]) -> bool:
-    """Whether there is anything to plot but speeds."""
-    return any(row.score is not None for each in rows for row in each)
+def worth_plotting(rows: Sequence[Sequence[Row]]) -> bool:
+    """Whether there is more to see than a table tells: several runs, or several decoders at a task of one."""
+    scored = Counter(row.task for each in rows for row in each if row.score is not None)
+    return len(rows) > 1 or max(scored.values(), default=0) > FEW
 
 
+@cache
 def plotly() -> str:
     """Plotly's script, as its package has it."""
     from plotly.offline import get_plotlyjs
 
-    return str(get_plotlyjs())
+    return script_gzip("plotly", get_plotlyjs())
 
 
 def script_json(value: object) -> str:

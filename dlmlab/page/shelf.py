@@ -21,9 +21,10 @@ class Shelf:
     prompts: every text that samples refer to by its place. kept: how many whole samples there is room for, of `total`.
     """
 
-    def __init__(self, rows: Sequence[Row], room: int = ROOM):
+    def __init__(self, rows: Sequence[Row]):
         self.prompts: list[str] = []
         self._places: dict[str, int] = {}
+        room = ROOM
         samples = [sample for row in rows for sample in row.samples]
         self.total = len(samples)
         self._kept: set[int] = set()

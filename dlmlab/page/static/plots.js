@@ -2,6 +2,7 @@
 
 let plotlyReady = null;
 const drawn = new Map();
+const DAY = 24 * 3600 * 1000;
 
 /** Plotly, from the copy that the page holds. */
 function loadPlotly() {
@@ -113,5 +114,7 @@ function speedFigure(lines, look) {
       color: line.speeds.map((each) => (each.fell ? look.bad : look.lines[place % look.lines.length])) },
     hovertemplate: `${inert(line.name)}<br>%{x}<br>%{y:.1f} tokens/s<extra></extra>`,
   }));
-  return { data, layout: { xaxis: axis(look, ""), yaxis: axis(look, "canvas tokens per second", { rangemode: "tozero" }) } };
+  const days = lines.flatMap((line) => line.speeds.map((each) => Date.parse(each.date)));
+  const range = [Math.min(...days) - DAY / 2, Math.max(...days) + DAY / 2].map((day) => new Date(day).toISOString());
+  return { data, layout: { xaxis: axis(look, "", { type: "date", range }), yaxis: axis(look, "canvas tokens per second", { rangemode: "tozero" }) } };
 }

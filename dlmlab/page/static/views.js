@@ -68,18 +68,20 @@ function speedPanel(speeds) {
 /** One run: what it asked, how, what came out, and its samples. */
 async function runView(run) {
   const { results = {}, manifest = {} } = (await unpack(`detail-${run.number}`)) ?? {};
-  const quality = qualityPanel(run.rows, "Quality against forward passes");
+  const plots = document.getElementById("plotly");
+  const quality = plots && qualityPanel(run.rows, "Quality against forward passes");
   const grid = run.rows.filter((row) => row.score !== null && Object.keys(row.values).length === 3);
-  const heat = grid.length > 1 && el("div", { class: "plot" });
+  const heat = plots && grid.length > 1 && el("div", { class: "plot" });
   if (heat) draw(heat, (look) => heatFigure(grid, look));
   const several = run.rows.length > 1 || !(results.tables ?? []).length;
   return [
     el("h1", {}, visible(run.title || run.experiment || run.name), " ", run.state === "finished" ? "" : badge(run.state)),
     run.problem && el("p", { class: "warning" }, visible(run.problem)),
     results.question && el("p", { class: "question" }, visible(results.question)),
+    results.verdict && el("p", { class: "verdict" }, visible(shown(results.verdict))),
     factList(run, results, manifest),
     (results.tables ?? []).map((table) => reportTable(table, run)),
-    quality && (run.rows.length > 1 || heat) && el("div", { class: "panels" }, quality.element,
+    quality && el("div", { class: "panels" }, quality.element,
       heat && el("section", { class: "panel" }, el("div", { class: "head" }, el("h2", {}, "Score by κ, τ and W")), heat)),
     several && el("section", {}, el("h2", {}, "Results"), resultsTable(run.rows, { filters: false, onSelect: selectionBar })),
     run.rows.some((row) => row.series) && el("section", {}, el("h2", {}, "Samples"), runSamples(run.rows.filter((row) => row.series))),
