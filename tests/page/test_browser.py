@@ -91,6 +91,18 @@ def rows_of_comparison(page):
     ]
 
 
+def test_two_traces_play_side_by_side(page, outputs):
+    pick(page, "2026-11-20/first", "2026-11-21/second")
+    page.get_by_role("link", name="Compare", exact=True).click()
+    page.get_by_label("show", exact=True).select_option("all")
+    page.locator(".items summary").first.click()
+    expect(page.locator(".dv-pane")).to_have_count(2)
+    where = page.locator(".dv-where")
+    begun = where.inner_text()
+    page.get_by_role("button", name="Play").click()
+    expect(where).not_to_have_text(begun)
+
+
 def test_a_margin_decides(page):
     pick(page, "2026-11-20/first", "2026-11-21/second")
     page.get_by_role("link", name="Compare", exact=True).click()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import dlmlab
 from dlmlab.decoder.baseline import Baseline
@@ -37,14 +37,6 @@ def traces() -> list[Trace]:
         trace_of(model, dlmlab.generate(model, [PROMPT], rule, **settings, trace=True)[0], name, PROMPT)
         for name, rule in RULES.items()
     ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

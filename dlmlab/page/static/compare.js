@@ -124,9 +124,13 @@ function sampledNote() {
     `${kept} of ${total} samples stand on this page whole, the same items for every decoder; all scores do, and all samples in samples.jsonl of their runs.`);
 }
 
-/** Where traces play, if there are any. */
+/** Where traces play, if there are any; one that is damaged is said to be. */
 function tracePlayer(traces) {
   const place = el("div", { class: "player" });
-  if (traces.length && typeof dlmlabViewer === "function") dlmlabViewer(place, traces);
+  try {
+    if (traces.length) dlmlabViewer(place, traces);
+  } catch (error) {
+    place.replaceChildren(el("p", { class: "warning" }, `This trace can't be played: ${visible(error.message)}`));
+  }
   return place;
 }
