@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from dlmlab import manifest
 from dlmlab.files import plain
+from dlmlab.journal import MARK, decode
 from dlmlab.tracking.record import RESULTS
 
 SAMPLES, TRACES = "samples.jsonl", "traces.jsonl"
@@ -115,24 +116,25 @@ def _object(run: Run, name: str, shape: Mapping[str, type | tuple[type, ...]]) -
 
 
 def _lines(run: Run, name: str, shape: Mapping[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
-    """A JSON-lines file's whole lines; the number of others is noted."""
+    """A JSON-lines file's sound lines; the number of others is noted."""
     try:
-        lines = (run.folder / name).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = (run.folder / name).read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         run.note("damaged", f"{name} can't be read ({error})")
         return []
-    found, broken = [], 0
-    for line in filter(str.strip, lines):
-        try:
-            value = plain(json.loads(line))
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in shape.items()):
-            found.append(value)
-        else:
-            broken += 1
-    if broken:
-        run.note("damaged", f"{broken} lines of {name} can't be read")
+    parsed = [_entry(line) for line in lines if line.strip()]
+    found = [each for each in parsed if each and all(isinstance(each.get(key), kind) for key, kind in shape.items())]
+    if broken := len(parsed) - len(found):
+        run.note("damaged", f"{broken} of {len(parsed)} lines of {name} are damaged")
     return found
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The object of a line, whose checksum must fit where it has one; None for anything else."""
+    try:
+        found = decode(line) if MARK.encode() in line else json.loads(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return plain(found) if isinstance(found, dict) else None

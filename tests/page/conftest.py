@@ -56,6 +56,7 @@ def make_hostile(run: Path) -> None:
     (run / "results.json").write_text(json.dumps(results))
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     for sample in samples:
+        del sample["crc32"]
         sample |= {"id": f"{sample['id']} {HOSTILE}", "prompt": HOSTILE, "text": HOSTILE, "reason": HOSTILE}
         sample["pieces"] = [HOSTILE] * len(sample["tokens"])
     samples[0]["text"] = LONG
