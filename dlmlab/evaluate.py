@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -60,9 +59,7 @@ class SampleFile:
     def __init__(self, folder: Path):
         self._journal = Journal(folder / SAMPLES)
         self._samples = {_key(sample): sample for sample in _samples_of(self._journal)}
-        if self._journal.damaged:
-            what = f"{self._journal.damaged} damaged of {self._journal.damaged + len(self._journal.entries)} lines"
-            print(f"warning: {self._journal.path}: {what}; their items are decoded again", file=sys.stderr)
+        self._journal.warn("their items are decoded again")
 
     def known(self, task: str, decoder: str) -> dict[int, Sample]:
         """What is there already, by the item's place in the task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,6 +31,12 @@ class Journal:
                 self.damaged += 1
             else:
                 self.entries.append(entry)
+
+    def warn(self, consequence: str) -> None:
+        """Tell of damaged lines, if there are any, and what follows, in one line on stderr."""
+        if self.damaged:
+            what = f"{self.damaged} of {self.damaged + len(self.entries)} lines are damaged"
+            print(f"warning: {self.path}: {what}: {consequence}", file=sys.stderr)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry; no kill loses it once this returns. Raises OSError, and leaves the file as it was."""

@@ -16,7 +16,10 @@ import torch
 from dlmlab.batch import Batch
 from dlmlab.denoise import Tick
 from dlmlab.generation import answer_length, decode
+from dlmlab.journal import Journal
 from dlmlab.types import Generation, Request
+
+TIMINGS = "timings.jsonl"
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -53,6 +56,28 @@ class Timing(NamedTuple):
     most_steps: int
     peak_bytes: int
     tokens: Sequence[Sequence[int]]
+
+
+class TimingFile:
+    """`timings.jsonl` of a run: a line as soon as a job is timed. One that an earlier sitting has timed stays so."""
+
+    def __init__(self, folder: Path):
+        self._journal = Journal(folder / TIMINGS)
+        self._journal.warn("what they told is timed again")
+        self._timings = {entry["name"]: _timing(entry) for entry in self._journal.entries}
+
+    def keep(self, key: Hashable, turn: int, job: Callable[[], Timing], part: str = "") -> Timing:
+        """What a job's turn came to, for `take_turns`. part: what tells jobs of the same key apart."""
+        name = f"{part} {key} turn {turn}".lstrip()
+        if name not in self._timings:
+            self._timings[name] = job()
+            self._journal.append({"name": name, **self._timings[name]._asdict()})
+        return self._timings[name]
+
+
+def _timing(entry: Mapping[str, Any]) -> Timing:
+    told = {key: entry[key] for key in Timing._fields}
+    return Timing(**{**told, "ledger": Ledger(*told["ledger"]), "steps": [Tick(*tick) for tick in told["steps"]]})
 
 
 class Spread(NamedTuple):
@@ -92,13 +117,19 @@ def count(model: Any, canvases: Sequence[Sequence[int]], forwards: Iterable[int]
 
 
 def take_turns(
-    jobs: Mapping[Key, Callable[[], Value]], rounds: int, on_done: Callable[[Key], None] = lambda key: None
+    jobs: Mapping[Key, Callable[[], Value]],
+    rounds: int,
+    on_done: Callable[[Key], None] = lambda key: None,
+    keep: Callable[[Key, int, Callable[[], Value]], Value] = lambda key, turn, job: job(),
 ) -> dict[Key, list[Value]]:
-    """Each job's answers. Every round runs every job once, every other round backwards: a drift meets all alike."""
+    """Each job's answers. Every round runs every job once, every other round backwards: a drift meets all alike.
+
+    keep: how a job of a turn is run; see `TimingFile`.
+    """
     answers: dict[Key, list[Value]] = {key: [] for key in jobs}
     for turn in range(rounds):
         for key in list(jobs)[:: -1 if turn % 2 else 1]:
-            answers[key].append(jobs[key]())
+            answers[key].append(keep(key, turn, jobs[key]))
             on_done(key)
     return answers
 

@@ -35,7 +35,7 @@ from dlmlab.samples import computed_of, detail_tables
 from dlmlab.selection import ALPHA, Choice, Trial, choose, halves
 from dlmlab.stats import compare_right, proportion_interval
 from dlmlab.task.base import Item, Score, Task
-from dlmlab.timing import spread, take_turns, time_decode
+from dlmlab.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule
 
@@ -403,7 +403,7 @@ def time_chosen(
 
     names = [BASELINE, *([chosen] if chosen else [])]
     jobs = {name: (lambda rule=rules[name]: job(rule)) for name in names}
-    timings = take_turns(jobs, cfg.calibration.timed_rounds)
+    timings = take_turns(jobs, cfg.calibration.timed_rounds, keep=TimingFile(build.folder()).keep)
     return {name: spread(t.ledger.canvas / t.seconds for t in each)._asdict() for name, each in timings.items()}
 
 

@@ -28,7 +28,7 @@ from dlmlab.picture import draw
 from dlmlab.samples import cost_of, count_tokens, score_of
 from dlmlab.stats import compare_right
 from dlmlab.task.base import Task
-from dlmlab.timing import spread, take_turns, time_decode
+from dlmlab.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request, Rule
 
@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> None:
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = build.begin(cfg, model, tasks) | {"batch": batch.log}
-    file = SampleFile(build.folder())
+    file, timings = SampleFile(build.folder()), TimingFile(build.folder())
 
     points: list[dict[str, Any]] = []
     for task in tasks:
@@ -78,7 +78,7 @@ def run(cfg: DictConfig) -> None:
         )
         samples = evaluate_all(model, task, rules, own, memo=build.memo(cfg, model, own), **how)
         jobs = {reference[0].decoder: (baseline, slow)} | {name: (rule, own) for name, rule in rules.items()}
-        speeds = time_all(cfg, model, task, jobs, batch.size)
+        speeds = time_all(cfg, model, task, jobs, batch.size, timings)
         found = points_of(model, {reference[0].decoder: reference, **samples}, cfg.margin, speeds)
         points += found
     file.finish()
@@ -151,7 +151,12 @@ def scored_tasks(cfg: DictConfig) -> list[Task]:
 
 
 def time_all(
-    cfg: DictConfig, model: Any, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], batch_size: int
+    cfg: DictConfig,
+    model: Any,
+    task: Task,
+    jobs: Mapping[str, tuple[Rule, Generation]],
+    batch_size: int,
+    file: TimingFile,
 ) -> dict[str, dict[str, Any]]:
     """Canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round."""
     items = task.items()[: cfg.timed_items]
@@ -169,9 +174,10 @@ def time_all(
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)
+    keep = partial(file.keep, part=task.name)
     rates = {
         name: [timing.ledger.canvas / timing.seconds for timing in each]
-        for name, each in take_turns(timed, cfg.timed_rounds).items()
+        for name, each in take_turns(timed, cfg.timed_rounds, keep=keep).items()
     }
     usual = next(iter(rates.values()))
     return {

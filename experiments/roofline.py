@@ -24,7 +24,7 @@ from dlmlab.kinds import Count, list_of
 from dlmlab.picture import save, step_parts
 from dlmlab.profiling import RULE, PartTime, profile
 from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
-from dlmlab.timing import Timing, percentile, take_turns, time_decode
+from dlmlab.timing import Timing, TimingFile, percentile, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
@@ -77,7 +77,7 @@ def run(cfg: DictConfig) -> None:
     jobs = {batch: partial(job, batch) for batch in batches}
     take_turns(jobs, 1)  # warm-up
     steps = []
-    for batch, runs in take_turns(jobs, cfg.repeats).items():
+    for batch, runs in take_turns(jobs, cfg.repeats, keep=TimingFile(build.folder()).keep).items():
         work = count(model.config, storage, dtype, batch, cfg.prompt_length + generation.gen_length,
                      batch * typical_places(generation))  # fmt: skip
         trace = build.folder() / f"trace_batch_{batch}.json.gz"

@@ -33,6 +33,7 @@ from dlmlab.timing import (
     Ledger,
     Spread,
     Timing,
+    TimingFile,
     clock,
     count,
     peak_memory,
@@ -226,7 +227,7 @@ def measure(
             progress.update(bar, advance=1, description=f"{label}: {setting.decoder}, batch {setting.batch}")
 
         take_turns(warm_up, cfg.warmup, partial(show, "warm-up"))
-        return take_turns(counted, cfg.repeats, partial(show, "timing"))
+        return take_turns(counted, cfg.repeats, partial(show, "timing"), TimingFile(build.folder()).keep)
 
 
 def expressible(generation: Generation) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,19 @@ import torch
 
 import dlmlab
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.timing import Ledger, count, peak_memory, percentile, reset_peak_memory, spread, take_turns, time_decode
+from dlmlab.denoise import Tick
+from dlmlab.timing import (
+    Ledger,
+    Timing,
+    TimingFile,
+    count,
+    peak_memory,
+    percentile,
+    reset_peak_memory,
+    spread,
+    take_turns,
+    time_decode,
+)
 from dlmlab.types import Generation, Request
 from tests.model.helpers import save_small
 
@@ -82,3 +95,27 @@ def test_peak_memory_counts_from_the_reset():
     high = peak_memory(CPU)
     reset_peak_memory(CPU)
     assert high - peak_memory(CPU) > 200e6
+
+
+def test_a_turn_that_was_timed_is_not_timed_again(tmp_path):
+    calls = []
+
+    def job():
+        calls.append(None)
+        return Timing(0.1 * len(calls), Ledger(4, 3, 3, 2), [Tick(0.1, 2, 1)], 2, 5, [[1, 2]])
+
+    jobs = {"a": job, "b": job}
+    first = take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)
+    again = take_turns(jobs, 2, keep=TimingFile(tmp_path).keep)
+    assert len(calls) == 4
+    assert {key: each[:1] for key, each in again.items()} == first
+    assert take_turns(jobs, 2, keep=partial(TimingFile(tmp_path).keep, part="another task")) != again
+
+
+def test_a_damaged_timing_is_timed_again(tmp_path, capsys):
+    jobs = {"a": lambda: Timing(0.1, Ledger(4, 3, 3, 2), [], 2, 5, [[1, 2]])}
+    take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)
+    path = tmp_path / "timings.jsonl"
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    assert take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)["a"][0].seconds == 0.1
+    assert "1 of 1 lines are damaged: what they told is timed again" in capsys.readouterr().err
