@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from dlmlab.files import plain
@@ -49,7 +49,7 @@ def viewer_page(traces: Sequence[Trace]) -> str:
 class Viewer:
     """Traces as a notebook shows them. height: in pixels."""
 
-    traces: Sequence[Trace]
+    traces: Sequence[Trace] = field(repr=False)
     height: int = 560
 
     def _repr_html_(self) -> str:
