@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlmlab.page.render import write
-from dlmlab.tracking.record import RunRecord
+from dlmlab.tracking.record import RunRecord, visible
 
 
 @dataclass(frozen=True)
@@ -14,4 +14,4 @@ class Page:
 
     def log(self, run: RunRecord) -> None:
         """Write it."""
-        print(f"page: {write(run.folder)}")
+        print(f"page: {visible(str(write(run.folder)))}")
