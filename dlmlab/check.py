@@ -28,7 +28,7 @@ from dlmlab.kinds import Count, Limits, Seed, Share, Whole, faults, kinds_of, li
 from dlmlab.memo import switch
 from dlmlab.model import checkpoint
 from dlmlab.model.llada import LLaDAConfig
-from dlmlab.model.loader import DTYPES, LOAD_FORMATS, pick_device
+from dlmlab.model.loader import COMPILE, DTYPES, LOAD_FORMATS, NF4_KERNELS, pick_device
 from dlmlab.model.quantize import QUANTIZERS
 from dlmlab.task.base import Task
 from dlmlab.types import Generation
@@ -44,6 +44,8 @@ KINDS: Mapping[str, Any] = {
     "model.path": str,
     "model.dtype": one_of(DTYPES),
     "model.quantization": one_of(("none", *QUANTIZERS)) | None,
+    "model.compile": one_of(COMPILE),
+    "model.nf4_kernel": one_of(NF4_KERNELS),
     "model.load_format": one_of(LOAD_FORMATS),
     "model.tasks": dict[str, str],
 }

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from dlmlab import interrupt
 from dlmlab.batch import Batch
 from dlmlab.finite import on_host
 from dlmlab.look import Memo, by_kind, look, look_up, stacked, states
-from dlmlab.propose import Proposal
+from dlmlab.propose import Proposal, sent
 from dlmlab.row import Row
 from dlmlab.trace import record
 from dlmlab.types import Denoiser, Generation, Output, Request, Step
@@ -81,12 +82,12 @@ def denoise(
 
 def advance(model: Denoiser, rows: Sequence[Row], share: bool) -> int:
     """One step of rows that share a batch, and how many canvases it computed. Where it finds no room, it undoes it."""
-    before = [row.generator.get_state() for row in rows]
+    before = [(row, row.generator.get_state()) for row in rows if row.draws]
     try:
         proposal, computed = look(model, rows, share)
         decide(model, rows, proposal)
     except torch.OutOfMemoryError:
-        for row, state in zip(rows, before, strict=True):
+        for row, state in before:
             row.generator.set_state(state)
         raise
     return computed
@@ -101,7 +102,7 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal) -> None:
         proposal.token_BK,
         proposal.confidence_BK,
         eligible_BK=proposal.confidence_BK > -torch.inf,
-        quota_B1=torch.tensor([[row.quota] for row in rows], device=device),
+        quota_B1=sent(np.array([[row.quota] for row in rows]), device),
         measure_BK=proposal.measure_BK,
         logits_BKV=proposal.logits_BKV,
         kept_BK=proposal.kept_BK,

@@ -36,7 +36,7 @@ GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
 BUSY_SECONDS = 60.0
 """How long a write waits for another process's, which takes milliseconds."""
-NUMERICS = ("propose.py", "model/*.py")
+NUMERICS = ("propose.py", "model/*.py", "kernel/*.py")
 """The sources, from this folder, whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 RULE_FREE = ("gen_length", "steps", "temperature")
@@ -148,6 +148,7 @@ def namespace(model: Any, generation: Generation) -> bytes:
         "config": model.config.to_dict(),
         "end_token_ids": model.end_token_ids,
         "device": model.device.type,
+        "fused": model.fused,
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
         "generation": {key: value for key, value in asdict(generation).items() if key not in RULE_FREE},
         "matmul": torch.get_float32_matmul_precision(),

@@ -16,6 +16,8 @@ from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Rule
 
 CHUNK_ELEMENTS = 2**24
 """Logits that are alive at a time: 64 MiB in float32."""
+FUSED_CHUNK_ELEMENTS = 2**25
+"""The same where they stay in bfloat16."""
 
 
 class Window(NamedTuple):
@@ -47,11 +49,10 @@ def propose(
     masked_BK = block_BK == model.config.mask_token_id
     row_N, place_N = np.nonzero(np.ones_like(masked_BK) if rule.revokes else masked_BK)
     start_B = np.array([window.start for window in windows])
-    where_N = torch.from_numpy(row_N * tokens_BL.shape[1] + start_B[row_N] + place_N).to(device)
-    slot_N = torch.from_numpy(row_N * width + place_N).to(device)
+    where_N = sent(row_N * tokens_BL.shape[1] + start_B[row_N] + place_N, device)
+    slot_N = sent(row_N * width + place_N, device)
 
-    mask = None if mask_BL is None else torch.from_numpy(mask_BL).to(device)
-    hidden_ND = model.hidden(torch.from_numpy(tokens_BL).to(device), mask, where_N)
+    hidden_ND = model.hidden(sent(tokens_BL, device), None if mask_BL is None else sent(mask_BL, device), where_N)
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
     raw_BKV: Tensor | None = None
     if rule.needs_logits:
@@ -60,23 +61,28 @@ def propose(
         raw_BKV = raw_BKV.view(*masked_BK.shape, -1)
         logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
 
-    tokens, scores, measures, kept, finite = (list[Tensor]() for _ in range(5))
-    for part, generator in chunks(row_N, windows, model.config.vocab_size, generation.temperature > 0):
-        logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
-        finite.append(logits.sum(-1).isfinite())
-        token, probability = choose(logits, model, generation, generator)
+    tokens, scores, measures, kept = (list[Tensor]() for _ in range(4))
+    fused = model.fused and in_one_pass(generation, rule)
+    most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
+    for part, generator in chunks(row_N, windows, most, generation.temperature > 0):
+        if fused:
+            token, score = surest(model.head(hidden_ND[part]), model, generation)
+        else:
+            logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
+            finite = logits.sum(-1).isfinite()
+            token, probability = choose(logits, model, generation, generator)
+            score = probability.gather(-1, token[:, None])[:, 0].masked_fill(~finite, torch.nan)
         tokens.append(token)
-        scores.append(probability.gather(-1, token[:, None])[:, 0])
+        scores.append(score)
         if rule.measures:
             measures.append(rule.measure(probability))
         if rule.revokes:
-            present = torch.from_numpy(block_BK[row_N[part], place_N[part]]).to(device)
+            present = sent(block_BK[row_N[part], place_N[part]], device)
             kept.append(probability.gather(-1, present[:, None])[:, 0])
     token_N, score_N = torch.cat(tokens), torch.cat(scores)
     if generation.confidence_eos_eot_inf:
-        ends = torch.tensor(model.end_token_ids, device=device)
-        score_N = score_N.masked_fill(torch.isin(token_N, ends), 0.0)
-    score_N = score_N.masked_fill(~torch.cat(finite), torch.nan)
+        ends = torch.isin(token_N, torch.tensor(model.end_token_ids, device=device))
+        score_N = score_N.masked_fill(ends & ~score_N.isnan(), 0.0)
 
     def spread(values_N: Tensor, empty: float) -> Tensor:
         return values_N.new_full((masked_BK.size,), empty).index_copy_(0, slot_N, values_N).view(masked_BK.shape)
@@ -85,12 +91,17 @@ def propose(
     measure_BK = spread(torch.cat(measures), -torch.inf) if rule.measures else None
     if not rule.revokes:
         return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
-    eligible_BK = torch.from_numpy(masked_BK).to(device)
+    eligible_BK = sent(masked_BK, device)
     kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf)
     confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
     if measure_BK is not None:
         measure_BK = measure_BK.masked_fill(~eligible_BK, -torch.inf)
     return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """Values on the device; nobody waits for them to come there, nor for what the device does before."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -107,11 +118,24 @@ def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndar
     return tokens_BL, np.arange(max(lengths)) < np.array(lengths)[:, None]
 
 
+def in_one_pass(generation: Generation, rule: Rule) -> bool:
+    """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
+    more = rule.needs_logits or rule.measures or rule.revokes or generation.temperature > 0
+    return not more and generation.confidence_dtype == "float32"
+
+
+def surest(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[Tensor, Tensor]:
+    """What `choose` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
+    from dlmlab.kernel.surest import surest as kernel
+
+    banned = model.config.eos_token_id if generation.logits_eos_inf else None
+    return kernel(logits_NV, model.config.mask_token_id, banned)
+
+
 def chunks(
-    row_N: np.ndarray, windows: Sequence[Window], vocab_size: int, per_row: bool
+    row_N: np.ndarray, windows: Sequence[Window], most: int, per_row: bool
 ) -> Iterator[tuple[slice, torch.Generator | None]]:
-    """Cut N places into parts of bounded size. Where noise is drawn, a part lies in one row and has its generator."""
-    most = max(1, CHUNK_ELEMENTS // vocab_size)
+    """Cut N places into parts of at most `most`. Where noise is drawn, a part lies in one row and has its generator."""
     ends = [*np.flatnonzero(np.diff(row_N)) + 1, len(row_N)] if per_row else [len(row_N)]
     begin = 0
     for end in ends:

@@ -45,6 +45,11 @@ class Row:
         return self.start == len(self.tokens)
 
     @property
+    def draws(self) -> bool:
+        """Whether the row's randomness plays a part."""
+        return self.generation.temperature > 0 or self.request.rule.needs_noise
+
+    @property
     def shareable(self) -> bool:
         """Whether the row's proposals depend on its canvas and block alone."""
         return not (self.generation.temperature or self.request.rule.needs_logits or self.request.rule.revokes)

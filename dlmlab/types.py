@@ -174,7 +174,7 @@ class Rule:
             values = [getattr(rule, field.name) for rule in rules]
             if any(value != values[0] for value in values):
                 dtype = torch.int64 if all(isinstance(value, int) for value in values) else like.dtype
-                values_B1 = torch.tensor(values, dtype=dtype, device=like.device)[:, None]
+                values_B1 = torch.tensor(values, dtype=dtype).to(like.device, non_blocking=True)[:, None]
                 object.__setattr__(stacked, field.name, values_B1)
         return stacked
 
@@ -236,6 +236,10 @@ class Denoiser(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    @property
+    def fused(self) -> bool:
+        """Whether Triton kernels may be used on its logits."""
 
     def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
         """(B, L) token ids, and True at places that count, to (N, D) at these indices into the B × L places."""

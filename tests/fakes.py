@@ -28,6 +28,7 @@ class FakeModel:
     tokenizer: object = None
     end_token_ids: tuple[int, ...] = (EOS, EOT)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fused: bool = False
     config: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
             mask_token_id=MASK,

@@ -273,9 +273,7 @@ class LLaDAModel(nn.Module):
         self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, where_N: Tensor | None = None
     ) -> Tensor:
         config = self.config
-        length = input_ids_BL.shape[1]
-        if length > config.max_sequence_length:
-            raise UserError(f"{length} tokens are more than the model's context of {config.max_sequence_length}")
+        length = self.check_length(input_ids_BL)
         x_BLD = self.transformer["wte"](input_ids_BL)
         if config.input_emb_norm:
             x_BLD = x_BLD * config.d_model**0.5
@@ -289,6 +287,13 @@ class LLaDAModel(nn.Module):
         for block in blocks:
             x_BLD = block(x_BLD, cos, sin, bias_B11L)
         return self.transformer["ln_f"](last(x_BLD, cos, sin, bias_B11L, where_N))  # type: ignore[no-any-return]
+
+    def check_length(self, input_ids_BL: Tensor) -> int:
+        """L. Raises UserError where it is more than the model's context."""
+        length = input_ids_BL.shape[1]
+        if length > self.config.max_sequence_length:
+            raise UserError(f"{length} tokens are more than the model's context of {self.config.max_sequence_length}")
+        return length
 
     def rotary(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every position's angles: float32, (max_sequence_length, 1, E), built once for a device.
@@ -306,7 +311,8 @@ class LLaDAModelLM(PreTrainedModel):
     """LLaDA with its head. `hidden` and `head` apart let a caller compute logits only where it needs them.
 
     A config alone gives fresh weights; `save_pretrained` writes them in LLaDA's layout. `tokenizer` is the
-    checkpoint's, or None; `commit` the hub's, where the weights come from there.
+    checkpoint's, or None; `commit` the hub's, where the weights come from there. `fast`, where there is one, stands in
+    for `hidden` (see `dlmlab.model.fast`).
     """
 
     config_class = LLaDAConfig
@@ -320,6 +326,7 @@ class LLaDAModelLM(PreTrainedModel):
         self.model = LLaDAModel(config)
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.commit: str | None = None
+        self.fast: Callable[[Tensor, Tensor | None, Tensor], Tensor] | None = None
         self.identify: Callable[[], str] = unsaved
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -333,6 +340,11 @@ class LLaDAModelLM(PreTrainedModel):
         """Where the embedding is. transformers would look through all parameters, at every step."""
         weight: Tensor = self.model.transformer["wte"].weight
         return weight.device
+
+    @property
+    def fused(self) -> bool:
+        """Whether kernels of our own may be used for what the model is asked."""
+        return self.fast is not None
 
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -350,6 +362,9 @@ class LLaDAModelLM(PreTrainedModel):
 
         Raises UserError for a row longer than the model's context.
         """
+        if self.fast is not None and where_N is not None:
+            self.model.check_length(input_ids_BL)
+            return self.fast(input_ids_BL, attention_mask_BL, where_N)
         return self.model(input_ids_BL, attention_mask_BL, where_N)  # type: ignore[no-any-return]
 
     def head(self, hidden_ND: Tensor) -> Tensor:

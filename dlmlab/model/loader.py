@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, dummy
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
-from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes
+from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOAD_FORMATS = ("safetensors", "dummy")
+COMPILE = ("auto", True, False)
+NF4_KERNELS = ("auto", "fused", "bnb")
 QUANTIZED_PART = "model.transformer.blocks."
 """The head and the embedding stay as they are. A list of names could not say so: the head and the blocks' last
 projection are both called `ff_out`."""
@@ -37,29 +39,52 @@ def load(
     revision: str | None = None,
     load_format: str = "safetensors",
     config: Mapping[str, Any] | None = None,
+    compile: bool | str = "auto",
+    nf4_kernel: str = "auto",
 ) -> LLaDAModelLM:
     """The model of a checkpoint, with its tokenizer, ready to decode.
 
     path: a local folder or a hub name. dtype: float32 or bfloat16, of what is not quantised.
-    device: auto (a GPU where there is one), cpu, cuda or cuda:N. quantization: none, nf4 or int8, of the projections
-    inside the blocks. revision: of a hub name. load_format: safetensors, or dummy for random weights.
+    device: auto (a GPU where there is one), cpu, cuda or cuda:N. quantization: none, nf4, int8 or fp8, of the
+    projections inside the blocks. revision: of a hub name. load_format: safetensors, or dummy for random weights.
     config: stands in for config.json with load_format=dummy, where `path` is no local folder.
+    compile: whether passes go through kernels of our own, recorded as CUDA graphs (`dlmlab.model.fast`): true, false,
+    or auto, where the device and the model allow it. nf4_kernel: what multiplies NF4 weights there: bnb (bitsandbytes),
+    fused (one kernel), or auto, the faster for the number of rows.
 
     Raises UserError, naming the value and the remedy, for what cannot be had.
     """
     place, number = pick_device(device), DTYPES[pick("dtype", dtype, DTYPES)]
-    if place.index is not None:
-        torch.cuda.set_device(place)  # kernels of libraries go to the current device
     kind = pick("quantization", quantization or "none", ("none", *QUANTIZERS))
-    if kind in QUANTIZERS:
+    if kind == "fp8":
+        check_float8(place)
+    elif kind in QUANTIZERS:
         check_bitsandbytes(kind)
+    if compile not in COMPILE:
+        raise UserError(f"compile={compile!r} is not one of auto, true, false")
+    pick("nf4_kernel", nf4_kernel, NF4_KERNELS)
+    if compile is True and place.type != "cuda":
+        raise UserError(f"compile=true needs a CUDA device, not {place}: set compile=auto or false")
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":
         model = _load_dummy(path, revision, config, place, number, kind)
     else:
         model = _load_checkpoint(checkpoint.find(path, revision), place, number, kind)
     model.model.rotary(place)
     model.train(False)
+    if place.type == "cuda" and compile:
+        _speed_up(model, nf4_kernel, required=compile is True)
     return model
+
+
+def _speed_up(model: LLaDAModelLM, nf4_kernel: str, required: bool) -> None:
+    """Give the model a fast pass. Where that can't be, and isn't required, the plain one does."""
+    try:
+        from dlmlab.model import fast
+
+        fast.speed_up(model, nf4_kernel)
+    except (ImportError, UserError) as error:
+        if required:
+            raise UserError(f"compile=true can't be had: {error}") from error
 
 
 def _load_checkpoint(folder: Path, place: torch.device, dtype: torch.dtype, kind: str) -> LLaDAModelLM:

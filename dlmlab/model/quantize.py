@@ -1,4 +1,7 @@
-"""A projection quantised with bitsandbytes: NF4 (arXiv:2305.14314) or LLM.int8 (arXiv:2208.07339)."""
+"""A projection quantised: NF4 (arXiv:2305.14314) or LLM.int8 (arXiv:2208.07339) by bitsandbytes, or FP8.
+
+FP8 is float8_e4m3fn (arXiv:2209.05433), multiplied by torch.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import Tensor, nn
 
 from dlmlab.errors import UserError
 
+FLOAT8_CAPABILITY = (8, 9)
+"""The first CUDA devices that multiply FP8: RTX 40, L4, H100 and what came after."""
 OUTLIER = 6.0
 """LLM.int8's threshold: columns of the input with a larger value are multiplied in 16 bit."""
 
@@ -56,4 +61,43 @@ def int8(layer: nn.Linear, weight: Tensor) -> nn.Module:
     return quantized
 
 
-QUANTIZERS: dict[str, Callable[[nn.Linear, Tensor], nn.Module]] = {"nf4": nf4, "int8": int8}
+def check_float8(device: torch.device) -> None:
+    """Raise UserError where the device has no units for FP8."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        raise UserError(
+            f"quantization=fp8 needs a GPU that multiplies FP8 (RTX 40, H100 or newer), and this is {name}: "
+            "set quantization=nf4 or none"
+        )
+
+
+def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows in FP8, and each row's scale: (…, K) to (M, K) of float8_e4m3fn and (M,) of float32."""
+    rows = x.flatten(0, -2).float()
+    scale = rows.abs().amax(-1).clamp(min=1e-12) / torch.finfo(torch.float8_e4m3fn).max
+    return (rows / scale[:, None]).to(torch.float8_e4m3fn), scale
+
+
+def scaled_matmul(x_MK: Tensor, scale_M: Tensor, weight_NK: Tensor, scale_N: Tensor) -> Tensor:
+    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, a scale for each of both."""
+    return torch._scaled_mm(
+        x_MK, weight_NK.T, scale_a=scale_M[:, None], scale_b=scale_N[None, :], out_dtype=torch.bfloat16
+    )
+
+
+class Float8Linear(nn.Module):
+    """A projection in FP8: one scale an output, found when it is loaded, and one an input row, found each time."""
+
+    def __init__(self, layer: nn.Linear, weight: Tensor) -> None:
+        super().__init__()
+        values, self.scale = rounded(weight)
+        self.weight = nn.Parameter(values, requires_grad=False)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, K) to (…, N), in x's dtype."""
+        y = scaled_matmul(*rounded(x), self.weight, self.scale).view(*x.shape[:-1], -1).to(x.dtype)
+        return y if self.bias is None else y + self.bias
+
+
+QUANTIZERS: dict[str, Callable[[nn.Linear, Tensor], nn.Module]] = {"nf4": nf4, "int8": int8, "fp8": Float8Linear}

@@ -1,0 +1,42 @@
+"""Kernels are tested where they run: on a GPU, and, those that Triton's interpreter knows, on a CPU in float32."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+TOLERANCE = 6e-3 if torch.cuda.is_available() else 1e-5
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what only a GPU can do."""
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "gpu" in item.keywords and DEVICE == "cpu":
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def near():
+    """Assert that a result is as near to the exact one as its precision allows."""
+
+    def check(result: torch.Tensor, exact: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+        assert result.isfinite().all()
+        error = (result.double() - exact.double()).norm() / exact.double().norm()
+        assert error < tolerance, f"off by {error:.2e}"
+
+    return check
+
+
+@pytest.fixture
+def draw():
+    """Random numbers of a shape, from one seed for a test."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape: torch.randn(shape, generator=generator).to(DEVICE, DTYPE)
