@@ -30,6 +30,8 @@ from dlmlab.types import Generation, Request, Rule
 REST, RULE = "rest of the model", "rule and bookkeeping"
 BY_NAME = {
     "attention kernels": re.compile("flash|fmha|attention|sdpa", re.IGNORECASE),
+    "norms and activations": re.compile("_add_norm|_swiglu|_quantize"),
+    "unpacking of weights": re.compile("_unpack|dequant", re.IGNORECASE),
     "matrix products": re.compile("gemm|nvjet|cutlass|xmma|cublas|matmul|_mm", re.IGNORECASE),
 }
 """Kernels of a captured or compiled forward pass, which is launched as a whole: only their names tell what they do."""
