@@ -19,6 +19,8 @@ from dlmlab.tracking import Cell, Report, RunRecord, Table
 from dlmlab.tracking.record import RESULTS
 
 SHARD = "task.shard"
+PLACES = {"config.device", "model.device"}
+"""Where a shard ran: each on a GPU of its own."""
 ERROR = "error.txt"
 """Where a job that failed leaves the reason, in a line."""
 
@@ -171,10 +173,15 @@ def check_shards(group: Sequence[Job]) -> None:
     for key in ("config", "model", "data", "git"):
         for job in group[1:]:
             for name, a, b in manifest.differences({key: group[0].manifest[key]}, {key: job.manifest[key]}):
-                if name != f"config.{SHARD}":
+                if name != f"config.{SHARD}" and not (name in PLACES and kind_of(a) == kind_of(b)):
                     raise ValueError(f"the shards differ in {name}: {a} in job {group[0].name}, {b} in job {job.name}")
     if group[0].results["experiment"] != "evaluate":
         raise ValueError(f"shards of experiment={group[0].results['experiment']} can't be joined: use evaluate")
+
+
+def kind_of(device: Any) -> str:
+    """A device's kind, without its number."""
+    return str(device).partition(":")[0]
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:

@@ -55,6 +55,8 @@ def load(
     Raises UserError, naming the value and the remedy, for what cannot be had.
     """
     place, number = pick_device(device), DTYPES[pick("dtype", dtype, DTYPES)]
+    if place.index is not None:
+        torch.cuda.set_device(place)  # kernels of libraries go to the current device
     kind = pick("quantization", quantization or "none", ("none", *QUANTIZERS))
     if kind == "fp8":
         check_float8(place)

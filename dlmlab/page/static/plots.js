@@ -115,6 +115,7 @@ function speedFigure(lines, look) {
     hovertemplate: `${inert(line.name)}<br>%{x}<br>%{y:.1f} tokens/s<extra></extra>`,
   }));
   const days = lines.flatMap((line) => line.speeds.map((each) => Date.parse(each.date)));
-  const range = [Math.min(...days) - DAY / 2, Math.max(...days) + DAY / 2].map((day) => new Date(day).toISOString());
+  const [first, last] = [Math.min(...days), Math.max(...days)], rim = first === last ? DAY / 2 : 0.05 * (last - first);
+  const range = [first - rim, last + rim].map((day) => new Date(day).toISOString());
   return { data, layout: { xaxis: axis(look, "", { type: "date", range }), yaxis: axis(look, "canvas tokens per second", { rangemode: "tozero" }) } };
 }
