@@ -13,6 +13,7 @@ from dlmlab.batch import AUTO, Batch
 from dlmlab.denoise import Tick, denoise
 from dlmlab.errors import UserError
 from dlmlab.fit import choose
+from dlmlab.interrupt import asked
 from dlmlab.look import Memo
 from dlmlab.types import Generation, Output, Request, Rule, check_seed
 
@@ -55,7 +56,10 @@ def generate(
         for index, prompt in enumerate(prompts)
     ]
     outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed)
-    return sorted(outputs, key=lambda output: output.index)
+    ready = sorted(outputs, key=lambda output: output.index)
+    if asked():
+        raise KeyboardInterrupt
+    return ready
 
 
 def decode(

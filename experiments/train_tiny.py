@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
+from dlmlab.interrupt import asked, finishing
 from dlmlab.kinds import Amount, Count, Limits, Share, fits, list_of, near
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
 from experiments.muon import Muon
@@ -29,6 +31,9 @@ from experiments.tiny_data import KINDS as EXERCISES
 from experiments.tiny_data import Layout, Rows, make_rows
 from experiments.tiny_loss import batches, make_loss
 from experiments.tiny_progress import held_out_accuracy
+from experiments.tiny_state import Progress
+from experiments.tiny_state import load as load_state
+from experiments.tiny_state import save as save_state
 from experiments.tiny_tokenizer import EOS, MASK, save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ KINDS: Mapping[str, Any] = {
     "training.steps": Count,
     "training.seconds": Amount | None,
     "training.batch_size": Count,
+    "training.checkpoint_every": Count,
     "training.warmup_steps": Count,
     "training.constant_share": Annotated[float, Limits(0, 0.99)],
     "training.short_answer": Count,
@@ -161,21 +167,22 @@ def train(
     model.tokenizer = words
     layout = Layout(**data["layout"])
     rows = make_rows(words, data["weights"], layout, data["rows"], seed, data["workers"])
-    accuracy: list[dict[str, Any]] = []
+    so_far = Progress(sorted(training["measure_at"]))
 
     def measure(step: int, steps: int) -> None:
         model.train(False)
         right = held_out_accuracy(model, progress["per_kind"], layout.canvas, steps, progress["batch_size"], seed)
         model.train(True)
-        accuracy.append({"step": step, "decoding_steps": steps, "right": right})
+        so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right})
         print(f"step {step}, decoded in {steps} steps: {mean(right):.3f} right", flush=True)
 
-    step, losses = fit(model, rows, layout, training, seed, lambda step: measure(step, layout.canvas))
+    state = out.with_name(f"{out.name}.state.safetensors")
+    fit(model, rows, layout, training, seed, lambda step: measure(step, layout.canvas), so_far, state)
     save_checkpoint(model, words, out)
     for steps in progress["final_steps"]:
-        measure(step, steps)
+        measure(so_far.step, steps)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "steps": step, "losses": losses, "accuracy": accuracy}
+    return {"parameters": parameters, "steps": so_far.step, "losses": so_far.losses, "accuracy": so_far.accuracy}
 
 
 def start(
@@ -201,10 +208,14 @@ def fit(
     training: Mapping[str, Any],
     seed: int,
     measure: Callable[[int], None],
-) -> tuple[int, list[float]]:
-    """Optimise until the steps or the seconds are used up. Returns the steps, and the loss every LOG_EVERY steps.
+    so_far: Progress,
+    state: Path,
+) -> None:
+    """Optimise until the steps or the seconds are used up, from where the file `state` says that it was left.
 
     measure: called with the step at the shares of the way that `training.measure_at` lists; its time doesn't count.
+    so_far: is brought up to date; losses every LOG_EVERY steps. Raises KeyboardInterrupt where the user has asked for
+    an end, once the state is kept.
     """
     device, cuda = model.device, model.device.type == "cuda"
     loss_of = make_loss(model, layout, training["short_answer"], training["padding_weight"])
@@ -214,29 +225,39 @@ def fit(
     optimizers = make_optimizers(model, training["muon"], training["adamw"])
     columns = [torch.from_numpy(column).to(device) for column in rows]
     generator = torch.Generator(device).manual_seed(seed)
-    milestones, losses = sorted(training["measure_at"]), list[float]()
+    if kept := load_state(state, model, optimizers):
+        vars(so_far).update(vars(kept))
+        print(f"going on at step {so_far.step}", flush=True)
+    first, behind = so_far.step, so_far.elapsed
+    drawn = batches(columns, layout.canvas, training["batch_size"], generator)
     model.train(True)
-    for step, batch in enumerate(batches(columns, layout.canvas, training["batch_size"], generator)):
-        if step <= 1:
-            began = time.perf_counter()  # the first step compiles
-        elapsed = time.perf_counter() - began
-        done = max(step / training["steps"], elapsed / training["seconds"] if training["seconds"] else 0.0)
-        if done >= 1:
-            break
-        if milestones and done >= milestones[0]:
-            milestones.pop(0)
-            measure(step)
-            began = time.perf_counter() - elapsed
-        set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
-        loss = loss_of(*batch)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        if step % LOG_EVERY == 0:
-            losses.append(loss.item())
-            print(f"step {step}, {elapsed:.0f} s: loss {losses[-1]:.3f}", flush=True)
-    return step, losses
+    with finishing():
+        for step, batch in enumerate(islice(drawn, first, None), first):
+            if step <= first + 1:
+                began = time.perf_counter() - behind  # the first step compiles
+            elapsed = time.perf_counter() - began
+            so_far.step, so_far.elapsed = step, elapsed
+            done = max(step / training["steps"], elapsed / training["seconds"] if training["seconds"] else 0.0)
+            if done >= 1:
+                break
+            due = bool(so_far.ahead) and done >= so_far.ahead[0]
+            if asked() or due or (step > first and step % training["checkpoint_every"] == 0):
+                save_state(state, model, optimizers, so_far)
+            if asked():
+                break
+            if due:
+                so_far.ahead.pop(0)
+                measure(step)
+                began = time.perf_counter() - elapsed
+            set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
+            loss = loss_of(*batch)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            if step % LOG_EVERY == 0:
+                so_far.losses.append(loss.item())
+                print(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}", flush=True)
 
 
 def make_optimizers(

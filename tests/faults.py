@@ -25,6 +25,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from dlmlab.journal import Journal
+
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 24
 BATCH = 4
@@ -52,6 +54,7 @@ class Faults:
         self.folder = folder
         fork.set_forkserver_preload(["run", "dlmlab.build", "experiments.evaluate", "transformers"])
         os.environ |= {"DLMLAB_ROOT": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.run("warm-up")  # waits until everything is imported
         began = time.perf_counter()
         assert self.run("whole") == 0, self.said("whole")
         self.seconds = time.perf_counter() - began
@@ -147,6 +150,15 @@ class Faults:
         assert self.run("terminated") == 0, self.said("terminated")
         self.same("terminated")
         return f"{before} of {self.count('whole')} samples were kept"
+
+    def kept(self) -> str:
+        """What is finished is not decoded again: marked samples come out as they went in."""
+        journal = Journal(self.copy("kept") / "samples.jsonl")
+        journal.rewrite({**entry, "reason": "marked"} for entry in journal.entries)
+        assert self.run("kept") == 0, self.said("kept")
+        samples = Journal(journal.path).entries
+        assert sum(sample["reason"] == "marked" for sample in samples) == len(journal.entries) < len(samples)
+        return f"{len(journal.entries)} of {len(samples)} samples were not decoded again"
 
     def interrupted(self) -> str:
         """Ctrl-C once."""
@@ -280,7 +292,14 @@ def main(kills: int = KILLS) -> None:
     with tempfile.TemporaryDirectory() as name:
         faults = Faults(Path(name))
         single: list[Callable[[], str]] = [
-            *(faults.terminated, faults.interrupted, faults.interrupted_twice, faults.disk_full, faults.read_only),
+            *(
+                faults.terminated,
+                faults.kept,
+                faults.interrupted,
+                faults.interrupted_twice,
+                faults.disk_full,
+                faults.read_only,
+            ),
             *(faults.damaged_samples, faults.damaged_memo, faults.damaged_weights, faults.clock_jumps),
             *(faults.two_processes, faults.other_settings),
         ]

@@ -241,6 +241,37 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
     assert prints[0] == prints[1]
 
 
+@pytest.mark.parametrize(("stop", "damage", "begins"), [(5, False, 4), (3, False, 3), (5, True, 0)])
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, damage: bool, begins: int
+) -> None:
+    parts = settings()
+    parts["training"] |= {"steps": 6, "checkpoint_every": 2}
+    whole = train(tmp_path / "whole", **parts, seed=0, device="cpu")
+    done = []
+
+    def killed(optimizers: Any, step: int, *rest: Any) -> None:
+        if step == stop and done.count(stop) == 0:
+            done.append(step)
+            raise KeyboardInterrupt
+        done.append(step)
+        set_rate(optimizers, step, *rest)
+
+    monkeypatch.setattr("experiments.train_tiny.set_rate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", **parts, seed=0, device="cpu")
+    if damage:
+        file = tmp_path / "killed.state.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-100] ^= 1
+        file.write_bytes(content)
+    again = train(tmp_path / "killed", **parts, seed=0, device="cpu")
+    assert done[stop + 1 :] == [*range(begins, 6)]
+    assert again == whole
+    prints = [dlmlab.load(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "killed")]
+    assert prints[0] == prints[1]
+
+
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     words, model = start({}, {}, str(SHIPPED), seed=0)
     save_checkpoint(model, words, tmp_path)
