@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
 
+import psutil
 import pytest
 
 from dlmlab import resume
 from dlmlab.errors import UserError
+from dlmlab.evaluate import read_samples
+from tests.faults import ROOT, SETTING
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +105,22 @@ def test_what_changes_no_result_may_change(tmp_path, change):
 def test_before_the_model_is_loaded_only_the_rest_is_compared(tmp_path):
     begun = resume.begin(tmp_path, MADE, force=False)
     assert resume.check(tmp_path, begun, MADE | {"model": None}, force=False) == {}
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="needs pip install 'dlmlab[slurm]'")
+def test_a_job_that_a_cluster_takes_back_is_started_again_and_goes_on(tmp_path):
+    folder = tmp_path / "sweep" / "0"
+    own = ["hydra/launcher=submitit_local", f"hydra.sweep.dir={folder.parent}", "memo=off", "device=cpu"]
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *SETTING, *own, "tracking=terminal"]
+    run = subprocess.Popen(command, env={**os.environ, "DLMLAB_ROOT": str(ROOT)}, stderr=subprocess.DEVNULL)
+    samples = folder / "samples.jsonl"
+    while run.poll() is None and not (samples.exists() and samples.read_bytes().count(b"\n") > 8):
+        time.sleep(0.01)
+    for process in psutil.Process(run.pid).children(recursive=True):
+        if "submitit.core._submit" in process.cmdline():
+            process.send_signal(signal.SIGUSR2)  # what Slurm sends on submitit's behalf
+    assert run.wait() == 0
+    assert [sample.index for sample in read_samples(folder)] == [*range(60)]
+    [again] = json.loads((folder / "manifest.json").read_text())["resumes"]
+    assert again["changed"] == {}
+    assert resume.finished(folder)
