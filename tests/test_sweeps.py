@@ -308,7 +308,7 @@ def test_jobs_at_once_lose_nothing(bench, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     memo, setting = f"memo_path={tmp_path}/memo.sqlite", [*SETTING, "task.limit=30"]
     own = ["tracking=wandb", f"tracking.markdown.log_file={tmp_path}/log.md", f"hydra.sweep.dir={tmp_path}/sweep"]
-    launcher = LAUNCHERS["joblib"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = in_process(bench, *setting, "decoder.kappa=0.02,0.09", memo, *own, *launcher, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
