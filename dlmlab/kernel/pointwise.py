@@ -9,10 +9,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LARGEST = 448.0
-"""The largest number of float8_e4m3fn (arXiv:2209.05433)."""
-LEAST_SCALE = 1e-12
-
 
 class Float8(NamedTuple):
     """Rows in FP8: values (M, D) of float8_e4m3fn, to be multiplied by scale (M,) of float32."""
@@ -23,7 +19,7 @@ class Float8(NamedTuple):
 
 @triton.jit
 def _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8: tl.constexpr):
-    """Write a row; in FP8 with the scale that lets its largest number be the largest there is."""
+    """Write a row; in FP8 with the scale that lets its largest number be the largest there is (arXiv:2209.05433)."""
     if FLOAT8:
         y = y.to(tl.bfloat16).to(tl.float32)  # as the plain pass has it before it rounds to FP8
         scale = tl.maximum(tl.max(tl.abs(y)), 1e-12) / 448.0
