@@ -1,4 +1,4 @@
-"""The decoding loop: admit, propose, decide, commit, evict. It names no model and no algorithm.
+"""The decoding loop: admit, step, evict. It names no model and no algorithm.
 
 Rows advance independently: a finished row leaves at once and the next request takes its place. Canvases live on the
 host, and one copy of the committed tokens is all that a step waits for.
@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-import torch
-
 from dlmlab import interrupt
 from dlmlab.batch import Batch
-from dlmlab.finite import on_host
-from dlmlab.look import Memo, by_kind, look, look_up, stacked, states
-from dlmlab.propose import Proposal, sent
+from dlmlab.look import Ahead, Memo, by_kind, look_up
 from dlmlab.row import Row
-from dlmlab.trace import record
-from dlmlab.types import Denoiser, Generation, Output, Request, Step
+from dlmlab.step import advance, decide
+from dlmlab.types import Denoiser, Generation, Output, Request
 
 POOL_ROWS = 1024
 """Rows that advance together where a memo, not the device, says what a step costs."""
@@ -57,14 +52,16 @@ def denoise(
     Where the user has asked for an end, nothing new is admitted, and rows that the memo keeps are left as they are.
     """
     waiting, rows, batch = deque(requests), list[Row](), Batch.of(batch_size)
+    most = max(POOL_ROWS, batch.size)
+    ahead: Ahead | None = None
     fleeting = partial(filter, lambda row: memo is None or not row.memoisable)
     while waiting or rows:
         begun, computed = time.perf_counter(), 0
         if interrupt.asked():
             waiting.clear()
             rows = list(fleeting(rows))
-        most = max(POOL_ROWS, batch.size)
-        crowd = Counter(memo is None or row.request.rule.kind for row in fleeting(rows))
+        if waiting:
+            crowd = Counter(memo is None or row.request.rule.kind for row in fleeting(rows))
         while waiting and crowd[kind := memo is None or waiting[0].rule.kind] < batch.size and len(rows) < most:
             rows.append(Row(waiting.popleft(), generation, model, seed))
             crowd[kind] += memo is None or not rows[-1].memoisable
@@ -74,46 +71,9 @@ def denoise(
                 decide(model, alike, proposal)
                 computed += asked
             else:
-                computed += sum(batch.each(alike, partial(advance, model, share=share)))
+                alone = len(alike) == len(rows) <= batch.size
+                for done in batch.each(alike, partial(advance, model, share=share, ahead=ahead, go_on=alone)):
+                    computed, ahead = computed + done.computed, done.ahead
         on_step(Tick(time.perf_counter() - begun, len(rows), computed))
         yield from (row.output() for row in rows if row.finished)
         rows = [row for row in rows if not row.finished]
-
-
-def advance(model: Denoiser, rows: Sequence[Row], share: bool) -> int:
-    """One step of rows that share a batch, and how many canvases it computed. Where it finds no room, it undoes it."""
-    before = [(row, row.generator.get_state()) for row in rows if row.draws]
-    try:
-        proposal, computed = look(model, rows, share)
-        decide(model, rows, proposal)
-    except torch.OutOfMemoryError:
-        for row, state in before:
-            row.generator.set_state(state)
-        raise
-    return computed
-
-
-@torch.inference_mode()
-def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal) -> None:
-    """Apply the rows' rules to what is proposed, and commit what they answer."""
-    device = proposal.token_BK.device
-    rule = stacked(rows, like=proposal.confidence_BK)
-    step = Step(
-        proposal.token_BK,
-        proposal.confidence_BK,
-        eligible_BK=proposal.confidence_BK > -torch.inf,
-        quota_B1=sent(np.array([[row.quota] for row in rows]), device),
-        measure_BK=proposal.measure_BK,
-        logits_BKV=proposal.logits_BKV,
-        kept_BK=proposal.kept_BK,
-        noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
-        state=states(model, rows, device),
-    )
-    decision = rule(step)
-    change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
-    if decision.revoke_BK is not None:
-        change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
-    changes = on_host(model, rows, change_BK, step.confidence_BK)
-    record(rows, rule, step, decision)
-    for place, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
-        row.commit(change_K, tuple(part[place] for part in decision.state))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dlmlab.canvases import pad
 from dlmlab.errors import UserError
-from dlmlab.propose import pad
 from dlmlab.row import Row
 from dlmlab.types import Denoiser
 

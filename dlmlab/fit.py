@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dlmlab.batch import SMALLER, Batch, give_back, no_room
-from dlmlab.denoise import advance
 from dlmlab.row import Row
+from dlmlab.step import advance
 from dlmlab.types import Generation, Request
 
 MOST = {"cpu": 64, "cuda": 1024}

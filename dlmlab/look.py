@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dlmlab.batch import Batch
+from dlmlab.canvases import Canvases
 from dlmlab.finite import check_finite
-from dlmlab.propose import Proposal, propose
+from dlmlab.propose import Pass, Proposal, launch, propose
 from dlmlab.row import Row
 from dlmlab.types import Denoiser, Rule
 
@@ -30,16 +31,40 @@ class Memo(Protocol):
         """Keep these."""
 
 
-def look(model: Denoiser, rows: Sequence[Row], share: bool) -> tuple[Proposal, int]:
-    """Proposals for a batch of rows, and how many canvases went through the model."""
+class Ahead(NamedTuple):
+    """The next forward pass of rows that go on together, under way before they have noted what the last one came to."""
+
+    rows: Sequence[Row]
+    canvases: Canvases
+    launched: Pass
+
+    @classmethod
+    def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
+        """Of canvases that change; none where the active block of one is full then."""
+        canvases.change(change_BK)
+        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes)) if canvases.go_on else None
+
+
+class Look(NamedTuple):
+    """What is proposed for a batch of rows, and the canvases that went through the model for it."""
+
+    proposal: Proposal
+    canvases: Canvases
+
+
+def look(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None) -> Look:
+    """Proposals for a batch of rows. ahead: their pass, if it is theirs."""
+    if ahead is not None and ahead.rows == rows:
+        return Look(ask(model, rows, ahead.canvases, ahead.launched), ahead.canvases)
     keys = [row.key if share and row.shareable else id(row).to_bytes(8, "little") for row in rows]
     fresh = dict(zip(keys, rows, strict=True))
-    proposal = ask(model, list(fresh.values()))
+    canvases = canvases_of(model, list(fresh.values()))
+    proposal = ask(model, list(fresh.values()), canvases)
     if len(fresh) < len(rows):
         order = {key: place for place, key in enumerate(fresh)}
         place_B = torch.tensor([order[key] for key in keys], device=proposal.token_BK.device)
         proposal = Proposal._make(part if part is None else part[place_B] for part in proposal)
-    return proposal, len(fresh)
+    return Look(proposal, canvases)
 
 
 def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> tuple[Proposal, int]:
@@ -51,7 +76,7 @@ def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> t
 
     def compute(part: Sequence[bytes]) -> dict[bytes, Proposed]:
         asked = [different[key] for key in part]
-        proposal = ask(model, asked)
+        proposal = ask(model, asked, canvases_of(model, asked))
         tokens, confidences = proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy()
         check_finite(model, asked, np.isnan(confidences).any(-1))  # before it is remembered
         return dict(zip(part, zip(tokens, confidences, strict=True), strict=True))
@@ -63,11 +88,16 @@ def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> t
     return Proposal(torch.from_numpy(np.stack(token_B)), torch.from_numpy(np.stack(confidence_B))), len(fresh)
 
 
-def ask(model: Denoiser, rows: Sequence[Row]) -> Proposal:
-    """One forward pass over the rows."""
+def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
+    """What the model is to see of the rows."""
+    return Canvases.of([row.window for row in rows], rows[0].generation.block_length, model.config)
+
+
+def ask(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:
+    """One forward pass over the rows. launched: if it is under way."""
     rule = stacked(rows, rows[0].like)
     state = states(model, rows, model.device) if rule.needs_logits else ()
-    return propose(model, [row.window for row in rows], rows[0].generation, rule, state)
+    return propose(model, canvases, rows[0].generation, rule, state, launched)
 
 
 def by_kind(rows: Sequence[Row]) -> list[list[Row]]:

@@ -36,6 +36,8 @@ BY_NAME = {
 }
 """Kernels of a captured or compiled forward pass, which is launched as a whole: only their names tell what they do."""
 MARK = "dlmlab: "
+TOLD = "Memcpy HtoD"
+"""What the model is asked; that the device waits for it is bookkeeping."""
 KERNELS = {"kernel", "gpu_memcpy", "gpu_memset"}
 LAUNCHES = {"cuda_runtime", "cuda_driver"}
 
@@ -164,7 +166,9 @@ def by_kernel(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
         begin, end = kernel["ts"], kernel["ts"] + kernel["dur"]
         launch = launched.get(kernel["args"]["correlation"], begin)
         part = marks[max(0, bisect.bisect_right(begins, launch) - 1)][2]
-        if part == REST and not hooked:
+        if kernel["name"].startswith(TOLD):
+            part = RULE
+        elif part == REST and not hooked:
             part = next((name for name, pattern in BY_NAME.items() if pattern.search(kernel["name"])), REST)
         idle[part] += max(0.0, begin - free) / 1e6
         busy[part] += max(0.0, end - max(begin, free)) / 1e6

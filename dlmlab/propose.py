@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.canvases import Canvases
 from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Rule
 
 CHUNK_ELEMENTS = 2**24
@@ -20,12 +21,13 @@ FUSED_CHUNK_ELEMENTS = 2**25
 """The same where they stay in bfloat16."""
 
 
-class Window(NamedTuple):
-    """A row as the model sees it: its tokens (L,), where its active block begins, and its source of randomness."""
+class Pass(NamedTuple):
+    """A forward pass under way: which places of the blocks, as indices into B × K, it is asked for; the model's last
+    hidden states there, (N, D).
+    """
 
-    tokens: np.ndarray
-    start: int
-    generator: torch.Generator
+    slot: np.ndarray
+    hidden_ND: Tensor
 
 
 class Proposal(NamedTuple):
@@ -38,21 +40,27 @@ class Proposal(NamedTuple):
     kept_BK: Tensor | None = None
 
 
+def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
+    """Run the model, but for its head, once. everywhere: ask for the active blocks' committed places as well."""
+    slot = np.arange(canvases.place_BK.size) if everywhere else np.flatnonzero(canvases.masked_BK)
+    real_BL = None if canvases.real_BL is None else torch.from_numpy(canvases.real_BL)
+    where_N = torch.from_numpy(np.take(canvases.place_BK, slot))
+    return Pass(slot, model.hidden(torch.from_numpy(canvases.tokens_BL), real_BL, where_N))
+
+
 @torch.inference_mode()
 def propose(
-    model: Denoiser, windows: Sequence[Window], generation: Generation, rule: Rule, state: tuple[Tensor, ...] = ()
+    model: Denoiser,
+    canvases: Canvases,
+    generation: Generation,
+    rule: Rule,
+    state: tuple[Tensor, ...] = (),
+    launched: Pass | None = None,
 ) -> Proposal:
-    """Run the model once over B windows of any lengths and score the masked places of their blocks."""
-    width, device = generation.block_length, model.device
-    tokens_BL, mask_BL = pad([window.tokens for window in windows], model.config.pad_token_id)
-    block_BK = np.array([window.tokens[window.start : window.start + width] for window in windows])
-    masked_BK = block_BK == model.config.mask_token_id
-    row_N, place_N = np.nonzero(np.ones_like(masked_BK) if rule.revokes else masked_BK)
-    start_B = np.array([window.start for window in windows])
-    where_N = sent(row_N * tokens_BL.shape[1] + start_B[row_N] + place_N, device)
-    slot_N = sent(row_N * width + place_N, device)
-
-    hidden_ND = model.hidden(sent(tokens_BL, device), None if mask_BL is None else sent(mask_BL, device), where_N)
+    """Score the masked places of the canvases' active blocks. launched: their forward pass, if it is under way."""
+    slot, hidden_ND = launched or launch(model, canvases, rule.revokes)
+    device, masked_BK = model.device, canvases.masked_BK
+    row_N, slot_N = slot // masked_BK.shape[1], sent(slot, device)
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
     raw_BKV: Tensor | None = None
     if rule.needs_logits:
@@ -64,7 +72,7 @@ def propose(
     tokens, scores, measures, kept = (list[Tensor]() for _ in range(4))
     fused = model.fused and in_one_pass(generation, rule)
     most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
-    for part, generator in chunks(row_N, windows, most, generation.temperature > 0):
+    for part, generator in chunks(row_N, canvases.generators, most, generation.temperature > 0):
         if fused:
             token, score = surest(model.head(hidden_ND[part]), model, generation)
         else:
@@ -77,7 +85,7 @@ def propose(
         if rule.measures:
             measures.append(rule.measure(probability))
         if rule.revokes:
-            present = sent(block_BK[row_N[part], place_N[part]], device)
+            present = sent(canvases.at(np.take(canvases.place_BK, slot[part])), device)
             kept.append(probability.gather(-1, present[:, None])[:, 0])
     token_N, score_N = torch.cat(tokens), torch.cat(scores)
     if generation.confidence_eos_eot_inf:
@@ -104,20 +112,6 @@ def sent(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
-def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows as one (B, L) array, padded on the right, and True at the places that count; None where all do.
-
-    On the right, so that every row's positions count from 0 whatever its neighbours' lengths are.
-    """
-    lengths = [len(row) for row in rows]
-    if len(set(lengths)) == 1:
-        return np.array(rows), None
-    tokens_BL = np.full((len(rows), max(lengths)), pad_token, dtype=np.int64)
-    for tokens_L, row in zip(tokens_BL, rows, strict=True):
-        tokens_L[: len(row)] = row
-    return tokens_BL, np.arange(max(lengths)) < np.array(lengths)[:, None]
-
-
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
     """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
     more = rule.needs_logits or rule.measures or rule.revokes or generation.temperature > 0
@@ -133,13 +127,13 @@ def surest(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[
 
 
 def chunks(
-    row_N: np.ndarray, windows: Sequence[Window], most: int, per_row: bool
+    row_N: np.ndarray, generators: Sequence[torch.Generator | None], most: int, per_row: bool
 ) -> Iterator[tuple[slice, torch.Generator | None]]:
     """Cut N places into parts of at most `most`. Where noise is drawn, a part lies in one row and has its generator."""
     ends = [*np.flatnonzero(np.diff(row_N)) + 1, len(row_N)] if per_row else [len(row_N)]
     begin = 0
     for end in ends:
-        generator = windows[row_N[begin]].generator if per_row else None
+        generator = generators[row_N[begin]] if per_row else None
         for low in range(begin, end, most):
             yield slice(low, min(low + most, end)), generator
         begin = end

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.propose import Window
+from dlmlab.canvases import Window
 from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Moment, Output, Request
 
 
@@ -18,13 +20,19 @@ class Row:
         self.mask_token: int = model.config.mask_token_id
         self.tokens = np.array([*request.prompt, *[self.mask_token] * generation.gen_length], dtype=np.int64)
         self.start = len(request.prompt)
+        self.left = generation.block_length
         self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
         self.forwards = self.step = 0
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[Moment] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
-        [own_seed] = np.random.SeedSequence([seed, request.index]).generate_state(1, np.uint64)
-        self.generator = torch.Generator(model.device).manual_seed(int(own_seed >> 1))
+        self.seed = [seed, request.index]
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The row's own randomness, which no other row's draws change."""
+        [own_seed] = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)
+        return torch.Generator(self.like.device).manual_seed(int(own_seed >> 1))
 
     @property
     def block(self) -> np.ndarray:
@@ -38,7 +46,7 @@ class Row:
 
     @property
     def window(self) -> Window:
-        return Window(self.tokens, self.start, self.generator)
+        return Window(self.tokens, self.start, self.generator if self.draws else None)
 
     @property
     def finished(self) -> bool:
@@ -82,18 +90,17 @@ class Row:
 
     def commit(self, change_K: np.ndarray, state: tuple[Tensor, ...]) -> None:
         """Write the block's new tokens (-1 where nothing changes); when it is full, go to the next block."""
-        changed_K = change_K >= 0
-        masked = np.count_nonzero(self.block == self.mask_token)
-        np.copyto(self.block, change_K, where=changed_K)
-        left = np.count_nonzero(self.block == self.mask_token)
-        if left >= masked:
+        changed_K, block_K, begin = change_K >= 0, self.block, self.begin
+        np.copyto(block_K, change_K, where=changed_K)
+        masked, self.left = self.left, int(np.count_nonzero(block_K == self.mask_token))
+        if self.left >= masked:
             raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
-        np.copyto(self.step_of[self.begin : self.begin + len(change_K)], self.forwards, where=changed_K)
+        np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
         self.forwards += 1
         self.step += 1
         self.state = state
-        if not left:
-            self.start, self.step, self.state = self.start + len(change_K), 0, None
+        if not self.left:
+            self.start, self.step, self.state, self.left = self.start + len(change_K), 0, None, len(change_K)
 
     def output(self) -> Output:
         canvas = self.tokens[len(self.request.prompt) :]

@@ -169,6 +169,8 @@ class Rule:
         like: gives the device, and the dtype of what is no integer: the confidences', in which a plain number is
         compared as well, so that a row decides in company as it does alone.
         """
+        if all(rule is rules[0] for rule in rules):
+            return rules[0]
         stacked = copy.copy(rules[0])
         for field in fields(stacked):  # type: ignore[arg-type]
             values = [getattr(rule, field.name) for rule in rules]
@@ -242,7 +244,10 @@ class Denoiser(Protocol):
         """Whether Triton kernels may be used on its logits."""
 
     def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        """(B, L) token ids, and True at places that count, to (N, D) at these indices into the B × L places."""
+        """(B, L) token ids, and True at places that count, to (N, D) at these indices into the B × L places.
+
+        All three may lie on the host.
+        """
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """(N, D) to (N, V) logits."""

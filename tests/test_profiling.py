@@ -66,6 +66,13 @@ def test_of_a_captured_pass_only_the_kernels_names_tell() -> None:
     assert busy == {"matrix products": 10, "attention kernels": 10, REST: 10, HEAD: 10}
 
 
+def test_what_the_model_waits_for_is_bookkeeping() -> None:
+    events = [mark(RULE, 0, 10), mark(REST, 10, 20), mark(HEAD, 20, 40)]
+    events += kernel("Memcpy HtoD (Pageable -> Device)", 1, launch=11, begin=12, end=13)
+    events += kernel("nvjet_tst_128x256", 2, launch=14, begin=15, end=40)
+    assert about(by_kernel(events)) == {RULE: (1, 12), "matrix products": (25, 2)}
+
+
 def check_profile(model: Any, folder: Path) -> dict[str, PartTime]:
     trace = folder / "trace.json.gz"
     prompts = [(1, 2, 3), (4, 5, 6)]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from dlmlab.canvases import Canvases, Window, pad
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.margin import Margin
-from dlmlab.propose import Proposal, Window, pad, propose
+from dlmlab.propose import Proposal, propose
 from dlmlab.types import Generation, Rule
 from tests.fakes import EOS, EOT, MASK, VOCABULARY, FakeModel
 
@@ -41,6 +42,10 @@ def windows(rows: list[list[int]] = ROWS, starts: list[int] = STARTS, seed: int 
     ]
 
 
+def canvases(some: list[Window] | None = None) -> Canvases:
+    return Canvases.of(some or windows(), 3, FakeModel().config)
+
+
 def same(one: Proposal, other: Proposal) -> bool:
     return all(a is b is None or torch.equal(a, b) for a, b in zip(one, other, strict=True))  # type: ignore[arg-type]
 
@@ -52,7 +57,7 @@ def logits_of(row: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_masked_places_get_the_likeliest_token_but_the_mask_and_its_probability(precision: str) -> None:
     generation = Generation(6, 3, 2, confidence_dtype=precision)
-    proposal = propose(FakeModel(), windows(), generation, Baseline())
+    proposal = propose(FakeModel(), canvases(), generation, Baseline())
     for place, (row, start) in enumerate(zip(ROWS, STARTS, strict=True)):
         logits_LV = logits_of(row).to(getattr(torch, precision))
         for offset in range(3):
@@ -69,7 +74,7 @@ def test_masked_places_get_the_likeliest_token_but_the_mask_and_its_probability(
 
 
 def test_a_rule_that_asks_gets_measures_logits_and_what_is_kept() -> None:
-    proposal = propose(FakeModel(), windows(), GENERATION, Everything())
+    proposal = propose(FakeModel(), canvases(), GENERATION, Everything())
     assert proposal.measure_BK is not None
     assert proposal.logits_BKV is not None
     assert proposal.kept_BK is not None
@@ -89,21 +94,21 @@ def test_a_rule_that_asks_gets_measures_logits_and_what_is_kept() -> None:
 @pytest.mark.parametrize(("rule", "temperature"), [*product([Baseline(), Margin(), Everything()], [0.0, 1.0])], ids=str)
 def test_company_and_chunks_change_nothing(rule: Rule, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = Generation(6, 3, 2, temperature=temperature)
-    together = propose(FakeModel(), windows(), generation, rule)
+    together = propose(FakeModel(), canvases(), generation, rule)
     for place, window in enumerate(windows()):
-        alone = propose(FakeModel(), [window], generation, rule)
+        alone = propose(FakeModel(), canvases([window]), generation, rule)
         assert same(alone, Proposal._make(part if part is None else part[place : place + 1] for part in together))
     monkeypatch.setattr("dlmlab.propose.CHUNK_ELEMENTS", 1)
-    assert same(propose(FakeModel(), windows(), generation, rule), together)
+    assert same(propose(FakeModel(), canvases(), generation, rule), together)
 
 
 def test_the_end_token_can_be_forbidden_or_put_last() -> None:
     fixed = [0.0] * VOCABULARY
     fixed[EOS], fixed[EOT], fixed[7] = 9.0, 1.0, 5.0
     model = FakeModel(fixed=fixed)
-    free = propose(model, windows(), GENERATION, Baseline())
-    forbidden = propose(model, windows(), Generation(6, 3, 2, logits_eos_inf=True), Baseline())
-    last = propose(model, windows(), Generation(6, 3, 2, confidence_eos_eot_inf=True), Baseline())
+    free = propose(model, canvases(), GENERATION, Baseline())
+    forbidden = propose(model, canvases(), Generation(6, 3, 2, logits_eos_inf=True), Baseline())
+    last = propose(model, canvases(), Generation(6, 3, 2, confidence_eos_eot_inf=True), Baseline())
     masked_BK = free.confidence_BK > -torch.inf
     assert (free.token_BK[masked_BK] == EOS).all()
     assert (forbidden.token_BK[masked_BK] == 7).all()

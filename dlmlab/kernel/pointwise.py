@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -11,10 +11,36 @@ from torch import Tensor
 
 
 class Float8(NamedTuple):
-    """Rows in FP8: values (M, D) of float8_e4m3fn, to be multiplied by scale (M,) of float32."""
+    """Rows in FP8: values (M, D) of float8_e4m3fn, to be multiplied by scale (M, 1) of float32."""
 
     values: Tensor
     scale: Tensor
+
+
+class Product(NamedTuple):
+    """What a projection leaves to whoever reads it: to add up the parts (S, M, N), then to multiply by both scales.
+
+    scale_M1, scale_N1: float32; None where there is nothing to multiply by.
+    """
+
+    parts_SMN: Tensor
+    scale_M1: Tensor | None = None
+    scale_N1: Tensor | None = None
+
+
+@triton.jit
+def _load(
+    parts_ptr, scale_m_ptr, scale_n_ptr, row, rows, n, real, columns, PARTS: tl.constexpr, SCALED: tl.constexpr
+):  # fmt: skip
+    """Columns n of a product's row, in float32, rounded as a product in one piece is."""
+    at = parts_ptr + row * columns + n
+    # What is read once is kept out of the L1, where the columns' scales stay for the next row.
+    value = tl.load(at, real, 0.0, cache_modifier=".cg").to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        value += tl.load(at + part * rows * columns, real, 0.0, cache_modifier=".cg").to(tl.float32)
+    if SCALED:
+        value *= tl.load(scale_m_ptr + row) * tl.load(scale_n_ptr + n, real, 0.0)
+    return value.to(parts_ptr.dtype.element_ty).to(tl.float32)
 
 
 @triton.jit
@@ -30,13 +56,15 @@ def _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8: tl.constexpr):
 
 @triton.jit
 def _add_norm(
-    x_ptr, y_ptr, weight_ptr, out_ptr, scale_ptr, D, eps, BLOCK: tl.constexpr, ADD: tl.constexpr, FLOAT8: tl.constexpr
-):
+    x_ptr, y_ptr, y_scale_m_ptr, y_scale_n_ptr, weight_ptr, out_ptr, scale_ptr, M, D, eps,
+    BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, FLOAT8: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, BLOCK)
     x = tl.load(x_ptr + row * D + d, d < D, 0.0)
-    if ADD:
-        x += tl.load(y_ptr + row * D + d, d < D, 0.0)
+    if PARTS > 0:
+        y = _load(y_ptr, y_scale_m_ptr, y_scale_n_ptr, row, M, d, d < D, D, PARTS, SCALED)
+        x = (x.to(tl.float32) + y).to(x_ptr.dtype.element_ty)
         tl.store(x_ptr + row * D + d, x, d < D)
     x = x.to(tl.float32)
     weight = tl.load(weight_ptr + d, d < D, 0.0).to(tl.float32)
@@ -45,11 +73,14 @@ def _add_norm(
 
 
 @triton.jit
-def _swiglu(h_ptr, out_ptr, scale_ptr, D, BLOCK: tl.constexpr, FLOAT8: tl.constexpr):
+def _swiglu(
+    h_ptr, h_scale_m_ptr, h_scale_n_ptr, out_ptr, scale_ptr, M, D,
+    BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, FLOAT8: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    gate = tl.load(h_ptr + row * 2 * D + d, d < D, 0.0).to(tl.float32)
-    up = tl.load(h_ptr + row * 2 * D + D + d, d < D, 0.0).to(tl.float32)
+    gate = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, d, d < D, 2 * D, PARTS, SCALED)
+    up = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, D + d, d < D, 2 * D, PARTS, SCALED)
     active = (gate / (1 + tl.exp(-gate))).to(h_ptr.dtype.element_ty).to(tl.float32)
     _store(active * up, out_ptr, scale_ptr, row, D, d, FLOAT8)
 
@@ -62,24 +93,29 @@ def _quantize(x_ptr, out_ptr, scale_ptr, D, BLOCK: tl.constexpr):
     _store(x, out_ptr, scale_ptr, row, D, d, True)
 
 
-def add_norm(x_MD: Tensor, y_MD: Tensor | None, weight_D: Tensor, eps: float, float8: bool) -> Tensor | Float8:
+def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, float8: bool) -> Tensor | Float8:
     """Add y to x in place, where there is one, and answer x's RMS norm (arXiv:1910.07467), (M, D)."""
     out, scale = _rows(x_MD, x_MD.shape[-1], float8)
     width = x_MD.shape[-1]
+    pointers, flags = arguments(y or Product(x_MD[None]))
+    if y is None:
+        flags["PARTS"] = 0
     _add_norm[(len(x_MD),)](
-        x_MD, x_MD if y_MD is None else y_MD, weight_D, out, scale, width, eps,
-        BLOCK=triton.next_power_of_2(width), ADD=y_MD is not None, FLOAT8=float8, num_warps=8,
+        x_MD, *pointers, weight_D, out, scale, len(x_MD), width, eps,
+        BLOCK=triton.next_power_of_2(width), FLOAT8=float8, num_warps=8, **flags,
     )  # fmt: skip
     return Float8(out, scale) if float8 else out
 
 
-def swiglu(h_MD: Tensor, float8: bool) -> Tensor | Float8:
+def swiglu(h: Product, float8: bool) -> Tensor | Float8:
     """silu(gate) × up (arXiv:2002.05202) of rows that hold first all gates, then all ups: (M, 2 D) to (M, D)."""
-    width = h_MD.shape[-1] // 2
-    out, scale = _rows(h_MD, width, float8)
+    *_, rows, width = h.parts_SMN.shape
+    width //= 2
+    out, scale = _rows(h.parts_SMN[0], width, float8)
     block = triton.next_power_of_2(width) if float8 else 2048  # FP8 needs the whole row's largest number
-    _swiglu[(len(h_MD), triton.cdiv(width, block))](
-        h_MD, out, scale, width, BLOCK=block, FLOAT8=float8, num_warps=16 if float8 else 8
+    pointers, flags = arguments(h)
+    _swiglu[(rows, triton.cdiv(width, block))](
+        *pointers, out, scale, rows, width, BLOCK=block, FLOAT8=float8, num_warps=16 if float8 else 8, **flags
     )
     return Float8(out, scale) if float8 else out
 
@@ -95,4 +131,12 @@ def quantize(x_MD: Tensor) -> Float8:
 def _rows(like: Tensor, width: int, float8: bool) -> tuple[Tensor, Tensor]:
     """Room for the result and for its scales."""
     dtype = torch.float8_e4m3fn if float8 else like.dtype
-    return like.new_empty(len(like), width, dtype=dtype), like.new_empty(len(like), dtype=torch.float32)
+    return like.new_empty(len(like), width, dtype=dtype), like.new_empty(len(like), 1, dtype=torch.float32)
+
+
+def arguments(product: Product) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
+    """What a kernel is given to read a product by: three pointers and two constants."""
+    parts_SMN, scale_M1, scale_N1 = product
+    if scale_M1 is None or scale_N1 is None:
+        return (parts_SMN, parts_SMN, parts_SMN), {"PARTS": len(parts_SMN), "SCALED": False}
+    return (parts_SMN, scale_M1, scale_N1), {"PARTS": len(parts_SMN), "SCALED": True}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,15 @@ from torch import Tensor
 
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import attention
-from dlmlab.kernel.pointwise import add_norm, quantize, swiglu
+from dlmlab.kernel.pointwise import Product, add_norm, quantize, swiglu
 from dlmlab.model.llada import Block, LLaDAConfig, LLaDAModelLM
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""
+HEAD_START = 2
+"""Blocks that the device computes while the host launches the others."""
 HEAD_WIDTHS = (32, 64, 128, 256)
 
 PLAIN = {
@@ -40,6 +42,10 @@ PLAIN = {
 """What the kernels compute; published LLaDAs are all like this."""
 
 
+Shape = tuple[int, int, int, bool]
+"""B, L, N rounded up, and whether places are padding."""
+
+
 class Layer(NamedTuple):
     """A block's weights."""
 
@@ -51,13 +57,27 @@ class Layer(NamedTuple):
     ff_out: Projection
 
 
-class Recorded(NamedTuple):
-    """A recorded pass, and the memory that it reads from and writes to."""
+class Inputs(NamedTuple):
+    """What a pass reads, on the device."""
 
-    graph: torch.cuda.CUDAGraph
     input_ids_BL: Tensor
     attention_mask_BL: Tensor | None
     where_N: Tensor
+
+    def fill(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> None:
+        """Copy from wherever these lie; the places may be fewer, the others then stay what they are."""
+        self.input_ids_BL.copy_(input_ids_BL, non_blocking=True)
+        self.where_N[: len(where_N)].copy_(where_N, non_blocking=True)
+        if self.attention_mask_BL is not None and attention_mask_BL is not None:
+            self.attention_mask_BL.copy_(attention_mask_BL, non_blocking=True)
+
+
+class Recorded(NamedTuple):
+    """A pass in two parts, and the memory that it reads from and writes to."""
+
+    inputs: Inputs
+    begin: torch.cuda.CUDAGraph
+    end: torch.cuda.CUDAGraph
     hidden_ND: Tensor
 
 
@@ -90,56 +110,73 @@ class Fast:
         blocks = list(transformer["blocks"].children())
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
-        self._seen: set[object] = set()
-        self._recorded: OrderedDict[object, Recorded] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._seen: set[Shape] = set()
+        self._recorded: OrderedDict[Shape, Recorded] = OrderedDict()
+        self._pool: Any = None
 
     @torch.inference_mode()
     def __call__(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
         """(B, L) token ids, and true at places that count, to the final norm's output (N, D) at places `where_N`."""
-        asked, width = len(where_N), rounded_up(len(where_N))
-        where = F.pad(where_N, (0, width - asked))
-        shape = (*input_ids_BL.shape, width, attention_mask_BL is not None)
-        if shape not in self._seen:
-            self._seen.add(shape)
-            return self._pass(input_ids_BL, attention_mask_BL, where)[:asked]
-        if shape not in self._recorded:
-            self._recorded[shape] = self._record(input_ids_BL, attention_mask_BL, where)
+        asked = len(where_N)
+        shape = (*input_ids_BL.shape, rounded_up(asked), attention_mask_BL is not None)
+        recorded = self._recorded.get(shape)
+        if recorded is None:
+            inputs = self._inputs(*shape)
+            inputs.fill(input_ids_BL, attention_mask_BL, where_N)
+            if shape not in self._seen:
+                self._seen.add(shape)
+                return self._end(inputs, *self._begin(inputs))[:asked]
+            recorded = self._recorded[shape] = self._record(inputs)
             if len(self._recorded) > MOST_GRAPHS:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(shape)
-        recorded = self._recorded[shape]
-        recorded.input_ids_BL.copy_(input_ids_BL)
-        recorded.where_N.copy_(where)
-        if recorded.attention_mask_BL is not None and attention_mask_BL is not None:
-            recorded.attention_mask_BL.copy_(attention_mask_BL)
-        recorded.graph.replay()
+        recorded.inputs.fill(input_ids_BL, attention_mask_BL, where_N)
+        recorded.begin.replay()
+        recorded.end.replay()
         return recorded.hidden_ND[:asked].clone()  # graphs share their memory
 
-    def _record(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Recorded:
-        ids, where = input_ids_BL.clone(), where_N.clone()
-        mask = None if attention_mask_BL is None else attention_mask_BL.clone()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            hidden = self._pass(ids, mask, where)
-        return Recorded(graph, ids, mask, where, hidden)
+    def _inputs(self, rows: int, length: int, places: int, padded: bool) -> Inputs:
+        zeros = partial(torch.zeros, dtype=torch.int64, device=self._embedding.device)
+        mask_BL = zeros(rows, length, dtype=torch.bool) if padded else None
+        return Inputs(zeros(rows, length), mask_BL, zeros(places))
 
-    def _pass(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        config, shape = self._config, input_ids_BL.shape
+    def _record(self, inputs: Inputs) -> Recorded:
+        if not self._recorded:
+            self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
+        begin, end = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        how = {"pool": self._pool, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(begin, **how):
+            x, y = self._begin(inputs)
+        with torch.cuda.graph(end, **how):
+            hidden_ND = self._end(inputs, x, y)
+        return Recorded(inputs, begin, end, hidden_ND)
+
+    def _begin(self, inputs: Inputs) -> tuple[Tensor, Product | None]:
+        x = F.embedding(inputs.input_ids_BL, self._embedding).flatten(0, 1)
+        return self._blocks(x, None, inputs, self._layers[:HEAD_START])
+
+    def _end(self, inputs: Inputs, x: Tensor, y: Product | None) -> Tensor:
+        x, y = self._blocks(x, y, inputs, self._layers[HEAD_START:])
+        out = add_norm(x, y, self._norm, self._config.rms_norm_eps, float8=False)
+        assert isinstance(out, Tensor)
+        return out
+
+    def _blocks(
+        self, x: Tensor, y: Product | None, inputs: Inputs, layers: list[Layer]
+    ) -> tuple[Tensor, Product | None]:
+        """The residual stream, and what is still to be added to it."""
+        config, (ids_BL, mask_BL, where_N) = self._config, inputs
         norm = partial(add_norm, eps=config.rms_norm_eps, float8=self._float8)
-        x = F.embedding(input_ids_BL, self._embedding).flatten(0, 1)
-        y: Tensor | None = None
-        for layer in self._layers:
-            qkv = layer.qkv(norm(x, y, layer.attn_norm)).view(*shape, -1)
-            mixed = attention(qkv, self._rotary, attention_mask_BL, config.n_heads, config.kv_heads).flatten(0, 1)
+        for layer in layers:
+            [qkv] = layer.qkv(norm(x, y, layer.attn_norm)).parts_SMN
+            qkv = qkv.view(*ids_BL.shape, -1)
+            mixed = attention(qkv, self._rotary, mask_BL, config.n_heads, config.kv_heads).flatten(0, 1)
             if layer is self._layers[-1]:
                 mixed, x = mixed.index_select(0, where_N), x.index_select(0, where_N)
             y = layer.attn_out(quantize(mixed) if self._float8 else mixed)
             h = layer.gate_up(norm(x, y, layer.ff_norm))
             y = layer.ff_out(swiglu(h, self._float8))
-        out = add_norm(x, y, self._norm, config.rms_norm_eps, float8=False)
-        assert isinstance(out, Tensor)
-        return out
+        return x, y
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:
@@ -149,7 +186,7 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
     assert norms[1] is not None
     return Layer(
         norms[0].detach(),
-        side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel),
+        side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
         side_by_side([block.ff_proj, block.up_proj], nf4_kernel),

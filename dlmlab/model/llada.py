@@ -359,13 +359,16 @@ class LLaDAModelLM(PreTrainedModel):
 
         attention_mask_BL: true or 1 at real tokens, padding on any side; None, which is faster, where nothing is
         padded. where_N: indices into the B × L places; what the last block computes for the others is left out.
+        All may lie on the host.
 
         Raises UserError for a row longer than the model's context.
         """
+        asked = (input_ids_BL, attention_mask_BL, where_N)
         if self.fast is not None and where_N is not None:
             self.model.check_length(input_ids_BL)
             return self.fast(input_ids_BL, attention_mask_BL, where_N)
-        return self.model(input_ids_BL, attention_mask_BL, where_N)  # type: ignore[no-any-return]
+        sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
+        return self.model(*sent)  # type: ignore[no-any-return]
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""

@@ -12,47 +12,74 @@ import torch
 from torch import Tensor, nn
 
 from dlmlab.kernel.nf4 import Packed, matmul, matmul_few
+from dlmlab.kernel.pointwise import Float8, Product
 from dlmlab.model.quantize import Float8Linear, scaled_matmul
 
-Projection = Callable[[Any], Tensor]
-"""(M, K), or the same in `dlmlab.kernel.pointwise.Float8` for an FP8 matrix, to (M, N)."""
+Projection = Callable[[Any], Product]
+"""Of (M, K), or the same in `dlmlab.kernel.pointwise.Float8` for an FP8 matrix."""
+
+FEW_ROWS = 128
+"""Up to so many, a product to few columns is faster in two parts, which more of the device takes part in.
+
+In FP8 a product is faster where cuBLAS needn't scale it by row and column; to many columns of many rows that is lost
+again by whoever reads it.
+"""
 
 NF4_KERNELS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": matmul, "fused": matmul_few}
 PACKED_SCALES = 256
 """Scales that share a scale of their own."""
 
 
-def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str) -> Projection:
+def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = False) -> Projection:
     """One projection to all that these project to, in their order.
 
     nf4_kernel: see `dlmlab.model.loader.load`; bnb, and a matrix that the kernels can't take, goes through the modules.
+    whole: its products are in one part and have no scales.
     """
     first = modules[0]
     if isinstance(first, Float8Linear):
-        return _float8(modules)
+        return _float8(modules, whole)
     if type(first) is nn.Linear:
-        return _dense(modules)
+        return _dense(modules, whole)
     if nf4_kernel in NF4_KERNELS and all(map(_packable, modules)):
-        return _nf4(modules, NF4_KERNELS[nf4_kernel])
-    return lambda x: torch.cat([module(x) for module in modules], -1)
+        multiply, packed = NF4_KERNELS[nf4_kernel], pack(modules)
+        return lambda x: Product(multiply(x, packed)[None])
+    return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
 
 
-def _dense(modules: Sequence[Any]) -> Projection:
+def _dense(modules: Sequence[Any], whole: bool) -> Projection:
     weight_NK = _joined([module.weight for module in modules])
     _look_into(modules, weight_NK)
-    return lambda x: torch.mm(x, weight_NK.T)
+    columns, inner = weight_NK.shape
+    halves_SKN = weight_NK.view(columns, 2, -1).permute(1, 2, 0)
+
+    def multiply(x_MK: Tensor) -> Product:
+        if whole or columns > inner or len(x_MK) > FEW_ROWS:
+            return Product(torch.mm(x_MK, weight_NK.T)[None])
+        return Product(torch.bmm(x_MK.view(len(x_MK), 2, -1).transpose(0, 1), halves_SKN))
+
+    return multiply
 
 
-def _float8(modules: Sequence[Any]) -> Projection:
+def _float8(modules: Sequence[Any], whole: bool) -> Projection:
     weight_NK = _joined([module.weight for module in modules])
-    scale_N = _joined([module.scale for module in modules])
+    scale_N1 = _joined([module.scale for module in modules])
     _look_into(modules, weight_NK)
-    for module, scale in zip(modules, scale_N.split([len(module.scale) for module in modules]), strict=True):
+    for module, scale in zip(modules, scale_N1.split([len(module.scale) for module in modules]), strict=True):
         module.scale = scale
-    return lambda x: scaled_matmul(x.values, x.scale, weight_NK, scale_N)
+    columns, inner = weight_NK.shape
+    one = scale_N1.new_ones(())
+
+    def multiply(x: Float8) -> Product:
+        if whole or (columns > inner and len(x.values) > FEW_ROWS):
+            return Product(scaled_matmul(x.values, x.scale, weight_NK, scale_N1)[None])
+        return Product(scaled_matmul(x.values, one, weight_NK, one)[None], x.scale, scale_N1)
+
+    return multiply
 
 
-def _nf4(modules: Sequence[Any], multiply: Callable[[Tensor, Packed], Tensor]) -> Projection:
+def pack(modules: Sequence[Any]) -> Packed:
+    """The weights of bitsandbytes' layers as the kernels read them; the layers look into the same memory then."""
     states = [module.weight.quant_state for module in modules]
     inner = modules[0].in_features
     codes = _joined([module.weight.data.view(-1, inner // 2) for module in modules])
@@ -66,8 +93,7 @@ def _nf4(modules: Sequence[Any], multiply: Callable[[Tensor, Packed], Tensor]) -
         state.absmax = scales[scale_rows : (scale_rows := scale_rows + len(state.absmax))]
         size = len(state.state2.absmax)
         state.state2.absmax = scale_scales[scale_scale_rows : (scale_scale_rows := scale_scale_rows + size)]
-    packed = Packed(codes, scales, states[0].state2.code, scale_scales, offset, states[0].code)
-    return lambda x: multiply(x, packed)
+    return Packed(codes, scales, states[0].state2.code, scale_scales, offset, states[0].code)
 
 
 def _packable(module: Any) -> bool:

@@ -72,21 +72,24 @@ def check_float8(device: torch.device) -> None:
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in FP8, and each row's scale: (…, K) to (M, K) of float8_e4m3fn and (M,) of float32."""
+    """Rows in FP8, and each row's scale: (…, K) to (M, K) of float8_e4m3fn and (M, 1) of float32."""
     rows = x.flatten(0, -2).float()
-    scale = rows.abs().amax(-1).clamp(min=1e-12) / torch.finfo(torch.float8_e4m3fn).max
-    return (rows / scale[:, None]).to(torch.float8_e4m3fn), scale
+    scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / torch.finfo(torch.float8_e4m3fn).max
+    return (rows / scale).to(torch.float8_e4m3fn), scale
 
 
-def scaled_matmul(x_MK: Tensor, scale_M: Tensor, weight_NK: Tensor, scale_N: Tensor) -> Tensor:
-    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, a scale for each of both."""
+def scaled_matmul(x_MK: Tensor, scale_M1: Tensor, weight_NK: Tensor, scale_N1: Tensor) -> Tensor:
+    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, and of their scales; either is () where it is one.
+
+    Hopper adds up faster with less precision: off by 0.2 % (of 4096 to 12288 terms), where FP8 itself is by near 4 %.
+    """
     return torch._scaled_mm(
-        x_MK, weight_NK.T, scale_a=scale_M[:, None], scale_b=scale_N[None, :], out_dtype=torch.bfloat16
+        x_MK, weight_NK.T, scale_a=scale_M1, scale_b=scale_N1.T, out_dtype=torch.bfloat16, use_fast_accum=True
     )
 
 
 class Float8Linear(nn.Module):
-    """A projection in FP8: one scale an output, found when it is loaded, and one an input row, found each time."""
+    """A projection in FP8: a scale an output, (N, 1), found on loading, and one an input row, found at each call."""
 
     def __init__(self, layer: nn.Linear, weight: Tensor) -> None:
         super().__init__()

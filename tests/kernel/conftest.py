@@ -31,6 +31,21 @@ def near():
 
 
 @pytest.fixture
+def product(draw):
+    """A product of so many parts, (M, N) when added up, with scales or without; and what it stands for."""
+    from dlmlab.kernel.pointwise import Product
+
+    def make(rows: int, columns: int, parts: int = 1, scaled: bool = False) -> tuple[Product, torch.Tensor]:
+        values_SMN = draw(parts, rows, columns)
+        if not scaled:
+            return Product(values_SMN), values_SMN.double().sum(0)
+        scale_M1, scale_N1 = draw(rows, 1).float().abs(), draw(columns, 1).float().abs()
+        return Product(values_SMN, scale_M1, scale_N1), values_SMN.double().sum(0) * scale_M1 * scale_N1.T
+
+    return make
+
+
+@pytest.fixture
 def draw():
     """Random numbers of a shape, from one seed for a test."""
     generator = torch.Generator().manual_seed(0)

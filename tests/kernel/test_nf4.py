@@ -7,14 +7,10 @@ from tests.kernel.conftest import DEVICE, DTYPE
 
 
 def packed_layers(draw, shapes):
-    from dlmlab.kernel.nf4 import Packed  # noqa: F401
-    from dlmlab.model import projection
+    from dlmlab.model.projection import pack
 
     layers = [nf4(nn.Linear(inner, outer, bias=False, device="meta"), draw(outer, inner)) for outer, inner in shapes]
-    seen = []
-    project = projection._nf4(layers, lambda x, packed: seen.append(packed))
-    project(None)
-    return layers, seen[0]
+    return layers, pack(layers)
 
 
 def dense(layer) -> torch.Tensor:

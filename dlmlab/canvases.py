@@ -1,0 +1,73 @@
+"""The rows of a batch as one forward pass sees them, on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+
+
+class Window(NamedTuple):
+    """A row: its tokens (L,), where its active block begins, and its source of randomness if it has one."""
+
+    tokens: np.ndarray
+    start: int
+    generator: torch.Generator | None = None
+
+
+@dataclass
+class Canvases:
+    """B rows of any lengths, padded on the right to L places.
+
+    real_BL: true at places that count; None where all do. place_BK: each active block's places, as indices into B × L.
+    masked_BK: true where a token is still missing. mask_token: its stand-in.
+    """
+
+    tokens_BL: np.ndarray
+    real_BL: np.ndarray | None
+    place_BK: np.ndarray
+    masked_BK: np.ndarray
+    generators: Sequence[torch.Generator | None]
+    mask_token: int
+
+    @classmethod
+    def of(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
+        """The canvases of some rows. config: a model's."""
+        tokens_BL, real_BL = pad([window.tokens for window in windows], config.pad_token_id)
+        start_B = np.array([window.start for window in windows]) + np.arange(len(windows)) * tokens_BL.shape[1]
+        place_BK = start_B[:, None] + np.arange(block_length)
+        masked_BK = tokens_BL.ravel()[place_BK] == config.mask_token_id
+        generators = [window.generator for window in windows]
+        return cls(tokens_BL, real_BL, place_BK, masked_BK, generators, config.mask_token_id)
+
+    def at(self, place: np.ndarray) -> np.ndarray:
+        """The tokens at these indices into B × L."""
+        return np.take(self.tokens_BL, place)
+
+    def change(self, change_BK: np.ndarray) -> None:
+        """Write the active blocks' new tokens; -1 where nothing changes."""
+        changed_BK = change_BK >= 0
+        np.put(self.tokens_BL, self.place_BK[changed_BK], change_BK[changed_BK])
+        self.masked_BK = self.at(self.place_BK) == self.mask_token
+
+    @property
+    def go_on(self) -> bool:
+        """Whether every row has a place left to fill in its active block."""
+        return bool(self.masked_BK.any(-1).all())
+
+
+def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows as one (B, L) array, padded on the right, and True at the places that count; None where all do.
+
+    On the right, so that every row's positions count from 0 whatever its neighbours' lengths are.
+    """
+    lengths = [len(row) for row in rows]
+    if len(set(lengths)) == 1:
+        return np.array(rows), None
+    tokens_BL = np.full((len(rows), max(lengths)), pad_token, dtype=np.int64)
+    for tokens_L, row in zip(tokens_BL, rows, strict=True):
+        tokens_L[: len(row)] = row
+    return tokens_BL, np.arange(max(lengths)) < np.array(lengths)[:, None]
