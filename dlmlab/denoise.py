@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dlmlab import interrupt
 from dlmlab.batch import Batch
-from dlmlab.look import Ahead, Memo, by_kind, look_up
+from dlmlab.look import Ahead, Memo, by_kind, by_length, look_up
 from dlmlab.row import Row
 from dlmlab.step import advance, decide
 from dlmlab.types import Denoiser, Generation, Output, Request
@@ -71,9 +71,10 @@ def denoise(
                 decide(model, alike, proposal)
                 computed += asked
             else:
-                alone = len(alike) == len(rows) <= batch.size
-                for done in batch.each(alike, partial(advance, model, share=share, ahead=ahead, go_on=alone)):
-                    computed, ahead = computed + done.computed, done.ahead
+                for part in by_length(alike):
+                    alone = len(part) == len(rows) <= batch.size
+                    for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone)):
+                        computed, ahead = computed + done.computed, done.ahead
         on_step(Tick(time.perf_counter() - begun, len(rows), computed))
         yield from (row.output() for row in rows if row.finished)
         rows = [row for row in rows if not row.finished]

@@ -21,6 +21,11 @@ Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
 
+PADDING = 0.1
+FULL = 512
+"""Places that keep a GPU busy with computing; with fewer it mostly waits for weights, which each pass reads once."""
+
+
 class Memo(Protocol):
     """Proposals by the canvas and block that they follow from: a dict, or one that outlasts the process."""
 
@@ -72,7 +77,7 @@ def look_up(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> t
     keys = [row.key for row in rows]
     different = dict(zip(keys, rows, strict=True))
     known = {key: kept for key in different if (kept := memo.get(key)) is not None}
-    fresh = [key for key in different if key not in known]
+    fresh = sorted((key for key in different if key not in known), key=len, reverse=True)  # little is padded then
 
     def compute(part: Sequence[bytes]) -> dict[bytes, Proposed]:
         asked = [different[key] for key in part]
@@ -106,6 +111,26 @@ def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         kinds[row.request.rule.kind].append(row)
     return list(kinds.values())
+
+
+def by_length(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that go through the model together: from the longest on, so that little of what it computes is padding.
+
+    A pass is padded by more than PADDING of its places only where a part of it would have fewer than FULL.
+    """
+    parts: list[list[Row]] = [[]]
+    places = sum(len(row.tokens) for row in rows)
+    filled = 0
+    for row in sorted(rows, key=lambda row: len(row.tokens), reverse=True):
+        part, length = parts[-1], len(row.tokens)
+        if part and length < len(part[-1].tokens) and min(filled, places) >= FULL:
+            padded = (len(part) + 1) * len(part[0].tokens)
+            if padded - filled - length > PADDING * padded:
+                parts.append(part := [])
+                filled = 0
+        part.append(row)
+        filled, places = filled + length, places - length
+    return parts
 
 
 def stacked(rows: Sequence[Row], like: Tensor) -> Rule:
