@@ -71,7 +71,7 @@ def denoise(
                 decide(model, alike, proposal)
                 computed += asked
             else:
-                for part in by_length(alike):
+                for part in [alike] if model.fused else by_length(alike):
                     alone = len(part) == len(rows) <= batch.size
                     for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone)):
                         computed, ahead = computed + done.computed, done.ahead

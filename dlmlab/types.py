@@ -241,7 +241,10 @@ class Denoiser(Protocol):
 
     @property
     def fused(self) -> bool:
-        """Whether Triton kernels may be used on its logits."""
+        """Whether it computes on a GPU by kernels of our own.
+
+        Then its passes have no padding, its logits may go through more of them, and it works while the host goes on.
+        """
 
     def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
         """(B, L) token ids, and True at places that count, to (N, D) at these indices into the B × L places.

@@ -106,7 +106,7 @@ def _weights(codes, scale):
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def _matmul(
     x_desc, codes_desc, scales_ptr, values_ptr, scale_scales_ptr, offset_ptr, out_ptr, part_ptr, arrived_ptr,
     M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr, STAGES: tl.constexpr,

@@ -54,7 +54,7 @@ def _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8: tl.constexpr):
     tl.store(out_ptr + row * D + d, y.to(out_ptr.dtype.element_ty), d < D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def _add_norm(
     x_ptr, y_ptr, y_scale_m_ptr, y_scale_n_ptr, weight_ptr, out_ptr, scale_ptr, M, D, eps,
     BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, FLOAT8: tl.constexpr,
@@ -72,7 +72,7 @@ def _add_norm(
     _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def _swiglu(
     h_ptr, h_scale_m_ptr, h_scale_n_ptr, out_ptr, scale_ptr, M, D,
     BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, FLOAT8: tl.constexpr,

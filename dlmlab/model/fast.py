@@ -1,32 +1,31 @@
 """LLaDA's forward pass in few kernels, recorded as CUDA graphs: what a step costs where the GPU waits for nothing.
 
-The answer is the plain pass's within rounding. Projections that see the same input stand side by side in one matrix,
-what lies between two projections is one kernel, and the pass for a batch's shape is recorded the second time that it
-comes, then replayed. The last block's MLP is computed for the places that are asked for alone, their number rounded up
-so that few shapes come.
+The answer is the plain pass's within rounding. Rows follow each other without padding, projections that see the same
+input stand side by side in one matrix, and what lies between two projections is one kernel. The pass for a shape is
+recorded the second time that it comes, then replayed; but not the end of the last block, which only the places that are
+asked for need.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+import triton
 from torch import Tensor
 
 from dlmlab.errors import UserError
-from dlmlab.kernel.attention import attention
-from dlmlab.kernel.pointwise import Product, add_norm, quantize, swiglu
+from dlmlab.kernel.attention import QUERIES, attention
+from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize, swiglu
 from dlmlab.model.llada import Block, LLaDAConfig, LLaDAModelLM
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""
-HEAD_START = 2
-"""Blocks that the device computes while the host launches the others."""
 HEAD_WIDTHS = (32, 64, 128, 256)
 
 PLAIN = {
@@ -42,10 +41,6 @@ PLAIN = {
 """What the kernels compute; published LLaDAs are all like this."""
 
 
-Shape = tuple[int, int, int, bool]
-"""B, L, N rounded up, and whether places are padding."""
-
-
 class Layer(NamedTuple):
     """A block's weights."""
 
@@ -57,28 +52,36 @@ class Layer(NamedTuple):
     ff_out: Projection
 
 
-class Inputs(NamedTuple):
-    """What a pass reads, on the device."""
+class Shape(NamedTuple):
+    """What a pass is recorded for: places, rows, and tiles of the longest row, each rounded up."""
 
-    input_ids_BL: Tensor
-    attention_mask_BL: Tensor | None
-    where_N: Tensor
+    places: int
+    rows: int
+    tiles: int
 
-    def fill(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> None:
-        """Copy from wherever these lie; the places may be fewer, the others then stay what they are."""
-        self.input_ids_BL.copy_(input_ids_BL, non_blocking=True)
-        self.where_N[: len(where_N)].copy_(where_N, non_blocking=True)
-        if self.attention_mask_BL is not None and attention_mask_BL is not None:
-            self.attention_mask_BL.copy_(attention_mask_BL, non_blocking=True)
+
+class Packed(NamedTuple):
+    """Rows that follow each other without padding, as the kernels read them.
+
+    told: int32, the T token ids, then the T positions, then where each of the B rows begins and the last one ends.
+    """
+
+    shape: Shape
+    told: Tensor
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """ids_T, position_T, begin_B."""
+        places = self.shape.places
+        return self.told[:places], self.told[places : 2 * places], self.told[2 * places :]
 
 
 class Recorded(NamedTuple):
-    """A pass in two parts, and the memory that it reads from and writes to."""
+    """A recorded pass up to the last block's projection of its heads, and the memory that it reads and writes."""
 
-    inputs: Inputs
-    begin: torch.cuda.CUDAGraph
-    end: torch.cuda.CUDAGraph
-    hidden_ND: Tensor
+    packed: Packed
+    graph: torch.cuda.CUDAGraph
+    x_TD: Tensor
+    mixed_TD: Tensor
 
 
 def obstacle(model: LLaDAModelLM) -> str | None:
@@ -117,66 +120,94 @@ class Fast:
     @torch.inference_mode()
     def __call__(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
         """(B, L) token ids, and true at places that count, to the final norm's output (N, D) at places `where_N`."""
-        asked = len(where_N)
-        shape = (*input_ids_BL.shape, rounded_up(asked), attention_mask_BL is not None)
-        recorded = self._recorded.get(shape)
-        if recorded is None:
-            inputs = self._inputs(*shape)
-            inputs.fill(input_ids_BL, attention_mask_BL, where_N)
-            if shape not in self._seen:
-                self._seen.add(shape)
-                return self._end(inputs, *self._begin(inputs))[:asked]
-            recorded = self._recorded[shape] = self._record(inputs)
-            if len(self._recorded) > MOST_GRAPHS:
-                self._recorded.popitem(last=False)
-        self._recorded.move_to_end(shape)
-        recorded.inputs.fill(input_ids_BL, attention_mask_BL, where_N)
-        recorded.begin.replay()
-        recorded.end.replay()
-        return recorded.hidden_ND[:asked].clone()  # graphs share their memory
-
-    def _inputs(self, rows: int, length: int, places: int, padded: bool) -> Inputs:
-        zeros = partial(torch.zeros, dtype=torch.int64, device=self._embedding.device)
-        mask_BL = zeros(rows, length, dtype=torch.bool) if padded else None
-        return Inputs(zeros(rows, length), mask_BL, zeros(places))
-
-    def _record(self, inputs: Inputs) -> Recorded:
-        if not self._recorded:
-            self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
-        begin, end = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        how = {"pool": self._pool, "capture_error_mode": "thread_local"}
-        with torch.cuda.graph(begin, **how):
-            x, y = self._begin(inputs)
-        with torch.cuda.graph(end, **how):
-            hidden_ND = self._end(inputs, x, y)
-        return Recorded(inputs, begin, end, hidden_ND)
-
-    def _begin(self, inputs: Inputs) -> tuple[Tensor, Product | None]:
-        x = F.embedding(inputs.input_ids_BL, self._embedding).flatten(0, 1)
-        return self._blocks(x, None, inputs, self._layers[:HEAD_START])
-
-    def _end(self, inputs: Inputs, x: Tensor, y: Product | None) -> Tensor:
-        x, y = self._blocks(x, y, inputs, self._layers[HEAD_START:])
+        real_BL = None if attention_mask_BL is None else attention_mask_BL.numpy(force=True) != 0
+        packed, where = pack(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
+        x_TD, mixed_TD = self._until_last(packed)
+        # Launched one by one, for as many places as there are, while the device computes what was recorded.
+        where_N = torch.from_numpy(where).to(x_TD.device, non_blocking=True)
+        x, layer = x_TD.index_select(0, where_N), self._layers[-1]
+        y = self._feed_forward(x, mixed_TD.index_select(0, where_N), layer)
         out = add_norm(x, y, self._norm, self._config.rms_norm_eps, float8=False)
         assert isinstance(out, Tensor)
         return out
 
-    def _blocks(
-        self, x: Tensor, y: Product | None, inputs: Inputs, layers: list[Layer]
-    ) -> tuple[Tensor, Product | None]:
-        """The residual stream, and what is still to be added to it."""
-        config, (ids_BL, mask_BL, where_N) = self._config, inputs
-        norm = partial(add_norm, eps=config.rms_norm_eps, float8=self._float8)
-        for layer in layers:
-            [qkv] = layer.qkv(norm(x, y, layer.attn_norm)).parts_SMN
-            qkv = qkv.view(*ids_BL.shape, -1)
-            mixed = attention(qkv, self._rotary, mask_BL, config.n_heads, config.kv_heads).flatten(0, 1)
-            if layer is self._layers[-1]:
-                mixed, x = mixed.index_select(0, where_N), x.index_select(0, where_N)
-            y = layer.attn_out(quantize(mixed) if self._float8 else mixed)
-            h = layer.gate_up(norm(x, y, layer.ff_norm))
-            y = layer.ff_out(swiglu(h, self._float8))
-        return x, y
+    def _until_last(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """The residual stream in the last block, and what its heads mix; overwritten by the next call."""
+        if packed.shape not in self._recorded:
+            on_device = Packed(packed.shape, packed.told.to(self._embedding.device))
+            if packed.shape not in self._seen:
+                self._seen.add(packed.shape)
+                return self._mix(on_device)
+            self._recorded[packed.shape] = self._record(on_device)
+            if len(self._recorded) > MOST_GRAPHS:
+                self._recorded.popitem(last=False)
+        self._recorded.move_to_end(packed.shape)
+        recorded = self._recorded[packed.shape]
+        recorded.packed.told.copy_(packed.told, non_blocking=True)
+        recorded.graph.replay()
+        return recorded.x_TD, recorded.mixed_TD
+
+    def _record(self, packed: Packed) -> Recorded:
+        if not self._recorded:
+            self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            x_TD, mixed_TD = self._mix(packed)
+        return Recorded(packed, graph, x_TD, mixed_TD)
+
+    def _mix(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        ids_T, position_T, begin_B = packed.parts()
+        config = self._config
+        x, y = F.embedding(ids_T, self._embedding), None
+        for layer in self._layers:
+            [qkv] = layer.qkv(self._normed(x, y, layer.attn_norm)).parts_SMN
+            mixed = attention(
+                qkv, position_T, begin_B, packed.shape.tiles, self._rotary, config.n_heads, config.kv_heads
+            )
+            if layer is not self._layers[-1]:
+                y = self._feed_forward(x, mixed, layer)
+        return x, mixed
+
+    def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
+        """Add the attention's part to x, and answer the MLP's, still to be added."""
+        y = layer.attn_out(quantize(mixed) if self._float8 else mixed)
+        h = layer.gate_up(self._normed(x, y, layer.ff_norm))
+        return layer.ff_out(swiglu(h, self._float8))
+
+    def _normed(self, x: Tensor, y: Product | None, weight: Tensor) -> Tensor | Float8:
+        return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
+
+
+def pack(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[Packed, np.ndarray]:
+    """The rows without their padding, on the host, and where the places `where_N` are then."""
+    rows, length = ids_BL.shape
+    if real_BL is None:
+        ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
+        length_B = np.full(rows, length)
+    else:
+        ids_T, position_T = ids_BL[real_BL], np.nonzero(real_BL)[1]
+        length_B = real_BL.sum(-1)
+        where_N = (np.cumsum(real_BL) - 1)[where_N]
+    count = len(ids_T)
+    shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), QUERIES)))
+    told = np.zeros(2 * shape.places + shape.rows + 1, dtype=np.int32)
+    told[:count] = ids_T
+    told[shape.places : shape.places + count] = position_T
+    begin_B = told[2 * shape.places :]
+    begin_B[1 : rows + 1] = np.cumsum(length_B)
+    begin_B[rows + 1 :] = count  # rows that aren't there are empty
+    return Packed(shape, torch.from_numpy(told)), where_N
+
+
+def power_up(number: int) -> int:
+    """The next power of two."""
+    return 1 << (number - 1).bit_length()
+
+
+def rounded_up(places: int) -> int:
+    """The next multiple of 16, or of a sixteenth of the next power of two: few shapes come, and little is added."""
+    step = max(16, power_up(places) // 16)
+    return -(-places // step) * step
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:
@@ -192,12 +223,6 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
         side_by_side([block.ff_proj, block.up_proj], nf4_kernel),
         side_by_side([block.ff_out], nf4_kernel),
     )
-
-
-def rounded_up(places: int) -> int:
-    """The next of 16, 24, 32, 48, 64, 96 and so on."""
-    power = 1 << max(4, (places - 1).bit_length())
-    return 3 * power // 4 if places <= 3 * power // 4 and power > 16 else power
 
 
 def speed_up(model: LLaDAModelLM, nf4_kernel: str) -> None:

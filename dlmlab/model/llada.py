@@ -343,7 +343,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     @property
     def fused(self) -> bool:
-        """Whether kernels of our own may be used for what the model is asked."""
+        """See `dlmlab.types.Denoiser`."""
         return self.fast is not None
 
     @cached_property

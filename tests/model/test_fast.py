@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,23 @@ def test_auto_leaves_what_it_cannot_do_to_the_plain_pass(folder: Path) -> None:
         load(str(folder), dtype="float32", device="cuda", compile=True)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the kernels are compiled")
+@pytest.mark.parametrize("padded", [False, True])
+def test_its_kernels_interpreted_answer_what_the_plain_pass_does(folder: Path, padded: bool) -> None:
+    pytest.importorskip("triton")
+    from dlmlab.model.fast import Fast
+
+    model = load(str(folder), device="cpu", dtype="float32")
+    ids = torch.randint(0, 94, (3, 40), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[0, 25:] = mask[2, :7] = False
+    where = torch.tensor([0, 3, 24, 41, 79, 95, 119])
+    with torch.inference_mode():
+        exact = model.hidden(ids, mask if padded else None, where)
+        near = Fast(model, "auto")(ids, mask if padded else None, where)
+    torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
+
+
 def test_a_cpu_has_no_fast_pass(folder: Path) -> None:
     assert not load(str(folder), device="cpu").fused
     with pytest.raises(UserError, match="compile=true needs a CUDA device"):
@@ -87,11 +105,31 @@ def test_fp8_is_refused_without_its_units(folder: Path) -> None:
         load(str(folder), device="cpu", quantization="fp8")
 
 
-@pytest.mark.parametrize(
-    ("places", "width"), [(1, 16), (16, 16), (17, 24), (25, 32), (33, 48), (64, 64), (65, 96), (97, 128)]
-)
-def test_few_widths_are_recorded(places: int, width: int) -> None:
+@pytest.mark.parametrize(("places", "more"), [(1, 16), (96, 96), (100, 112), (257, 288), (768, 768), (770, 832)])
+def test_few_shapes_are_recorded(places: int, more: int) -> None:
     pytest.importorskip("triton")
     from dlmlab.model.fast import rounded_up
 
-    assert rounded_up(places) == width
+    assert rounded_up(places) == more
+    assert all(0 <= rounded_up(each) - each < max(16, each / 8) for each in range(1, 5000))
+
+
+def test_rows_are_packed_without_their_padding() -> None:
+    pytest.importorskip("triton")
+    from dlmlab.model.fast import Shape, pack
+
+    ids = np.array([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
+    packed, where = pack(ids, ids != 0, np.array([2, 7, 11, 8]))
+    assert packed.shape == Shape(16, 4, 1)
+    ids_T, position_T, begin_B = (part.tolist() for part in packed.parts())
+    assert ids_T == [7, 8, 9, 5, 6, 3, 4] + [0] * 9
+    assert position_T == [0, 1, 2, 2, 3, 0, 3] + [0] * 9
+    assert begin_B == [0, 3, 5, 7, 7]
+    assert where.tolist() == [2, 4, 6, 5]
+    same, unchanged = pack(np.arange(12).reshape(3, 4), None, np.array([1, 11]))
+    assert [part.tolist() for part in same.parts()] == [
+        [*range(12), 0, 0, 0, 0],
+        [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 0],
+        [0, 4, 8, 12, 12],
+    ]
+    assert unchanged.tolist() == [1, 11]
