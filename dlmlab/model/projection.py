@@ -68,7 +68,7 @@ def _float8(modules: Sequence[Any], whole: bool) -> Projection:
     for module, scale in zip(modules, scale_N1.split([len(module.scale) for module in modules]), strict=True):
         module.scale = scale
     columns, inner = weight_NK.shape
-    one = scale_N1.new_ones(())
+    one = scale_N1.new_ones(1, 1)
 
     def multiply(x: Float8) -> Product:
         if whole or (columns > inner and len(x.values) > FEW_ROWS):

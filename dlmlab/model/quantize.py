@@ -79,7 +79,7 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scaled_matmul(x_MK: Tensor, scale_M1: Tensor, weight_NK: Tensor, scale_N1: Tensor) -> Tensor:
-    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, and of their scales; either is () where it is one.
+    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, and of their scales, or of one for all, (1, 1).
 
     Hopper adds up faster with less precision: off by 0.2 % (of 4096 to 12288 terms), where FP8 itself is by near 4 %.
     """
