@@ -4,7 +4,8 @@
 
 The floor is what a step must compute and read, at the rates of a large matrix product and a large copy on the same
 machine. The step is the baseline's in the real loop, on distinct random prompts, none shared; batch sizes take turns.
-A run of its own is watched by torch.profiler, to say which part of the model the time goes to.
+Its forward pass is timed by itself as well, many in a row, and what the step takes longer is the loop's. A run of its
+own is watched by torch.profiler, to say which part of the model the pass's time goes to.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import numpy as np
 from omegaconf import DictConfig
 
 from dlmlab import build
+from dlmlab.canvases import Canvases, Window
 from dlmlab.check import gathered
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.kinds import Count, list_of
 from dlmlab.picture import save, step_parts
 from dlmlab.profiling import RULE, PartTime, profile
+from dlmlab.propose import propose
 from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
-from dlmlab.timing import Timing, TimingFile, percentile, take_turns, time_decode
+from dlmlab.timing import Timing, TimingFile, clock, percentile, spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
@@ -33,12 +36,16 @@ KINDS: Mapping[str, Any] = {"batch_sizes": list_of(Count), "prompt_length": Coun
 
 
 class Step(NamedTuple):
-    """All that is known of a step at one batch size; times in seconds. parts: of the measured step, see `split`."""
+    """All that is known of a step at one batch size; times in seconds.
+
+    pass_seconds: see `time_passes`. parts: of the measured step, see `split`.
+    """
 
     batch: int
     work: Mapping[str, Work]
     floor: Floor
     runs: Sequence[Timing]
+    pass_seconds: float
     parts: Mapping[str, PartTime]
 
     @property
@@ -75,15 +82,18 @@ def run(cfg: DictConfig) -> None:
         return time_decode(model, requests, generation, batch, cfg.seed)
 
     jobs = {batch: partial(job, batch) for batch in batches}
+    passes = {batch: partial(time_passes, model, prompts[:batch], generation) for batch in batches}
     take_turns(jobs, 1)  # warm-up
+    take_turns(passes, 1)
+    seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
     steps = []
     for batch, runs in take_turns(jobs, cfg.repeats, keep=TimingFile(build.folder()).keep).items():
         work = count(model.config, storage, dtype, batch, cfg.prompt_length + generation.gen_length,
                      batch * typical_places(generation))  # fmt: skip
         trace = build.folder() / f"trace_batch_{batch}.json.gz"
-        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, {})
+        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {})
         spent = profile(model, prompts[:batch], generation, trace)
-        steps.append(step._replace(parts=split(spent, step.seconds, model.device.type)))
+        steps.append(step._replace(parts=split(spent, step.seconds, step.pass_seconds)))
 
     described = [describe(step, ceilings, dtype) for step in steps]
     report = Report(
@@ -124,18 +134,36 @@ def typical_places(generation: Generation) -> float:
     return float(np.median(generation.block_length - committed))
 
 
-def split(spent: Mapping[str, PartTime], seconds: float, device: str) -> dict[str, PartTime]:
-    """The measured step by part, from a profiled one, which is slower: it writes down whatever the host does.
+def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> float:
+    """Seconds of the median step's forward pass with its confidences; of as many as there are steps, one after another.
 
-    A GPU's kernels are not, so they count as they are, and what is left of the step goes to the parts as the
-    device's waits did. A CPU's parts count by their shares.
+    On a GPU none waits for the one before: between them is nothing.
     """
-    busy = sum(part.busy for part in spent.values())
-    idle = sum(part.idle for part in spent.values())
-    if device == "cuda":
-        shrink = max(0.0, seconds - busy) / idle if idle else 0.0
-        return {name: PartTime(part.busy, part.idle * shrink) for name, part in spent.items()}
-    return {name: PartTime(part.busy * seconds / busy, 0.0) for name, part in spent.items()}
+    masked = round(typical_places(generation))
+    canvas = [0] * (generation.block_length - masked) + [model.config.mask_token_id] * masked
+    canvas += [model.config.mask_token_id] * (generation.gen_length - generation.block_length)
+    windows = [Window(np.array([*prompt, *canvas]), len(prompt)) for prompt in prompts]
+    canvases = Canvases.of(windows, generation.block_length, model.config)
+    begun = clock(model.device)
+    for _ in range(generation.steps):
+        propose(model, canvases, generation, Baseline())
+    return (clock(model.device) - begun) / generation.steps
+
+
+def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) -> dict[str, PartTime]:
+    """The measured step by part: its pass as a profiled one was spent, and what is left is the rule's and the loop's.
+
+    A profiled step is no measure of the whole: it writes down whatever the host does, and meanwhile the device cools.
+    """
+    inside = {name: part for name, part in spent.items() if name != RULE}
+    within = min(seconds, pass_seconds)
+    return scaled(inside, within) | scaled({RULE: spent[RULE]}, seconds - within)
+
+
+def scaled(parts: Mapping[str, PartTime], seconds: float) -> dict[str, PartTime]:
+    """The parts, so that they make up so many seconds."""
+    factor = seconds / sum(map(sum, parts.values()))
+    return {name: PartTime(part.busy * factor, part.idle * factor) for name, part in parts.items()}
 
 
 def answer(steps: Sequence[Step]) -> str:
@@ -153,8 +181,8 @@ def answer(steps: Sequence[Step]) -> str:
 
 def step_table(steps: Sequence[Step]) -> Table:
     """The floors, the steps, and what the steps reach."""
-    columns = ["Batch", "GFLOP", "GB of weights", "compute floor", "memory floor", "step p50", "p99", "step / floor",
-               "TFLOP/s", "GB/s", "peak GB"]  # fmt: skip
+    columns = ["Batch", "GFLOP", "GB of weights", "compute floor", "memory floor", "step p50", "p99", "its pass",
+               "step / floor", "TFLOP/s", "GB/s", "peak GB"]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             step.batch,
@@ -164,6 +192,7 @@ def step_table(steps: Sequence[Step]) -> Table:
             milliseconds(step.floor.memory),
             milliseconds(step.seconds),
             milliseconds(percentile(step.durations, 99)),
+            milliseconds(step.pass_seconds),
             f"{step.seconds / step.floor.seconds:.2f}×",
             f"{step.flops / step.seconds / 1e12:.4g}",
             f"{step.weight_bytes / step.seconds / 1e9:.4g}",
@@ -173,7 +202,8 @@ def step_table(steps: Sequence[Step]) -> Table:
     ]
     note = (
         "Work and floors are of the median step: matrix products and the weights that they read, the head and the end "
-        "of the last block at masked places alone. The floor is the larger of both. Peak: on a CPU the whole process."
+        "of the last block at masked places alone. The floor is the larger of both. The pass: timed by itself, many in "
+        "a row. Peak: on a CPU the whole process."
     )
     return Table("Steps against their floors", columns, rows, note)
 
@@ -201,11 +231,8 @@ def part_table(step: Step, ceilings: Ceilings, dtype: str, device: str) -> Table
                 None if under is None else f"{sum(part) / under:.2f}×",
             ]
         )
-    note = (
-        "Kernels as profiled; gaps: the device waits for the part's next kernel, the rest of the unprofiled step."
-        if gpu
-        else "The profiled run's shares of the measured step."
-    )
+    note = "Of the pass, the profiled one's shares; what the step takes longer than its pass is the loop's."
+    note += " Gaps: the device waits for the part's next kernel." if gpu else ""
     return Table(
         f"Where a step goes, batch {step.batch}",
         ["part", "kernels" if gpu else "time", *(["launch gaps"] if gpu else []), "share", "floor", "part / floor"],
@@ -231,6 +258,7 @@ def describe(step: Step, ceilings: Ceilings, dtype: str) -> dict[str, Any]:
         "p50": step.seconds,
         "p99": percentile(step.durations, 99),
         "ratio": step.seconds / step.floor.seconds,
+        "pass": step.pass_seconds,
         "outside_the_model": sum(step.parts.get(RULE, PartTime(0.0, 0.0))) / step.seconds,
         "durations": step.durations,
         "peak_bytes": max(run.peak_bytes for run in step.runs),

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dlmlab import roofline
-from dlmlab.profiling import PartTime
+from dlmlab.profiling import RULE, PartTime
 from dlmlab.types import Generation
 from experiments.roofline import split, typical_places
 from tests.experiments.fakes import Bench
@@ -35,6 +35,8 @@ def test_floor_step_parts_and_picture(bench, capfd):
         assert step["floor"] == max(step["compute_floor"], step["memory_floor"])
         assert sum(part["busy"] + part["idle"] for part in step["parts"]) == pytest.approx(step["p50"])
         assert len(step["durations"]) == 2 * 8
+        outside = max(0.0, step["p50"] - step["pass"]) / step["p50"]
+        assert step["outside_the_model"] == pytest.approx(outside)
         assert (bench.folder / "run" / f"trace_batch_{step['batch']}.json.gz").exists()
     one, two = results["steps"]
     assert two["flops"] == 2 * one["flops"]
@@ -75,12 +77,9 @@ def test_the_median_step_s_places():
     assert typical_places(Generation(64, 64, 1)) == 64
 
 
-def test_a_gpu_s_kernels_count_as_they_are_and_its_gaps_fill_the_step():
-    spent = {"MLP": PartTime(2.0, 3.0), "rule": PartTime(1.0, 9.0)}
-    assert split(spent, 5.0, "cuda") == {"MLP": PartTime(2.0, 0.5), "rule": PartTime(1.0, 1.5)}
-    assert split(spent, 2.5, "cuda") == {"MLP": PartTime(2.0, 0.0), "rule": PartTime(1.0, 0.0)}
-
-
-def test_a_cpu_s_parts_count_by_their_shares():
-    spent = {"MLP": PartTime(3.0, 0.0), "rule": PartTime(1.0, 0.0)}
-    assert split(spent, 2.0, "cpu") == {"MLP": PartTime(1.5, 0.0), "rule": PartTime(0.5, 0.0)}
+def test_the_pass_is_shared_out_as_profiled_and_the_loop_has_the_rest():
+    spent = {"MLP": PartTime(2.0, 1.0), "head": PartTime(1.0, 0.0), RULE: PartTime(1.0, 9.0)}
+    assert split(spent, 10.0, 8.0) == {"MLP": PartTime(4.0, 2.0), "head": PartTime(2.0, 0.0), RULE: PartTime(0.2, 1.8)}
+    faster = split(spent, 2.0, 8.0)
+    assert sum(map(sum, faster.values())) == pytest.approx(2.0)
+    assert faster[RULE] == (0.0, 0.0)
