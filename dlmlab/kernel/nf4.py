@@ -50,6 +50,44 @@ class Packed(NamedTuple):
         return self.codes.shape[0], 2 * self.codes.shape[1]
 
 
+def _look_up(first: int) -> str:
+    """Assembly that makes four weights of the four codes in the bytes of x: the outputs `first` and the next."""
+    return f"""
+        shr.u32 a, x, 4;
+        or.b32 x, x, a;
+        prmt.b32 x, x, 0, 0x4420;
+        and.b32 s, x, 0x7777;
+        and.b32 t, x, 0x8888;
+        shr.u32 t, t, 1;
+        or.b32 t, t, 0x3210;
+        prmt.b32 a, 0xbebfbfbf, 0x00bdbebe, s;
+        prmt.b32 b, 0x3e3e3e3d, 0x3f3f3f3e, s;
+        prmt.b32 u, a, b, t;
+        prmt.b32 a, 0xca063280, 0x00ba3d92, s;
+        prmt.b32 b, 0xad7c25a3, 0x803910e2, s;
+        prmt.b32 l, a, b, t;
+        prmt.b32 r, l, u, 0x5140;
+        fma.rn.bf16x2 ${first}, r, $5, zero;
+        prmt.b32 r, l, u, 0x7362;
+        fma.rn.bf16x2 ${first + 1}, r, $6, zero;
+    """
+
+
+UNPACK = tl.constexpr(
+    f"""
+    {{
+    .reg .b32 x, s, t, a, b, u, l, r, zero;
+    mov.b32 zero, 0x80008000;
+    shr.u32 x, $4, 4;
+    and.b32 x, x, 0x0f0f0f0f;
+    {_look_up(0)}
+    and.b32 x, $4, 0x0f0f0f0f;
+    {_look_up(2)}
+    }}
+    """
+)
+
+
 @triton.jit
 def _weights(codes, scale):
     """Two tensors of bfloat16, the upper and the lower halves' codes times the scale; four bytes in a register.
@@ -59,51 +97,8 @@ def _weights(codes, scale):
     fourth.
     """
     return tl.inline_asm_elementwise(
-        """
-        {
-        .reg .b32 x, s, t, a, b, u, l, r, zero;
-        mov.b32 zero, 0x80008000;
-        shr.u32 x, $4, 4;
-        and.b32 x, x, 0x0f0f0f0f;
-        shr.u32 a, x, 4;
-        or.b32 x, x, a;
-        prmt.b32 x, x, 0, 0x4420;
-        and.b32 s, x, 0x7777;
-        and.b32 t, x, 0x8888;
-        shr.u32 t, t, 1;
-        or.b32 t, t, 0x3210;
-        prmt.b32 a, 0xbebfbfbf, 0x00bdbebe, s;
-        prmt.b32 b, 0x3e3e3e3d, 0x3f3f3f3e, s;
-        prmt.b32 u, a, b, t;
-        prmt.b32 a, 0xca063280, 0x00ba3d92, s;
-        prmt.b32 b, 0xad7c25a3, 0x803910e2, s;
-        prmt.b32 l, a, b, t;
-        prmt.b32 r, l, u, 0x5140;
-        fma.rn.bf16x2 $0, r, $5, zero;
-        prmt.b32 r, l, u, 0x7362;
-        fma.rn.bf16x2 $1, r, $6, zero;
-        and.b32 x, $4, 0x0f0f0f0f;
-        shr.u32 a, x, 4;
-        or.b32 x, x, a;
-        prmt.b32 x, x, 0, 0x4420;
-        and.b32 s, x, 0x7777;
-        and.b32 t, x, 0x8888;
-        shr.u32 t, t, 1;
-        or.b32 t, t, 0x3210;
-        prmt.b32 a, 0xbebfbfbf, 0x00bdbebe, s;
-        prmt.b32 b, 0x3e3e3e3d, 0x3f3f3f3e, s;
-        prmt.b32 u, a, b, t;
-        prmt.b32 a, 0xca063280, 0x00ba3d92, s;
-        prmt.b32 b, 0xad7c25a3, 0x803910e2, s;
-        prmt.b32 l, a, b, t;
-        prmt.b32 r, l, u, 0x5140;
-        fma.rn.bf16x2 $2, r, $5, zero;
-        prmt.b32 r, l, u, 0x7362;
-        fma.rn.bf16x2 $3, r, $6, zero;
-        }
-        """,
-        "=r,=r,=r,=r,r,r,r", [codes, scale], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=4,
-    )  # fmt: skip
+        UNPACK, "=r,=r,=r,=r,r,r,r", [codes, scale], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=4
+    )
 
 
 @triton.jit(do_not_specialize=["M"])
