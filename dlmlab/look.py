@@ -20,8 +20,8 @@ from dlmlab.types import Denoiser, Rule
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
-
 PADDING = 0.1
+"""Of a pass's places; more is worth a second pass."""
 FULL = 512
 """Places that keep a GPU busy with computing; with fewer it mostly waits for weights, which each pass reads once."""
 
