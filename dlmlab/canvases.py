@@ -23,13 +23,15 @@ class Canvases:
     """B rows of any lengths, padded on the right to L places.
 
     real_BL: true at places that count; None where all do. place_BK: each active block's places, as indices into B × L.
-    masked_BK: true where a token is still missing. mask_token: its stand-in.
+    masked_BK: true where a token is still missing. end_B: where each row ends, as such an index. mask_token: stands for
+    a missing token.
     """
 
     tokens_BL: np.ndarray
     real_BL: np.ndarray | None
     place_BK: np.ndarray
     masked_BK: np.ndarray
+    end_B: np.ndarray
     generators: Sequence[torch.Generator | None]
     mask_token: int
 
@@ -37,26 +39,30 @@ class Canvases:
     def of(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
         """The canvases of some rows. config: a model's."""
         tokens_BL, real_BL = pad([window.tokens for window in windows], config.pad_token_id)
-        start_B = np.array([window.start for window in windows]) + np.arange(len(windows)) * tokens_BL.shape[1]
-        place_BK = start_B[:, None] + np.arange(block_length)
+        row_B = np.arange(len(windows)) * tokens_BL.shape[1]
+        place_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
+        end_B = row_B + [len(window.tokens) for window in windows]
         masked_BK = tokens_BL.ravel()[place_BK] == config.mask_token_id
         generators = [window.generator for window in windows]
-        return cls(tokens_BL, real_BL, place_BK, masked_BK, generators, config.mask_token_id)
+        return cls(tokens_BL, real_BL, place_BK, masked_BK, end_B, generators, config.mask_token_id)
 
     def at(self, place: np.ndarray) -> np.ndarray:
         """The tokens at these indices into B × L."""
         return np.take(self.tokens_BL, place)
 
-    def change(self, change_BK: np.ndarray) -> None:
-        """Write the active blocks' new tokens; -1 where nothing changes."""
+    def change(self, change_BK: np.ndarray) -> bool:
+        """Write the active blocks' new tokens; -1 where nothing changes. Rows whose block is full go to their next one.
+
+        Answers whether all have a place left to fill; where not, they are of no more use.
+        """
         changed_BK = change_BK >= 0
         np.put(self.tokens_BL, self.place_BK[changed_BK], change_BK[changed_BK])
+        full_B = (self.at(self.place_BK) != self.mask_token).all(-1)
+        self.place_BK = self.place_BK + full_B[:, None] * self.place_BK.shape[1]
+        if (self.place_BK[:, -1] >= self.end_B).any():
+            return False
         self.masked_BK = self.at(self.place_BK) == self.mask_token
-
-    @property
-    def go_on(self) -> bool:
-        """Whether every row has a place left to fill in its active block."""
-        return bool(self.masked_BK.any(-1).all())
+        return True
 
 
 def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -46,10 +46,11 @@ def denoise(
 ) -> Iterator[Output]:
     """Fill the canvas of every request; outputs come as rows finish.
 
-    batch_size: canvases that go through the model at once, fewer where they don't fit. share: identical canvases go
-    through it once. memo: where proposals are looked up before the model is asked, and kept; then rows of all rules
-    and settings share them. Rows that it won't keep, which a kill loses, are a batch at most for each kind of rule.
-    Where the user has asked for an end, nothing new is admitted, and rows that the memo keeps are left as they are.
+    batch_size: canvases that go through the model at once, fewer where they don't fit. share: canvases that are
+    identical when a pass begins go through it once. memo: where proposals are looked up before the model is asked, and
+    kept; then rows of all rules and settings share them. Rows that it won't keep, which a kill loses, are a batch at
+    most for each kind of rule. Where the user has asked for an end, nothing new is admitted, and rows that the memo
+    keeps are left as they are.
     """
     waiting, rows, batch = deque(requests), list[Row](), Batch.of(batch_size)
     most = max(POOL_ROWS, batch.size)

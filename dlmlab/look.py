@@ -45,9 +45,10 @@ class Ahead(NamedTuple):
 
     @classmethod
     def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
-        """Of canvases that change; none where the active block of one is full then."""
-        canvases.change(change_BK)
-        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes)) if canvases.go_on else None
+        """Of canvases that change; none where one of them is full then."""
+        if not canvases.change(change_BK):
+            return None
+        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes))
 
 
 class Look(NamedTuple):

@@ -27,7 +27,7 @@ class Done(NamedTuple):
 def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None, go_on: bool = False) -> Done:
     """One step of rows that share a batch. Where it finds no room, it undoes it.
 
-    ahead: what the last step began. go_on: these rows come next as well, until the active block of one is full.
+    ahead: what the last step began. go_on: these rows come next as well, until one of them is full.
     """
     before = [(row, row.generator.get_state()) for row in rows if row.draws]
     try:
@@ -65,8 +65,8 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
     changes = on_host(model, rows, change_BK, step.confidence_BK)
-    record(rows, rule, step, decision)
     ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
+    record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
     for place, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
         row.commit(change_K, tuple(part[place] for part in decision.state))
     return ahead

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from dlmlab import build
@@ -142,7 +143,8 @@ def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Gene
     masked = round(typical_places(generation))
     canvas = [0] * (generation.block_length - masked) + [model.config.mask_token_id] * masked
     canvas += [model.config.mask_token_id] * (generation.gen_length - generation.block_length)
-    windows = [Window(np.array([*prompt, *canvas]), len(prompt)) for prompt in prompts]
+    draws = torch.Generator(model.device).manual_seed(0) if generation.temperature > 0 else None
+    windows = [Window(np.array([*prompt, *canvas]), len(prompt), draws) for prompt in prompts]
     canvases = Canvases.of(windows, generation.block_length, model.config)
     begun = clock(model.device)
     for _ in range(generation.steps):

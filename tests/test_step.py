@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
@@ -13,7 +14,7 @@ from dlmlab.decoder.saber import Saber
 from dlmlab.denoise import Tick, denoise
 from dlmlab.row import Row
 from dlmlab.types import Generation, Output, Request, Rule
-from tests.fakes import FakeModel, SmallDevice
+from tests.fakes import OUT_OF_MEMORY, FakeModel, SmallDevice
 
 PROMPTS = [(1, 2, 3), (4,), (5, 6, 7, 8, 9), (1, 2, 3), (3, 3), (8, 1, 8, 1), (2,), (7, 7, 7)]
 
@@ -29,7 +30,7 @@ def run(
 ) -> tuple[list[Output], list[Tick]]:
     ticks: list[Tick] = []
     generation = Generation(gen_length=12, block_length=4, steps=6, temperature=temperature)
-    waiting = [Request(place, prompt, rules[place % len(rules)]) for place, prompt in enumerate(PROMPTS)]
+    waiting = [Request(place, prompt, rules[place % len(rules)], traced=True) for place, prompt in enumerate(PROMPTS)]
     found = denoise(model, waiting, generation, batch_size, share=share, on_step=ticks.append)
     return sorted(found, key=lambda output: output.index), ticks
 
@@ -64,7 +65,23 @@ def test_a_pass_is_under_way_before_the_step_before_it_is_written_down(monkeypat
 
     monkeypatch.setattr(Row, "commit", watched)
     run(model, [Baseline()], 8, 0.0, share=False)
-    assert passes[:16] == [2] * 8 + [2] * 8, "then the first block is full"
+    assert passes == [begun for begun in (2, 3, 4, 5, 6, 6) for _ in range(8)], "at the last step the rows are full"
+
+
+class Crowded(FakeModel):
+    """A fake model that finds no room in the middle of its second pass over more than three canvases."""
+
+    def hidden(self, *told: Any) -> Any:
+        if sum(size > 3 for size in self.batches) == 1 and len(told[0]) > 3:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return super().hidden(*told)
+
+
+@pytest.mark.parametrize("rule", [Baseline(), Saber(2, 2), Random()])
+def test_a_step_whose_next_pass_finds_no_room_is_undone_whole(rule: Rule) -> None:
+    (plain, _), (found, _) = (run(model, [rule], 8, 0.7, share=False) for model in (FakeModel(), Crowded(fused=True)))
+    assert found == plain
+    assert all(len(output.trace) == output.forwards for output in found)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

@@ -73,18 +73,17 @@ def attention(
     rotary: tuple[Tensor, Tensor],
     heads: int,
     kv_heads: int,
-) -> Tensor:
+    out_TD: Tensor,
+) -> None:
     """Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E), to
-    (T, heads × E). What stands behind the last row stays undefined.
+    (T, heads × E) in `out_TD`. What stands behind the last row stays as it is.
 
     position_T: each place's position in its row, int32. begin_B: where each row begins, and behind them where the last
     one ends, (B + 1,) int32. tiles: QUERIES places each, as many as the longest row has at least. rotary: see
     `dlmlab.model.llada.LLaDAModel.rotary`.
     """
     head_width = qkv_TD.shape[-1] // (heads + 2 * kv_heads)
-    out = qkv_TD.new_empty(len(qkv_TD), heads * head_width)
     _attention[(heads, tiles, len(begin_B) - 1)](
-        qkv_TD, position_T, begin_B, *rotary, out, head_width**-0.5,
+        qkv_TD, position_T, begin_B, *rotary, out_TD, head_width**-0.5,
         H=heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, num_warps=4, num_stages=1,
     )  # fmt: skip
-    return out

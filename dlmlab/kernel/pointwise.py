@@ -97,7 +97,7 @@ def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, floa
     """Add y to x in place, where there is one, and answer x's RMS norm (arXiv:1910.07467), (M, D)."""
     out, scale = _rows(x_MD, x_MD.shape[-1], float8)
     width = x_MD.shape[-1]
-    pointers, flags = arguments(y or Product(x_MD[None]))
+    pointers, flags = _arguments(y or Product(x_MD[None]))
     if y is None:
         flags["PARTS"] = 0
     _add_norm[(len(x_MD),)](
@@ -113,7 +113,7 @@ def swiglu(h: Product, float8: bool) -> Tensor | Float8:
     width //= 2
     out, scale = _rows(h.parts_SMN[0], width, float8)
     block = triton.next_power_of_2(width) if float8 else 2048  # FP8 needs the whole row's largest number
-    pointers, flags = arguments(h)
+    pointers, flags = _arguments(h)
     _swiglu[(rows, triton.cdiv(width, block))](
         *pointers, out, scale, rows, width, BLOCK=block, FLOAT8=float8, num_warps=16 if float8 else 8, **flags
     )
@@ -134,7 +134,7 @@ def _rows(like: Tensor, width: int, float8: bool) -> tuple[Tensor, Tensor]:
     return like.new_empty(len(like), width, dtype=dtype), like.new_empty(len(like), 1, dtype=torch.float32)
 
 
-def arguments(product: Product) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
+def _arguments(product: Product) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
     """What a kernel is given to read a product by: three pointers and two constants."""
     parts_SMN, scale_M1, scale_N1 = product
     if scale_M1 is None or scale_N1 is None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -60,7 +59,7 @@ class Shape(NamedTuple):
     tiles: int
 
 
-class Packed(NamedTuple):
+class PackedRows(NamedTuple):
     """Rows that follow each other without padding, as the kernels read them.
 
     told: int32, the T token ids, then the T positions, then where each of the B rows begins and the last one ends.
@@ -76,9 +75,9 @@ class Packed(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A recorded pass up to the last block's projection of its heads, and the memory that it reads and writes."""
+    """A recorded pass, and the memory that it reads from and writes to; see `Fast._mix`."""
 
-    packed: Packed
+    packed: PackedRows
     graph: torch.cuda.CUDAGraph
     x_TD: Tensor
     mixed_TD: Tensor
@@ -116,12 +115,16 @@ class Fast:
         self._seen: set[Shape] = set()
         self._recorded: OrderedDict[Shape, Recorded] = OrderedDict()
         self._pool: Any = None
+        self._written = self._embedding.new_empty(2, 0, self._embedding.shape[1])
 
     @torch.inference_mode()
     def __call__(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        """(B, L) token ids, and true at places that count, to the final norm's output (N, D) at places `where_N`."""
+        """(B, L) token ids, and true at places that count, to the final norm's output (N, D) at places `where_N`.
+
+        At places that don't count it means nothing.
+        """
         real_BL = None if attention_mask_BL is None else attention_mask_BL.numpy(force=True) != 0
-        packed, where = pack(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
+        packed, where = pack_rows(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
         x_TD, mixed_TD = self._until_last(packed)
         # Launched one by one, for as many places as there are, while the device computes what was recorded.
         where_N = torch.from_numpy(where).to(x_TD.device, non_blocking=True)
@@ -131,14 +134,16 @@ class Fast:
         assert isinstance(out, Tensor)
         return out
 
-    def _until_last(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def _until_last(self, packed: PackedRows) -> tuple[Tensor, Tensor]:
         """The residual stream in the last block, and what its heads mix; overwritten by the next call."""
         if packed.shape not in self._recorded:
-            on_device = Packed(packed.shape, packed.told.to(self._embedding.device))
+            on_device = PackedRows(packed.shape, packed.told.to(self._embedding.device))
+            x_TD, mixed_TD = self._room(packed.shape.places)
             if packed.shape not in self._seen:
                 self._seen.add(packed.shape)
-                return self._mix(on_device)
-            self._recorded[packed.shape] = self._record(on_device)
+                self._mix(on_device, x_TD, mixed_TD)
+                return x_TD, mixed_TD
+            self._recorded[packed.shape] = self._record(on_device, x_TD, mixed_TD)
             if len(self._recorded) > MOST_GRAPHS:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(packed.shape)
@@ -147,26 +152,36 @@ class Fast:
         recorded.graph.replay()
         return recorded.x_TD, recorded.mixed_TD
 
-    def _record(self, packed: Packed) -> Recorded:
+    def _room(self, places: int) -> tuple[Tensor, Tensor]:
+        """Two (T, D) that all passes write to; where they grow, recorded passes keep those they know."""
+        if self._written.shape[1] < places:
+            self._written = self._embedding.new_empty(2, places, self._embedding.shape[1])
+        x_TD, mixed_TD = self._written[:, :places]
+        return x_TD, mixed_TD
+
+    def _record(self, packed: PackedRows, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
         if not self._recorded:
             self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            x_TD, mixed_TD = self._mix(packed)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                self._mix(packed, x_TD, mixed_TD)
+        except torch.OutOfMemoryError:
+            self._recorded.clear()  # so that their pool, which the attempt has filled, is given back
+            raise
         return Recorded(packed, graph, x_TD, mixed_TD)
 
-    def _mix(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def _mix(self, packed: PackedRows, x_TD: Tensor, mixed_TD: Tensor) -> None:
+        """Fill in the residual stream in the last block, and what the last block's heads mix."""
         ids_T, position_T, begin_B = packed.parts()
-        config = self._config
-        x, y = F.embedding(ids_T, self._embedding), None
+        config, y = self._config, None
+        torch.index_select(self._embedding, 0, ids_T, out=x_TD)
         for layer in self._layers:
-            [qkv] = layer.qkv(self._normed(x, y, layer.attn_norm)).parts_SMN
-            mixed = attention(
-                qkv, position_T, begin_B, packed.shape.tiles, self._rotary, config.n_heads, config.kv_heads
-            )
+            [qkv] = layer.qkv(self._normed(x_TD, y, layer.attn_norm)).parts_SMN
+            tiles, heads, kv_heads = packed.shape.tiles, config.n_heads, config.kv_heads
+            attention(qkv, position_T, begin_B, tiles, self._rotary, heads, kv_heads, mixed_TD)
             if layer is not self._layers[-1]:
-                y = self._feed_forward(x, mixed, layer)
-        return x, mixed
+                y = self._feed_forward(x_TD, mixed_TD, layer)
 
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
         """Add the attention's part to x, and answer the MLP's, still to be added."""
@@ -178,7 +193,7 @@ class Fast:
         return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
 
 
-def pack(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[Packed, np.ndarray]:
+def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
     """The rows without their padding, on the host, and where the places `where_N` are then."""
     rows, length = ids_BL.shape
     if real_BL is None:
@@ -187,7 +202,7 @@ def pack(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) ->
     else:
         ids_T, position_T = ids_BL[real_BL], np.nonzero(real_BL)[1]
         length_B = real_BL.sum(-1)
-        where_N = (np.cumsum(real_BL) - 1)[where_N]
+        where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
     count = len(ids_T)
     shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), QUERIES)))
     told = np.zeros(2 * shape.places + shape.rows + 1, dtype=np.int32)
@@ -196,7 +211,7 @@ def pack(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) ->
     begin_B = told[2 * shape.places :]
     begin_B[1 : rows + 1] = np.cumsum(length_B)
     begin_B[rows + 1 :] = count  # rows that aren't there are empty
-    return Packed(shape, torch.from_numpy(told)), where_N
+    return PackedRows(shape, torch.from_numpy(told)), where_N
 
 
 def power_up(number: int) -> int:

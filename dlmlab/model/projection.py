@@ -42,7 +42,7 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
     if type(first) is nn.Linear:
         return _dense(modules, whole)
     if nf4_kernel in NF4_KERNELS and all(map(_packable, modules)):
-        multiply, packed = NF4_KERNELS[nf4_kernel], pack(modules)
+        multiply, packed = NF4_KERNELS[nf4_kernel], packed_weights(modules)
         return lambda x: Product(multiply(x, packed)[None])
     return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
 
@@ -51,12 +51,13 @@ def _dense(modules: Sequence[Any], whole: bool) -> Projection:
     weight_NK = _joined([module.weight for module in modules])
     _look_into(modules, weight_NK)
     columns, inner = weight_NK.shape
-    halves_SKN = weight_NK.view(columns, 2, -1).permute(1, 2, 0)
+    whole = whole or columns > inner or inner % 2 > 0
 
     def multiply(x_MK: Tensor) -> Product:
-        if whole or columns > inner or len(x_MK) > FEW_ROWS:
+        if whole or len(x_MK) > FEW_ROWS:
             return Product(torch.mm(x_MK, weight_NK.T)[None])
-        return Product(torch.bmm(x_MK.view(len(x_MK), 2, -1).transpose(0, 1), halves_SKN))
+        x_SMk = x_MK.view(len(x_MK), 2, -1).transpose(0, 1)
+        return Product(torch.bmm(x_SMk, weight_NK.view(columns, 2, -1).permute(1, 2, 0)))
 
     return multiply
 
@@ -78,7 +79,7 @@ def _float8(modules: Sequence[Any], whole: bool) -> Projection:
     return multiply
 
 
-def pack(modules: Sequence[Any]) -> Packed:
+def packed_weights(modules: Sequence[Any]) -> Packed:
     """The weights of bitsandbytes' layers as the kernels read them; the layers look into the same memory then."""
     states = [module.weight.quant_state for module in modules]
     inner = modules[0].in_features

@@ -7,10 +7,10 @@ from tests.kernel.conftest import DEVICE, DTYPE
 
 
 def packed_layers(draw, shapes):
-    from dlmlab.model.projection import pack
+    from dlmlab.model.projection import packed_weights
 
     layers = [nf4(nn.Linear(inner, outer, bias=False, device="meta"), draw(outer, inner)) for outer, inner in shapes]
-    return layers, pack(layers)
+    return layers, packed_weights(layers)
 
 
 def dense(layer) -> torch.Tensor:

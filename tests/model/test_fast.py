@@ -76,12 +76,13 @@ def test_auto_leaves_what_it_cannot_do_to_the_plain_pass(folder: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the kernels are compiled")
-@pytest.mark.parametrize("padded", [False, True])
-def test_its_kernels_interpreted_answer_what_the_plain_pass_does(folder: Path, padded: bool) -> None:
+@pytest.mark.parametrize(("padded", "hidden"), [(False, 512), (True, 512), (True, 511)])
+def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path, padded: bool, hidden: int) -> None:
     pytest.importorskip("triton")
     from dlmlab.model.fast import Fast
 
-    model = load(str(folder), device="cpu", dtype="float32")
+    save_small(tmp_path / "small", **WIDE | {"mlp_hidden_size": hidden})
+    model = load(str(tmp_path / "small"), device="cpu", dtype="float32")
     ids = torch.randint(0, 94, (3, 40), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[0, 25:] = mask[2, :7] = False
@@ -116,17 +117,17 @@ def test_few_shapes_are_recorded(places: int, more: int) -> None:
 
 def test_rows_are_packed_without_their_padding() -> None:
     pytest.importorskip("triton")
-    from dlmlab.model.fast import Shape, pack
+    from dlmlab.model.fast import Shape, pack_rows
 
     ids = np.array([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
-    packed, where = pack(ids, ids != 0, np.array([2, 7, 11, 8]))
+    packed, where = pack_rows(ids, ids != 0, np.array([2, 7, 11, 8]))
     assert packed.shape == Shape(16, 4, 1)
     ids_T, position_T, begin_B = (part.tolist() for part in packed.parts())
     assert ids_T == [7, 8, 9, 5, 6, 3, 4] + [0] * 9
     assert position_T == [0, 1, 2, 2, 3, 0, 3] + [0] * 9
     assert begin_B == [0, 3, 5, 7, 7]
     assert where.tolist() == [2, 4, 6, 5]
-    same, unchanged = pack(np.arange(12).reshape(3, 4), None, np.array([1, 11]))
+    same, unchanged = pack_rows(np.arange(12).reshape(3, 4), None, np.array([1, 11]))
     assert [part.tolist() for part in same.parts()] == [
         [*range(12), 0, 0, 0, 0],
         [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 0],
