@@ -155,7 +155,7 @@ class Fast:
     def _room(self, places: int) -> tuple[Tensor, Tensor]:
         """Two (T, D) that all passes write to; where they grow, recorded passes keep those they know."""
         if self._written.shape[1] < places:
-            self._written = self._embedding.new_empty(2, places, self._embedding.shape[1])
+            self._written = self._embedding.new_zeros(2, places, self._embedding.shape[1])
         x_TD, mixed_TD = self._written[:, :places]
         return x_TD, mixed_TD
 

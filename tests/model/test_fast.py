@@ -1,6 +1,7 @@
 """The fast pass against the plain one, on a GPU; and what can't have it, anywhere."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path,
         exact = model.hidden(ids, mask if padded else None, where)
         near = Fast(model, "auto")(ids, mask if padded else None, where)
     torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there graphs are recorded")
+def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for graphs, which does again what was recorded, in the same memory."""
+    pytest.importorskip("triton")
+    from dlmlab.model.fast import Fast, PackedRows, Recorded
+
+    def record(fast: Fast, packed: PackedRows, *written: torch.Tensor) -> Recorded:
+        return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
+
+    monkeypatch.setattr(Fast, "_record", record)
+    model = load(str(folder), device="cpu", dtype="float32")
+    fast = Fast(model, "auto")
+    for seed, (rows, length) in enumerate([(1, 20), (1, 20), (3, 30), (1, 20), (3, 30), (3, 30), (1, 18)]):
+        ids = torch.randint(0, 94, (rows, length), generator=torch.Generator().manual_seed(seed))
+        where = torch.arange(3, rows * length, 7)
+        with torch.inference_mode():
+            torch.testing.assert_close(fast(ids, None, where), model.hidden(ids, None, where), rtol=1e-4, atol=1e-4)
+    assert [shape.places for shape in fast._recorded] == [96, 32]
 
 
 def test_a_cpu_has_no_fast_pass(folder: Path) -> None:
