@@ -96,7 +96,7 @@ def run(cfg: DictConfig) -> None:
     model = build.model(cfg)
     made = build.begin(cfg, model, [task])
     prompts = token_ids(model, texts, generation, cfg.seed, cfg.model.load_format == "dummy")
-    timings = measure(cfg, model, prompts, generation, rules, batches)
+    timings = measure(cfg, model, prompts, generation, rules, batches, TimingFile(build.folder()))
 
     report = Report(
         title="Performance benchmark",
@@ -204,8 +204,9 @@ def measure(
     generation: Generation,
     rules: Mapping[str, Rule],
     batches: Sequence[int],
+    file: TimingFile | None = None,
 ) -> dict[Setting, list[Timing]]:
-    """Time every setting, after a warm-up of one batch for each."""
+    """Time every setting, after a warm-up of one batch for each. file: where what is timed is kept."""
 
     def jobs(only_one_batch: bool) -> dict[Setting, Callable[[], Timing]]:
         found: dict[Setting, Callable[[], Timing]] = {}
@@ -227,7 +228,8 @@ def measure(
             progress.update(bar, advance=1, description=f"{label}: {setting.decoder}, batch {setting.batch}")
 
         take_turns(warm_up, cfg.warmup, partial(show, "warm-up"))
-        return take_turns(counted, cfg.repeats, partial(show, "timing"), TimingFile(build.folder()).keep)
+        kept = {} if file is None else {"keep": file.keep}
+        return take_turns(counted, cfg.repeats, partial(show, "timing"), **kept)
 
 
 def expressible(generation: Generation) -> bool:

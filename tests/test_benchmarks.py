@@ -1,0 +1,23 @@
+"""The benchmarks run, in the smallest form that they have. What they measure is no test's business."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import batching, overhead, padding, sharing, tracing
+
+SHORT = ["generation.gen_length=16", "generation.steps=4"]
+SMALL = {
+    batching: ["repeats=1", "prompts=4", "batch_sizes=[2]", *SHORT],
+    overhead: ["repeats=1", "prompts=8", *SHORT],
+    padding: ["batch_size=4"],
+    sharing: ["task.limit=2", "grid.kappa=[0.9]", "grid.tau=[0.8]", "grid.radius=[2,4]"],
+    tracing: ["repeats=1", "prompts=8", *SHORT],
+}
+
+
+@pytest.mark.parametrize("benchmark", SMALL, ids=lambda module: module.__name__)
+def test_a_benchmark_prints_its_table(benchmark, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(padding, "PROMPTS", 6)
+    benchmark.main(SMALL[benchmark])
+    assert capsys.readouterr().out.count("|") > 10
