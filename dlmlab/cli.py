@@ -29,6 +29,14 @@ from dlmlab.tracking import followed
 
 FAILED_GATE = 3
 INTERRUPTED = 130
+EXTRAS = {
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""Hydra's plugins, and what installs them."""
 REMEDIES = {
     errno.ENOSPC: "; free some space",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; write elsewhere: hydra.run.dir=FOLDER"),
@@ -173,6 +181,8 @@ def one_line(error: BaseException) -> str:
     if found := re.match(r"Could not override '([\w.@/]+)'", message):
         return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
     if isinstance(error, MissingConfigException):
+        if extra := EXTRAS.get(error.missing_cfg_file or ""):
+            return f"{error.missing_cfg_file} is not installed: pip install -e '.[{extra}]'"
         message += near((error.missing_cfg_file or "").rpartition("/")[2], error.options or [])
     return message or type(error).__name__
 

@@ -137,7 +137,8 @@ BAD: dict[str, list[str]] = {
 
 @pytest.fixture
 def no_model(monkeypatch):
-    """Loading or training a model fails the test."""
+    """Loading or training a model fails the test, and none is left from another one."""
+    monkeypatch.setattr("dlmlab.build._loaded", None)
     for name in ("dlmlab.model.loader.load", "experiments.train_tiny.train"):
 
         @wraps(get_object(name))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from hydra.errors import MissingConfigException
+
+from dlmlab.cli import EXTRAS, one_line
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +59,14 @@ def test_bad_input_is_one_line(command, name):
     assert status == 1
     assert re.fullmatch(r"error: .+\n", errors), errors
     assert re.search(expected, errors)
+
+
+@pytest.mark.parametrize("plugin", EXTRAS)
+def test_a_plugin_that_is_not_there_comes_with_its_remedy(plugin):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert EXTRAS[plugin] in extras
+    error = MissingConfigException(f"Could not find '{plugin}'", missing_cfg_file=plugin, options=["basic"])
+    assert one_line(error) == f"{plugin} is not installed: pip install -e '.[{EXTRAS[plugin]}]'"
 
 
 def test_help_names_the_choices_without_importing_torch(tmp_path):

@@ -22,6 +22,10 @@ from tests.tracking.wandb_file import exit_code, read, started, values
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 WANDB_SWEEPS = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
+NEEDED = {
+    "kappa_tau_w_search": ("hydra_plugins.hydra_optuna_sweeper", "optuna"),
+    "shards": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+}
 SETTING = ["experiment=evaluate", "decoder.tau=0.012", "decoder.radius=1"]
 
 
@@ -67,8 +71,9 @@ def test_a_sweep_is_a_file_in_sweeps():
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_composes_and_names_keys_that_exist(name, monkeypatch):
-    if "search" in name and not installed("hydra_plugins.hydra_optuna_sweeper"):
-        pytest.skip("needs pip install 'dlmlab[optuna]'")
+    plugin, extra = NEEDED.get(name, ("hydra", ""))
+    if not installed(plugin):
+        pytest.skip(f"needs pip install 'dlmlab[{extra}]'")
     monkeypatch.setenv("DLMLAB_ROOT", str(ROOT))
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=[f"sweep={name}"], return_hydra_config=True)
