@@ -36,7 +36,7 @@ GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
 BUSY_SECONDS = 60.0
 """How long a write waits for another process's, which takes milliseconds."""
-NUMERICS = ("propose.py", "model/*.py", "kernel/*.py")
+NUMERICS = ("canvases.py", "propose.py", "model/*.py", "kernel/*.py")
 """The sources, from this folder, whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 RULE_FREE = ("gen_length", "steps", "temperature")

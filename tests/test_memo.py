@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
-from dlmlab.memo import DiskMemo, main, namespace, switch, use
+from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, switch, use
 from dlmlab.types import Decision, Generation, Request, Rule
 from tests.model.helpers import small_model
 
@@ -264,3 +266,9 @@ def test_neither(value):
 def test_a_bound_must_be_a_number(model, tmp_path, value):
     with pytest.raises(UserError, match="memo_gb="):
         open_memo(tmp_path, model, max_gb=value)
+
+
+def test_a_fingerprint_covers_the_sources_that_a_proposal_is_made_by():
+    imported = re.findall(r"from dlmlab\.([\w.]+) import", (ROOT / "dlmlab" / "propose.py").read_text())
+    for name in {*imported, "propose"} - {"types"}:
+        assert any(fnmatch(f"{name.replace('.', '/')}.py", pattern) for pattern in NUMERICS), name
