@@ -8,7 +8,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,32 @@ LOCK_SECONDS = 60.0
 """How long an append waits for another process's; a write takes milliseconds."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content at once. Lone surrogates, such as bytes of an argument, are written as escapes.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what takes a file's place at once at the end.
 
     Raises OSError, and leaves the file as it was, where that can't be done.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with draft.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield draft
         draft.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         name(error, path)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content at once. Lone surrogates, such as bytes of an argument, are written as escapes.
+
+    Raises OSError, and leaves the file as it was, where that can't be done.
+    """
+    with replacing(path) as draft, draft.open("x", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: object) -> None:

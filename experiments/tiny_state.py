@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from dlmlab.files import replacing
 
 
 @dataclass
@@ -35,13 +36,9 @@ def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer {number}/{index}/{name}": tensor.contiguous() for name, tensor in state.items()}
     told = json.dumps(asdict(progress))
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as draft:
         save_file(tensors, draft, metadata={"progress": told, "digest": digest(tensors, told)})
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> Progress | None:
