@@ -25,7 +25,7 @@ In FP8 a product is faster where cuBLAS needn't scale it by row and column; to m
 again by whoever reads it.
 """
 
-NF4_KERNELS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": matmul, "fused": matmul_few}
+NF4_PRODUCTS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": matmul, "fused": matmul_few}
 PACKED_SCALES = 256
 """Scales that share a scale of their own."""
 
@@ -41,8 +41,8 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
         return _float8(modules, whole)
     if type(first) is nn.Linear:
         return _dense(modules, whole)
-    if nf4_kernel in NF4_KERNELS and all(map(_packable, modules)):
-        multiply, packed = NF4_KERNELS[nf4_kernel], packed_weights(modules)
+    if nf4_kernel in NF4_PRODUCTS and all(map(_packable, modules)):
+        multiply, packed = NF4_PRODUCTS[nf4_kernel], packed_weights(modules)
         return lambda x: Product(multiply(x, packed)[None])
     return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
 
