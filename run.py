@@ -14,7 +14,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from dlmlab.cli import conduct, exit_status
+from dlmlab.run.cli import exit_status, run_experiment
 
 ROOT = Path(__file__).resolve().parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # for a launcher's workers
@@ -23,7 +23,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPAT
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(cfg: DictConfig) -> Any:
     """Run the experiment that the config names. What it returns is what a search weighs."""
-    return conduct(cfg)
+    return run_experiment(cfg)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.common import compose, exit_status, mark, prepare, show
-from dlmlab import build
-from dlmlab.timing import spread
+from dlmlab.measure.timing import spread
+from dlmlab.run import build
 from dlmlab.tracking import Table
 from experiments.throughput import BASELINE, REFERENCE, Setting, Timings, measure, rate
 

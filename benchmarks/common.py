@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from dlmlab import build
-from dlmlab.cli import one_line
 from dlmlab.errors import UserError
+from dlmlab.run import build
+from dlmlab.run.cli import one_line
 from dlmlab.tracking import Table
 from dlmlab.tracking.terminal import show_table
 from dlmlab.types import Generation

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.common import compose, exit_status, mark, prepare, show
-from dlmlab import build
-from dlmlab.denoise import Tick
+from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
-from dlmlab.timing import clock, spread, take_turns
+from dlmlab.measure.timing import clock, spread, take_turns
+from dlmlab.rule import Rule
+from dlmlab.run import build
 from dlmlab.tracking import Cell, Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Request
 
 MOST_OUTSIDE = 0.15
 INSIDE = "forward"
@@ -115,9 +116,11 @@ class Watched:
         return made
 
 
-def fill(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, rule: Rule, batch: int) -> list[Tick]:
+def fill(
+    model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, rule: Rule, batch: int
+) -> list[StepTiming]:
     """Decode the prompts, and tell the steps."""
-    ticks: list[Tick] = []
+    ticks: list[StepTiming] = []
     requests = [Request(index, prompt, rule) for index, prompt in enumerate(prompts)]
     for _ in decode(model, requests, generation, batch_size=batch, share=False, on_step=ticks.append):
         pass

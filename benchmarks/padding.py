@@ -3,9 +3,9 @@
     python -m benchmarks.padding batch_size=8
 
 256 random prompts of 8 to 512 tokens, decoded on random weights of a small shape, with the fixed schedule and with a
-rule whose rows take different numbers of passes. Goal: at most 12 % of the places are padding; a tenth of each pass
-that is large enough to be parted (`dlmlab.look.by_length`), and what smaller ones add. Every row takes part in every
-step, and rows are admitted in order of length, so none waits longer than its turn.
+rule whose rows take different numbers of passes. Goal: at most 12 % of the positions are padding; a tenth of each pass
+that is large enough to be parted (`dlmlab.loop.shared_pass.by_length`), and what smaller ones add. Every row takes
+part in every step, and rows are admitted in order of length, so none waits longer than its turn.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from dlmlab.decoder.threshold import Threshold
 from dlmlab.denoise import denoise
 from dlmlab.generation import decode
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.rule import Rule
 from dlmlab.tracking import Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Request
 
 MOST = 0.12
 PROMPTS, SHORTEST, LONGEST = 256, 8, 512
@@ -33,17 +34,17 @@ TOKENS = {"mask_token_id": 511, "eos_token_id": 510, "pad_token_id": 510}
 
 
 class Counting:
-    """A model that counts the places it is given, and those that are padding."""
+    """A model that counts the positions it is given, and those that are padding."""
 
     def __init__(self, model: Any) -> None:
-        self._model, self.places, self.padded = model, 0, 0
+        self._model, self.positions, self.padded = model, 0, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def hidden(self, input_ids_BL: Any, attention_mask_BL: Any, where_N: Any) -> Any:
         """The model's own."""
-        self.places += input_ids_BL.numel()
+        self.positions += input_ids_BL.numel()
         if attention_mask_BL is not None:
             self.padded += int((attention_mask_BL == 0).sum())
         return self._model.hidden(input_ids_BL, attention_mask_BL, where_N)
@@ -57,19 +58,21 @@ def main(overrides: Sequence[str]) -> bool:
     draw = np.random.default_rng(cfg.seed)
     lengths = np.exp(draw.uniform(np.log(SHORTEST), np.log(LONGEST), PROMPTS)).astype(int)
     prompts = [tuple(draw.integers(0, 510, length).tolist()) for length in lengths]
-    rules: dict[str, Rule] = {"fixed schedule": Baseline(), "0 to 16 places a pass": Threshold(0.02)}
+    rules: dict[str, Rule] = {"fixed schedule": Baseline(), "0 to 16 positions a pass": Threshold(0.02)}
     rows, kept = [], True
     for name, rule in rules.items():
         requests = [Request(index, prompt, rule) for index, prompt in enumerate(prompts)]
         sorted_, given = Counting(model), Counting(model)
         passes = {each.forwards for each in decode(sorted_, requests, GENERATION, batch_size=batch)}
         list(denoise(given, requests, GENERATION, batch))
-        waste = sorted_.padded / sorted_.places
+        waste = sorted_.padded / sorted_.positions
         kept &= waste <= MOST
         shown = f"≤ {MOST:.0%} {mark(waste <= MOST)}"
-        rows.append([name, f"{min(passes)}–{max(passes)}", f"{given.padded / given.places:.1%}", f"{waste:.1%}", shown])
+        rows.append(
+            [name, f"{min(passes)}–{max(passes)}", f"{given.padded / given.positions:.1%}", f"{waste:.1%}", shown]
+        )
     columns = ["rows", "passes a row", "in the order given", "by length, as decode does", "goal"]
-    show(Table(f"Places that are padding, batch {batch}", columns, rows))
+    show(Table(f"Positions that are padding, batch {batch}", columns, rows))
     return kept
 
 

@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 import hydra
 
 from benchmarks.common import exit_status, mark, show
-from dlmlab import build
-from dlmlab.denoise import Tick
+from dlmlab.denoise import StepTiming
 from dlmlab.generation import decode, encode
-from dlmlab.look import Memo
+from dlmlab.loop.shared_pass import Memo
+from dlmlab.measure.timing import clock
 from dlmlab.memo import DiskMemo
-from dlmlab.timing import clock
+from dlmlab.rule import Rule
+from dlmlab.run import build
 from dlmlab.tracking import Table
-from dlmlab.types import Generation, Output, Request, Rule
+from dlmlab.types import Generation, Output, Request
 from experiments.calibration import BASELINE, grid
 
 FORWARDS, SECONDS = 0.15, 0.2
@@ -99,7 +100,7 @@ def measure(
     model: Any, requests: Sequence[Request], generation: Generation, batch_size: int, memo: Memo | None = None
 ) -> Cost:
     """Decode the requests against the clock."""
-    ticks: list[Tick] = []
+    ticks: list[StepTiming] = []
     begun = clock(model.device)
     outputs = list(decode(model, requests, generation, batch_size=batch_size, memo=memo, on_step=ticks.append))
     seconds = clock(model.device) - begun

@@ -21,8 +21,8 @@ import psutil
 from hydra import compose, initialize_config_dir
 
 import dlmlab
-from dlmlab import build
-from dlmlab.evaluate import evaluate
+from dlmlab.run import build
+from dlmlab.run.evaluate import evaluate
 
 DECODERS = ("threshold", "localleap", "klass", "saber", "eb")
 OF_A_ROUND, OF_THE_SANDBOX = 36, 4

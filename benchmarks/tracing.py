@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import compose, exit_status, prepare, show
-from dlmlab import build
 from dlmlab.generation import decode
-from dlmlab.timing import clock, take_turns
-from dlmlab.trace import TraceFile, trace_of
+from dlmlab.measure.timing import clock, take_turns
+from dlmlab.record.traces import TraceFile, trace_of
+from dlmlab.run import build
 from dlmlab.tracking import Table
 from dlmlab.types import Generation, Request
 

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from dlmlab import interrupt
-from dlmlab.batch import Batch
-from dlmlab.look import Ahead, Memo, by_kind, by_length, look_up
-from dlmlab.row import Row
-from dlmlab.step import advance, decide
+from dlmlab.loop import interrupt
+from dlmlab.loop.batch import Batch
+from dlmlab.loop.row import Row
+from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run
+from dlmlab.loop.step import advance, decide
 from dlmlab.types import Denoiser, Generation, Output, Request
 
 POOL_ROWS = 1024
 """Rows that advance together where a memo, not the device, says what a step costs."""
 
 
-class Tick(NamedTuple):
+class StepTiming(NamedTuple):
     """A step of all active rows: its wall time, to the end of the copy that waits for the device; rows that took
     part; canvases that went through the model.
     """
@@ -42,7 +42,7 @@ def denoise(
     seed: int = 0,
     share: bool = True,
     memo: Memo | None = None,
-    on_step: Callable[[Tick], None] = lambda tick: None,
+    on_step: Callable[[StepTiming], None] = lambda tick: None,
 ) -> Iterator[Output]:
     """Fill the canvas of every request; outputs come as rows finish.
 
@@ -68,7 +68,7 @@ def denoise(
             crowd[kind] += memo is None or not rows[-1].memoisable
         for alike in by_kind(rows):
             if memo is not None and alike[0].memoisable:
-                proposal, asked = look_up(model, alike, memo, batch)
+                proposal, asked = recall_or_run(model, alike, memo, batch)
                 decide(model, alike, proposal)
                 computed += asked
             else:
@@ -76,6 +76,6 @@ def denoise(
                     alone = len(part) == len(rows) <= batch.size
                     for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone)):
                         computed, ahead = computed + done.computed, done.ahead
-        on_step(Tick(time.perf_counter() - begun, len(rows), computed))
+        on_step(StepTiming(time.perf_counter() - begun, len(rows), computed))
         yield from (row.output() for row in rows if row.finished)
         rows = [row for row in rows if not row.finished]

@@ -9,13 +9,14 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from dlmlab.batch import AUTO, Batch
-from dlmlab.denoise import Tick, denoise
+from dlmlab.denoise import StepTiming, denoise
 from dlmlab.errors import UserError
-from dlmlab.fit import choose
-from dlmlab.interrupt import asked
-from dlmlab.look import Memo
-from dlmlab.types import Generation, Output, Request, Rule, check_seed
+from dlmlab.loop.auto_batch import choose
+from dlmlab.loop.batch import AUTO, Batch
+from dlmlab.loop.interrupt import asked
+from dlmlab.loop.shared_pass import Memo
+from dlmlab.rule import Rule
+from dlmlab.types import Generation, Output, Request, check_seed
 
 Prompt = str | Sequence[int]
 """A user's message, which the checkpoint's chat template is applied to, or token ids, which are taken as they are."""
@@ -71,7 +72,7 @@ def decode(
     seed: int = 0,
     share: bool = True,
     memo: Memo | None = None,
-    on_step: Callable[[Tick], None] = lambda tick: None,
+    on_step: Callable[[StepTiming], None] = lambda tick: None,
 ) -> Iterator[Output]:
     """`denoise`, with texts, and with rows of like length side by side so that little is padded."""
     check_seed(seed)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from dlmlab.errors import UserError
-from dlmlab.files import plain, write_json
+from dlmlab.record.files import plain, write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

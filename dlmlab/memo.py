@@ -28,15 +28,16 @@ import torch
 from filelock import FileLock
 
 from dlmlab.errors import UserError
-from dlmlab.files import plain
-from dlmlab.look import Proposed
-from dlmlab.types import Generation, Rule, check_number
+from dlmlab.loop.shared_pass import Proposed
+from dlmlab.record.files import plain
+from dlmlab.rule import Rule
+from dlmlab.types import Generation, check_number
 
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
 BUSY_SECONDS = 60.0
 """How long a write waits for another process's, which takes milliseconds."""
-NUMERICS = ("canvases.py", "propose.py", "model/*.py", "kernel/*.py")
+NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
 """The sources, from this folder, whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 RULE_FREE = ("gen_length", "steps", "temperature")
@@ -44,7 +45,7 @@ RULE_FREE = ("gen_length", "steps", "temperature")
 
 
 class DiskMemo:
-    """A `dlmlab.look.Memo` for one model and way of scoring, in a file that others share.
+    """A `dlmlab.loop.shared_pass.Memo` for one model and way of scoring, in a file that others share.
 
     max_gb: the file's bound; beyond it the oldest entries go, of whatever model. A damaged entry counts as missing.
     Where the file cannot be used, one line on stderr says so and nothing is remembered. Raises UserError for a
@@ -141,7 +142,7 @@ def used_bytes(file: sqlite3.Connection) -> int:
 def namespace(model: Any, generation: Generation) -> bytes:
     """A fingerprint of all but the canvas and block that a greedy proposal can depend on."""
     root = Path(__file__).parent
-    sources = sorted(path for pattern in NUMERICS for path in root.glob(pattern))
+    sources = [path for pattern in NUMERICS for path in _matching(root, pattern)]
     parts = {
         "weights": model.fingerprint,
         "tensors": sorted({f"{type(part).__name__} {p.dtype}" for part in model.modules() for p in part.parameters()}),
@@ -156,6 +157,17 @@ def namespace(model: Any, generation: Generation) -> bytes:
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
     }
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode()).digest()
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """The files of a pattern in NUMERICS, sorted.
+
+    Raises:
+        ValueError: No file matches, so the pattern names code that has moved.
+    """
+    if not (found := sorted(root.glob(pattern))):
+        raise ValueError(f"NUMERICS has {pattern!r}, which matches no file below {root}")
+    return found
 
 
 def switch(name: str, value: object) -> bool:

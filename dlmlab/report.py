@@ -13,14 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
-from dlmlab.files import write_text
-from dlmlab.multirun import summarise
 from dlmlab.page.collect import collect
 from dlmlab.page.render import PAGE, write
-from dlmlab.picture import draw
+from dlmlab.picture.plots import draw
+from dlmlab.record.files import write_text
+from dlmlab.record.report import RESERVED, RESULTS, visible
+from dlmlab.run.multirun import summarise
 from dlmlab.tracking import Report, RunRecord, Table, track
 from dlmlab.tracking.markdown import REPORT, full_report
-from dlmlab.tracking.record import RESERVED, RESULTS, visible
 from dlmlab.tracking.table import write_table
 
 MULTIRUN = "multirun.yaml"

@@ -28,17 +28,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlmlab import build, manifest
-from dlmlab.cli import one_line
+from dlmlab import manifest
 from dlmlab.errors import UserError
-from dlmlab.evaluate import Sample
-from dlmlab.files import plain
 from dlmlab.generation import answer_text
 from dlmlab.model import checkpoint
-from dlmlab.multirun import Job, find_jobs, summarise
+from dlmlab.record.files import plain
+from dlmlab.record.report import RESULTS
+from dlmlab.run import build
+from dlmlab.run.cli import one_line
+from dlmlab.run.evaluate import Sample
+from dlmlab.run.multirun import Job, find_jobs, summarise
 from dlmlab.sandbox import KINDS
 from dlmlab.task.base import Task
-from dlmlab.tracking.record import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLD = {"experiment", "title", "question", "labels", "settings"}

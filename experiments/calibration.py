@@ -19,25 +19,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dlmlab import build
-from dlmlab.batch import Batch
-from dlmlab.check import check_fit, gathered
 from dlmlab.decoder.localleap import LocalLeap
-from dlmlab.denoise import Tick
+from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
-from dlmlab.evaluate import Sample, SampleFile, evaluate_all
-from dlmlab.files import write_text
 from dlmlab.generation import encode
-from dlmlab.kinds import Count, Limits, Share, Whole, faults, fits, kinds_of, list_of, near
+from dlmlab.loop.batch import Batch
+from dlmlab.measure.selection import ALPHA, Choice, Trial, choose, halves
+from dlmlab.measure.stats import compare_right, proportion_interval
+from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.memo import switch, use
-from dlmlab.picture import draw
-from dlmlab.samples import computed_of, detail_tables
-from dlmlab.selection import ALPHA, Choice, Trial, choose, halves
-from dlmlab.stats import compare_right, proportion_interval
+from dlmlab.picture.plots import draw
+from dlmlab.record.files import write_text
+from dlmlab.rule import Rule
+from dlmlab.run import build
+from dlmlab.run.check import check_fit, gathered
+from dlmlab.run.evaluate import Sample, SampleFile, evaluate_all
+from dlmlab.run.samples import computed_of, detail_tables
+from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, faults, fits, kinds_of, list_of, near
 from dlmlab.task.base import Item, Score, Task
-from dlmlab.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Request
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -45,11 +46,11 @@ if TYPE_CHECKING:
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"
 KINDS: Mapping[str, Any] = {
-    "calibration.margin": Share,
+    "calibration.margin": Fraction,
     "calibration.split": Annotated[float, Limits(0.1, 0.9)],
-    "calibration.shortlist": Count,
-    "calibration.timed_items": Whole,
-    "calibration.timed_rounds": Count,
+    "calibration.shortlist": PositiveInt,
+    "calibration.timed_items": NonNegativeInt,
+    "calibration.timed_rounds": PositiveInt,
 }
 
 
@@ -75,7 +76,7 @@ def run(cfg: DictConfig) -> None:
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = build.begin(cfg, model, [task]) | {"batch": batch.log}
-    file, ticks = SampleFile(build.folder()), list[Tick]()
+    file, ticks = SampleFile(build.folder()), list[StepTiming]()
     rules = {BASELINE: build.decoder(cfg, BASELINE)} | {setting.name: setting.rule for setting in settings}
     samples = evaluate_all(
         model, task, rules, generation, batch_size=batch, seed=cfg.seed,

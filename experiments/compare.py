@@ -3,8 +3,8 @@
     python run.py experiment=compare 'decoders=[localleap,threshold]' 'tasks=[tiny_open]'
 
 Every decoder is compared, item by item, with a baseline that has `baseline_steps`. Rates are timed apart from the
-scores, in turns and with every canvas computed. A decoder's AUP (`dlmlab.aup`) is that of the curve from the baseline
-to it.
+scores, in turns and with every canvas computed. A decoder's AUP (`dlmlab.measure.aup`) is that of the curve from the
+baseline to it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dlmlab import build
-from dlmlab.aup import aup
-from dlmlab.batch import Batch
-from dlmlab.check import TRACED, check_decoders, check_fit, gathered
 from dlmlab.errors import UserError
-from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
 from dlmlab.generation import encode
-from dlmlab.kinds import Count, Share, Whole, faults, fits, list_of, one_of
-from dlmlab.picture import draw
-from dlmlab.samples import cost_of, count_tokens, score_of
-from dlmlab.stats import compare_right
+from dlmlab.loop.batch import Batch
+from dlmlab.measure.aup import aup
+from dlmlab.measure.stats import compare_right
+from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
+from dlmlab.picture.plots import draw
+from dlmlab.rule import Rule
+from dlmlab.run import build
+from dlmlab.run.check import TRACED, check_decoders, check_fit, gathered
+from dlmlab.run.evaluate import Sample, SampleFile, evaluate, evaluate_all
+from dlmlab.run.samples import cost_of, count_tokens, score_of
+from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task
-from dlmlab.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Request
 
 KINDS: Mapping[str, Any] = {
     **TRACED,
     "decoders": list_of(str),
     "tasks": list_of(str) | None,
-    "baseline_steps": Count,
-    "margin": Share,
-    "timed_items": Whole,
-    "timed_rounds": Count,
+    "baseline_steps": PositiveInt,
+    "margin": Fraction,
+    "timed_items": NonNegativeInt,
+    "timed_rounds": PositiveInt,
 }
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def check(cfg: DictConfig) -> None:
                 with errors:
                     own = build.generation(cfg, task)
                     check_fit(cfg, task, own)
-                    if fits(cfg.baseline_steps, Count):
+                    if fits(cfg.baseline_steps, PositiveInt):
                         slowly(own, cfg.baseline_steps)
 
 

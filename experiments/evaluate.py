@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dlmlab import build
-from dlmlab.batch import Batch
-from dlmlab.check import TRACED, check_fit, gathered
-from dlmlab.denoise import Tick
-from dlmlab.evaluate import Sample, SampleFile, evaluate
+from dlmlab.denoise import StepTiming
+from dlmlab.loop.batch import Batch
 from dlmlab.memo import switch, use
-from dlmlab.resume import OBJECTIVES
-from dlmlab.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.run import build
+from dlmlab.run.check import TRACED, check_fit, gathered
+from dlmlab.run.evaluate import Sample, SampleFile, evaluate
+from dlmlab.run.resume import OBJECTIVES
+from dlmlab.run.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report
 from dlmlab.types import Generation
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> tuple[float | None, ...]:
     model = build.model(cfg)
     batch = Batch(cfg.batch_size)
     made = build.begin(cfg, model, [task]) | {"batch": batch.log}
-    file, ticks = SampleFile(build.folder()), list[Tick]()
+    file, ticks = SampleFile(build.folder()), list[StepTiming]()
     samples = evaluate(
         model, task, rule, generation, decoder="candidate", batch_size=batch, seed=cfg.seed,
         memo=build.memo(cfg, model, generation), traces=traces, file=file, on_step=ticks.append,

@@ -17,16 +17,17 @@ import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dlmlab import build
-from dlmlab.batch import Batch
-from dlmlab.check import TRACED, check_fit, gathered
-from dlmlab.evaluate import Sample, SampleFile, evaluate, evaluate_all
-from dlmlab.kinds import Count, Share, fits, list_of, one_of
-from dlmlab.samples import detail_tables
-from dlmlab.stats import Comparison, compare_right, compare_texts
+from dlmlab.loop.batch import Batch
+from dlmlab.measure.stats import Comparison, compare_right, compare_texts
+from dlmlab.rule import Rule
+from dlmlab.run import build
+from dlmlab.run.check import TRACED, check_fit, gathered
+from dlmlab.run.evaluate import Sample, SampleFile, evaluate, evaluate_all
+from dlmlab.run.samples import detail_tables
+from dlmlab.settings import Fraction, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report, Table
-from dlmlab.types import Generation, Rule
+from dlmlab.types import Generation
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -39,8 +40,8 @@ VERDICTS = ("fail", "inconclusive", "pass")
 KINDS: Mapping[str, Any] = {
     **TRACED,
     "tasks": list_of(one_of(GATES)),
-    **{f"gates.{gate}.margin": Share | None if gate == "determinism" else Share for gate in GATES},
-    **{f"gates.{gate}.{key}": Count | None for gate in GATES for key in ("limit", *CANVAS)},
+    **{f"gates.{gate}.margin": Fraction | None if gate == "determinism" else Fraction for gate in GATES},
+    **{f"gates.{gate}.{key}": PositiveInt | None for gate in GATES for key in ("limit", *CANVAS)},
 }
 PADDING = 24
 """Columns by which the noise floor widens the padding."""
@@ -215,7 +216,7 @@ class Padded:
         return getattr(self._model, name)
 
     def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None) -> Tensor:
-        """`hidden` of the same places, in rows wider by PADDING columns."""
+        """`hidden` of the same positions, in rows wider by PADDING columns."""
         mask_BL = torch.ones_like(input_ids_BL, dtype=torch.bool) if attention_mask_BL is None else attention_mask_BL
         ids_BL = F.pad(input_ids_BL, (0, PADDING), value=self._model.config.pad_token_id)
         length = input_ids_BL.shape[1]

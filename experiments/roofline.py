@@ -19,21 +19,21 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from dlmlab import build
-from dlmlab.canvases import Canvases, Window
-from dlmlab.check import gathered
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.kinds import Count, list_of
-from dlmlab.picture import save, step_parts
-from dlmlab.profiling import RULE, PartTime, profile
-from dlmlab.propose import propose
-from dlmlab.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
-from dlmlab.timing import Timing, TimingFile, clock, percentile, spread, take_turns, time_decode
+from dlmlab.loop.canvases import Canvases, Window
+from dlmlab.loop.propose import propose
+from dlmlab.measure.profiling import RULE, PartTime, profile
+from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
+from dlmlab.measure.timing import Timing, TimingFile, clock, percentile, spread, take_turns, time_decode
+from dlmlab.picture.plots import save, step_parts
+from dlmlab.run import build
+from dlmlab.run.check import gathered
+from dlmlab.settings import PositiveInt, list_of
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
 
-KINDS: Mapping[str, Any] = {"batch_sizes": list_of(Count), "prompt_length": Count, "repeats": Count}
+KINDS: Mapping[str, Any] = {"batch_sizes": list_of(PositiveInt), "prompt_length": PositiveInt, "repeats": PositiveInt}
 
 
 class Step(NamedTuple):
@@ -129,7 +129,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def typical_places(generation: Generation) -> float:
-    """How many places of a row's active block are masked in the median step of its schedule."""
+    """How many positions of a row's active block are masked in the median step of its schedule."""
     steps = generation.steps // generation.blocks
     committed = np.cumsum([0, *(generation.quota(step) for step in range(steps - 1))])
     return float(np.median(generation.block_length - committed))
@@ -204,8 +204,8 @@ def step_table(steps: Sequence[Step]) -> Table:
     ]
     note = (
         "Work and floors are of the median step: matrix products and the weights that they read, the head and the end "
-        "of the last block at masked places alone. The floor is the larger of both. The pass: timed by itself, many in "
-        "a row. Peak: on a CPU the whole process."
+        "of the last block at masked positions alone. The floor is the larger of both. The pass: timed by itself, "
+        "many in a row. Peak: on a CPU the whole process."
     )
     return Table("Steps against their floors", columns, rows, note)
 

@@ -21,15 +21,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from dlmlab import build
-from dlmlab.check import check_fit, gathered
-from dlmlab.denoise import Tick
+from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.kinds import Amount, Count, fits, list_of
-from dlmlab.reference import reference
-from dlmlab.task.base import Task
-from dlmlab.timing import (
+from dlmlab.measure.reference import reference
+from dlmlab.measure.timing import (
     Ledger,
     Spread,
     Timing,
@@ -43,8 +39,13 @@ from dlmlab.timing import (
     take_turns,
     time_decode,
 )
+from dlmlab.rule import Rule
+from dlmlab.run import build
+from dlmlab.run.check import check_fit, gathered
+from dlmlab.settings import NonNegativeFloat, PositiveInt, fits, list_of
+from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Request, Rule
+from dlmlab.types import Generation, Request
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -55,11 +56,11 @@ STEP_BATCH = 4
 MIN_SPEEDUP = 1.10
 MAX_STEP_RATIO = 3.0
 KINDS: Mapping[str, Any] = {
-    "batch_sizes": list_of(Count),
-    "prompts": Count,
-    "repeats": Count,
-    "warmup": Count,
-    "limit": Amount,
+    "batch_sizes": list_of(PositiveInt),
+    "prompts": PositiveInt,
+    "repeats": PositiveInt,
+    "warmup": PositiveInt,
+    "limit": NonNegativeFloat,
 }
 RANDOM_PROMPT = 32
 """Tokens of a random prompt, which random weights without a tokenizer are given."""
@@ -155,7 +156,7 @@ def check(cfg: DictConfig) -> None:
             task, generation = chosen_task(cfg)
             with errors:
                 check_fit(cfg, task, generation)
-            if fits(cfg.prompts, Count):
+            if fits(cfg.prompts, PositiveInt):
                 distinct_prompts(task, cfg.prompts)
 
 
@@ -365,7 +366,7 @@ def most_steps(timings: Timings, name: str) -> int:
 def reference_table(timings: Timings, cfg: DictConfig) -> Table:
     """The performance log's comparison of the loop with the reference, both decoding as the baseline does."""
     base = Setting(REFERENCE, 1)
-    rows = [["reference (dlmlab/reference.py), batch=1 sequential", f"{rate(timings, base).median:.1f} tok/s"]]
+    rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{rate(timings, base).median:.1f} tok/s"]]
     for batch, how in ((1, " sequential"), (STEP_BATCH, "")):
         ours = Setting(BASELINE, batch)
         ratio = times_faster(timings, ours, than=base).median
@@ -446,7 +447,7 @@ def timings_of(described: Mapping[str, Any]) -> list[Timing]:
         Timing(
             each["seconds"],
             ledger,
-            [Tick(*tick, computed=tick[1]) for tick in zip(each["step_seconds"], each["step_rows"], strict=True)],
+            [StepTiming(*tick, computed=tick[1]) for tick in zip(each["step_seconds"], each["step_rows"], strict=True)],
             described["most_steps"],
             each["peak_bytes"],
             tokens=[],

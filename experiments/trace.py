@@ -16,19 +16,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlmlab import build
-from dlmlab.batch import Batch
-from dlmlab.check import check_decoders, check_fit, gathered
 from dlmlab.errors import UserError
-from dlmlab.evaluate import SampleFile, evaluate_all
-from dlmlab.files import write_text
-from dlmlab.film import film, still
-from dlmlab.kinds import list_of
+from dlmlab.loop.batch import Batch
 from dlmlab.page.viewer import viewer_page
+from dlmlab.picture.animation import film, still
+from dlmlab.record.files import write_text
+from dlmlab.record.report import visible
+from dlmlab.record.traces import Trace, TraceFile, read
+from dlmlab.run import build
+from dlmlab.run.check import check_decoders, check_fit, gathered
+from dlmlab.run.evaluate import SampleFile, evaluate_all
+from dlmlab.settings import list_of
 from dlmlab.task.base import Item, fingerprint_items
-from dlmlab.trace import Trace, TraceFile, read
 from dlmlab.tracking import Report, Table
-from dlmlab.tracking.record import visible
 from dlmlab.types import Generation
 
 KINDS: Mapping[str, Any] = {"prompt": str | float | None, "decoders": list_of(str) | None}

@@ -46,7 +46,7 @@ def command(tmp_path, monkeypatch, capfd):
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
 
-    from dlmlab import cli
+    from dlmlab.run import cli
 
     def call(*arguments: str) -> tuple[int, str, str]:
         folder = [] if {"-m", "--help"} & set(arguments) else [f"hydra.run.dir={tmp_path / 'run'}"]

@@ -12,7 +12,8 @@ from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
-from dlmlab.types import Generation, Rule
+from dlmlab.rule import Rule
+from dlmlab.types import Generation
 from tests.model.helpers import VECTORS
 
 NAMES = {"low_confidence": "baseline", "low_confidence_batch": "baseline"}

@@ -36,7 +36,7 @@ class FakeModel:
             pad_token_id=EOS,
             max_sequence_length=64,
             vocab_size=VOCABULARY,
-            embeddings=VOCABULARY,
+            padded_vocab_size=VOCABULARY,
         )
     )
 

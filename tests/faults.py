@@ -25,7 +25,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from dlmlab.journal import Journal
+from dlmlab.record.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 24
@@ -52,7 +52,7 @@ class Faults:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        fork.set_forkserver_preload(["run", "dlmlab.build", "experiments.evaluate", "transformers"])
+        fork.set_forkserver_preload(["run", "dlmlab.run.build", "experiments.evaluate", "transformers"])
         os.environ |= {"DLMLAB_ROOT": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.run("warm-up")  # waits until everything is imported
         began = time.perf_counter()
@@ -278,7 +278,7 @@ class Faults:
 def call(arguments: list[str], log: str) -> None:
     """`python run.py ARGUMENTS` in this process, with what it says in a file."""
     import run
-    from dlmlab import cli
+    from dlmlab.run import cli
 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)

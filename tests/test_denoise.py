@@ -12,8 +12,9 @@ import torch
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
-from dlmlab.denoise import Tick, denoise
-from dlmlab.types import Decision, Generation, Output, Request, Rule, Step
+from dlmlab.denoise import StepTiming, denoise
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.types import Generation, Output, Request
 from tests.decodes import Decode, by_setting, decodes, reference_model
 from tests.fakes import EOS, MASK, VOCABULARY, FakeModel
 
@@ -60,7 +61,7 @@ def test_every_published_decode_of_a_batch() -> None:
 def test_rows_leave_at_once_and_the_next_take_their_place() -> None:
     model = FakeModel()
     rules = [Threshold(0.3), Baseline(), Threshold(1.0)]
-    ticks: list[Tick] = []
+    ticks: list[StepTiming] = []
     found = run(model, requests(rules), GENERATION, 3, share=False, on_step=ticks.append)
     assert len({output.forwards for output in found}) > 2
     assert sum(tick.rows for tick in ticks) == sum(output.forwards for output in found) == model.canvases

@@ -19,8 +19,10 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
+from dlmlab import memo as module
 from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, switch, use
-from dlmlab.types import Decision, Generation, Request, Rule
+from dlmlab.rule import Decision, Rule
+from dlmlab.types import Generation, Request
 from tests.model.helpers import small_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,6 +271,12 @@ def test_a_bound_must_be_a_number(model, tmp_path, value):
 
 
 def test_a_fingerprint_covers_the_sources_that_a_proposal_is_made_by():
-    imported = re.findall(r"from dlmlab\.([\w.]+) import", (ROOT / "dlmlab" / "propose.py").read_text())
-    for name in {*imported, "propose"} - {"types"}:
+    imported = re.findall(r"from dlmlab\.([\w.]+) import", (ROOT / "dlmlab/loop/propose.py").read_text())
+    for name in {*imported, "loop.propose"} - {"types", "rule"}:
         assert any(fnmatch(f"{name.replace('.', '/')}.py", pattern) for pattern in NUMERICS), name
+
+
+def test_a_pattern_that_matches_no_source_is_an_error(monkeypatch, model):
+    monkeypatch.setattr(module, "NUMERICS", (*NUMERICS, "loop/moved.py"))
+    with pytest.raises(ValueError, match="'loop/moved.py', which matches no file"):
+        namespace(model, GENERATION)

@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlmlab.denoise import denoise
-from dlmlab.kinds import Limits, kinds_of
+from dlmlab.loop.row import Row
+from dlmlab.measure.reference import RULES, reference
 from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
-from dlmlab.reference import RULES, reference
-from dlmlab.row import Row
-from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, Rule, Step
+from dlmlab.rule import Rule, Step
+from dlmlab.settings import Limits, kinds_of
+from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request
 from tests.decoder.steps import NAMES, rule_of
 from tests.fakes import EOS, EOT, MASK, VOCABULARY, FakeModel
 

@@ -15,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dlmlab.multirun import summarise
+from dlmlab.run.multirun import summarise
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 from tests.tracking.wandb_file import exit_code, read, started, values

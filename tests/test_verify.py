@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from dlmlab import cli
 from dlmlab.errors import UserError
-from dlmlab.evaluate import Sample, SampleFile
-from dlmlab.multirun import Job
+from dlmlab.run import cli
+from dlmlab.run.evaluate import Sample, SampleFile
+from dlmlab.run.multirun import Job
 from dlmlab.verify import check_targets, verify
 from tests.experiments.fakes import Bench
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_checked_is_one_line(copy: Callable[[str], Path], name: s
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "dlmlab.task.humaneval.os.system", "dlmlab.task.humaneval.main", "dlmlab.cli.exit_status",
+    ["os.system", "dlmlab.task.humaneval.os.system", "dlmlab.task.humaneval.main", "dlmlab.run.cli.exit_status",
      "dlmlab.task.humaneval.ThreadPoolExecutor", "dlmlab.task.nowhere.X", "dlmlab.task", "subprocess.Popen"],
 )  # fmt: skip
 def test_only_tasks_and_decoders_of_dlmlab_are_called(target: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
 class Baseline(Rule):
-    """Commit the scheduled number of most confident places.
+    """Commit the scheduled number of most confident positions.
 
     Source: LLaDA, arXiv:2502.09992, section 2.4 and algorithm 5; semi-autoregressive where a block is shorter than
     the canvas.

@@ -8,27 +8,27 @@ from typing import ClassVar
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.kinds import Amount, Share
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import Fraction, NonNegativeFloat
 
 
 @dataclass(frozen=True)
 class Credit(Rule):
-    """Raise the logits of tokens by the credit of their past, then commit by a threshold, at least one place.
+    """Raise the logits of tokens by the credit of their past, then commit by a threshold, at least one position.
 
-    At each step the credit C of every token at every place fades, C ← beta C, and the likeliest token v* of each
-    place gains p(v*)^gamma by the model's own p. Tokens and confidences come from logits + alpha ln(1 + C). Steps of
+    At each step the credit C of every token at every position fades, C ← beta C, and the likeliest token v* of each
+    position gains p(v*)^gamma by the model's own p. Tokens and confidences come from logits + alpha ln(1 + C). Steps of
     the schedule play no part.
 
     Source: CreditDecoding, arXiv:2510.06133, equations 6 and 7, with the threshold of Fast-dLLM, arXiv:2505.22618.
-    The most confident place, committed when none reaches the threshold, is not in the paper. The state is a (K, V)
+    The most confident position, committed when none reaches the threshold, is not in the paper. The state is a (K, V)
     credit for a row, anew with each block, as in the authors' engine (dInfer).
     """
 
-    alpha: Amount
-    beta: Share
-    gamma: Amount
-    threshold: Share
+    alpha: NonNegativeFloat
+    beta: Fraction
+    gamma: NonNegativeFloat
+    threshold: Fraction
     needs_logits: ClassVar[bool] = True
     scheduled: ClassVar[bool] = False
 

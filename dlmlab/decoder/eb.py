@@ -1,4 +1,4 @@
-"""EB-Sampler: as many places at once as a bound on what they say about each other allows."""
+"""EB-Sampler: as many positions at once as a bound on what they say about each other allows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from torch import Tensor
 
 from dlmlab.decoder.entropy import negative_entropy
 from dlmlab.decoder.topk import descending, longest_prefix
-from dlmlab.kinds import Amount
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import NonNegativeFloat
 
 
 @dataclass(frozen=True)
 class EB(Rule):
-    """Of the places from the most confident to the least, commit the largest k with Σ_{i≤k} Hᵢ − max_{i≤k} Hᵢ ≤ gamma.
+    """Of the positions from the most confident to the least, commit the largest k with Σ_{i≤k} Hᵢ − max_{i≤k} Hᵢ ≤
+    gamma.
 
-    H: entropies in nats. gamma: how much the places may depend on each other; 0 commits one place and what is certain
-    besides. The left side only grows with k, and is 0 for the first place. Each row is bounded by itself. Steps play
-    no part.
+    H: entropies in nats. gamma: how much the positions may depend on each other; 0 commits one position and what is
+    certain besides. The left side only grows with k, and is 0 for the first position. Each row is bounded by itself.
+    Steps play no part.
 
-    Source: EB-Sampler, arXiv:2505.24857, with confidence as the order of places (its error proxy).
+    Source: EB-Sampler, arXiv:2505.24857, with confidence as the order of positions (its error proxy).
     """
 
-    gamma: Amount
+    gamma: NonNegativeFloat
     scheduled: ClassVar[bool] = False
     measures: ClassVar[bool] = True
 

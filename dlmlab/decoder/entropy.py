@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
 class Entropy(Rule):
-    """Commit the scheduled number of places with the least entropy.
+    """Commit the scheduled number of positions with the least entropy.
 
     Source: Dream, arXiv:2508.15487, whose published code decodes so by default.
     """

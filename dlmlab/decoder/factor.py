@@ -1,4 +1,4 @@
-"""Fast-dLLM's factor rule: the surer the places are, the more of them at once."""
+"""Fast-dLLM's factor rule: the surer the positions are, the more of them at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from dlmlab.decoder.topk import longest_prefix
-from dlmlab.kinds import Amount
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import NonNegativeFloat
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Factor(Rule):
     """Of the confidences from high to low, commit the largest n with (n + 1)(1 − c₍ₙ₎) < f; steps play no part.
 
     f: a smaller one commits less. The left side only grows with n, so one look at all n finds the largest.
-    The published code differs: it takes ≤, and where only the least confident place fails, it commits that too.
+    The published code differs: it takes ≤, and where only the least confident position fails, it commits that too.
 
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
     """
 
-    f: Amount
+    f: NonNegativeFloat
     scheduled: ClassVar[bool] = False
 
     def __call__(self, step: Step) -> Decision:

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.kinds import Amount, Count, Share
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import Fraction, NonNegativeFloat, PositiveInt
 
 
 @dataclass(frozen=True)
 class KLASS(Rule):
-    """Commit the places with c > tau whose KL(p_t ‖ p_{t−1}) was below epsilon in each of the last `history` steps.
+    """Commit the positions with c > tau whose KL(p_t ‖ p_{t−1}) was below epsilon in each of the last `history` steps.
 
     When there are none, the scheduled top-k. A row's first step has no step before it, and counts as a change.
-    Each block begins without a history; in the published code a place's history goes back to earlier blocks.
+    Each block begins without a history; in the published code a position's history goes back to earlier blocks.
 
-    Source: KLASS, arXiv:2511.05664 (KL-adaptive stability sampling). The state holds a distribution for each place,
+    Source: KLASS, arXiv:2511.05664 (KL-adaptive stability sampling). The state holds a distribution for each position,
     (K, V) for a row.
     """
 
-    tau: Share
-    epsilon: Amount
-    history: Count
+    tau: Fraction
+    epsilon: NonNegativeFloat
+    history: PositiveInt
     needs_logits: ClassVar[bool] = True
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:

@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.kinds import Share, Whole, one_of
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import Fraction, NonNegativeInt, one_of
 
 
 @dataclass(frozen=True)
 class LocalLeap(Rule):
-    """Around an anchor, commit every place that is confident enough.
+    """Around an anchor, commit every position that is confident enough.
 
-    kappa: confidence that makes a place an anchor. tau: confidence that its neighbours need. radius: how far
-    a neighbour may be from an anchor, in places (an anchor is its own neighbour). anchors: which of the places with
-    confidence >= kappa are anchors, and what is committed besides.
+    kappa: confidence that makes a position an anchor. tau: confidence that its neighbours need. radius: how far
+    a neighbour may be from an anchor, in positions (an anchor is its own neighbour). anchors: which of the positions
+    with confidence >= kappa are anchors, and what is committed besides.
 
     - `scheduled` (the performance log's rule): those of the scheduled top-k, which is committed as well. Never more
       steps than the baseline.
-    - `all` (the paper's rule): every one of them; the most confident place is committed as well, and steps play no
+    - `all` (the paper's rule): every one of them; the most confident position is committed as well, and steps play no
       part.
 
     Source: LocalLeap, arXiv:2510.07081, section 3.
     """
 
-    kappa: Share
-    tau: Share
-    radius: Whole
+    kappa: Fraction
+    tau: Fraction
+    radius: NonNegativeInt
     anchors: Annotated[str, one_of(("scheduled", "all"))] = "scheduled"
 
     @property
@@ -61,11 +61,12 @@ class LocalLeap(Rule):
 
 
 def distance_to_nearest(mark_BK: Tensor) -> Tensor:
-    """For each place the distance to the row's nearest marked place, (B, K); larger than any radius where none is.
+    """For each position the distance to the row's nearest marked position, (B, K); larger than any radius where none
+    is.
 
     Two running maxima instead of a K × K table, so that rows may differ in radius at no cost.
     """
-    place_K = torch.arange(mark_BK.shape[-1], device=mark_BK.device, dtype=torch.float32)
-    left_BK = torch.where(mark_BK, place_K, -torch.inf).cummax(-1).values
-    right_BK = -torch.where(mark_BK, -place_K, -torch.inf).flip(-1).cummax(-1).values.flip(-1)
-    return torch.minimum(place_K - left_BK, right_BK - place_K)
+    position_K = torch.arange(mark_BK.shape[-1], device=mark_BK.device, dtype=torch.float32)
+    left_BK = torch.where(mark_BK, position_K, -torch.inf).cummax(-1).values
+    right_BK = -torch.where(mark_BK, -position_K, -torch.inf).flip(-1).cummax(-1).values.flip(-1)
+    return torch.minimum(position_K - left_BK, right_BK - position_K)

@@ -8,12 +8,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
 class Margin(Rule):
-    """Commit the scheduled number of places with the largest p₁ − p₂, the lead of the likeliest token over the next.
+    """Commit the scheduled number of positions with the largest p₁ − p₂, the lead of the likeliest token over the next.
 
     Source: Train for the Worst, Plan for the Best, arXiv:2502.06768, section 4 (top-k probability margin).
     """

@@ -1,4 +1,4 @@
-"""Random order: what the other decoders' choice of places is worth."""
+"""Random order: what the other decoders' choice of positions is worth."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
 
 
 @dataclass(frozen=True)
 class Random(Rule):
-    """Commit the scheduled number of places, drawn evenly from the masked ones by the request's own seed.
+    """Commit the scheduled number of positions, drawn evenly from the masked ones by the request's own seed.
 
     Source: LLaDA, arXiv:2502.09992, section 2.4 and algorithm 4 (random remasking).
     """

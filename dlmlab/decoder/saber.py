@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.kinds import Count
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import PositiveInt
 
 
 @dataclass(frozen=True)
 class Saber(Rule):
     """Commit what is surer than the committed tokens were on average; mask again those whose confidence fell most.
 
-    Committed are the places with c above the mean confidence of the committed tokens, each as of its commit, and at
+    Committed are the positions with c above the mean confidence of the committed tokens, each as of its commit, and at
     any rate the n most confident. Then of the tokens committed at earlier steps max(1, ⌊committed now / mu⌋), those
     with the largest drop in probability since the last step, are masked again: always fewer than were committed.
 
-    It ends: a step that commits d places masks at most d − 1 again, so that each step leaves fewer masks. Nothing is
+    It ends: a step that commits d positions masks at most d − 1 again, so that each step leaves fewer masks. Nothing is
     masked again once the block is full. Steps of the schedule play no part.
 
     Source: Saber, arXiv:2510.18165; n and mu from the published code, which differs: it rounds the count up, takes
-    the probability of a place's likeliest token for that of the committed one, lets tokens committed now be masked
+    the probability of a position's likeliest token for that of the committed one, lets tokens committed now be masked
     again at once, and keeps masked tokens in the mean. It has one block; here each block is by itself.
     """
 
-    n: Count
-    mu: Count
+    n: PositiveInt
+    mu: PositiveInt
     revokes: ClassVar[bool] = True
     scheduled: ClassVar[bool] = False
 

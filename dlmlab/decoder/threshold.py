@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlmlab.decoder.topk import top_k
-from dlmlab.kinds import Share
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import Fraction
 
 
 @dataclass(frozen=True)
 class Threshold(Rule):
-    """Commit the most confident place and every place of at least `threshold`; steps play no part.
+    """Commit the most confident position and every position of at least `threshold`; steps play no part.
 
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
     """
 
-    threshold: Share
+    threshold: Fraction
     scheduled: ClassVar[bool] = False
 
     def __call__(self, step: Step) -> Decision:

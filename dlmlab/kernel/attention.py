@@ -10,14 +10,14 @@ import triton.language as tl
 from torch import Tensor
 
 QUERIES, KEYS = 64, 64
-"""Places that a program works on at a time; measured on LLaDA-8B's shape, canvases of 96 places."""
+"""Tokens that a program works on at a time; measured on LLaDA-8B's shape, canvases of 96 positions."""
 
 
 @triton.jit
-def _rotated(base_ptr, place, real, position, width, cos_ptr, sin_ptr, E: tl.constexpr):
-    """The two halves of a head's vectors at these places, turned by their positions (arXiv:2104.09864)."""
+def _rotated(base_ptr, token, real, position, width, cos_ptr, sin_ptr, E: tl.constexpr):
+    """The two halves of a head's vectors of these tokens, turned by their positions (arXiv:2104.09864)."""
     e = tl.arange(0, E // 2)[None, :]
-    at = base_ptr + place[:, None] * width + e
+    at = base_ptr + token[:, None] * width + e
     low = tl.load(at, real[:, None], 0.0).to(tl.float32)
     high = tl.load(at + E // 2, real[:, None], 0.0).to(tl.float32)
     cos = tl.load(cos_ptr + position[:, None] * E + e, real[:, None], 0.0)
@@ -78,8 +78,8 @@ def attention(
     """Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E), to
     (T, heads × E) in `out_TD`. What stands behind the last row stays as it is.
 
-    position_T: each place's position in its row, int32. begin_B: where each row begins, and behind them where the last
-    one ends, (B + 1,) int32. tiles: QUERIES places each, as many as the longest row has at least. rotary: see
+    position_T: each token's position in its row, int32. begin_B: where each row begins, and behind them where the last
+    one ends, (B + 1,) int32. tiles: QUERIES tokens each, as many as the longest row has at least. rotary: see
     `dlmlab.model.llada.LLaDAModel.rotary`.
     """
     head_width = qkv_TD.shape[-1] // (heads + 2 * kv_heads)

@@ -2,8 +2,8 @@
 
 The answer is the plain pass's within rounding. Rows follow each other without padding, projections that see the same
 input stand side by side in one matrix, and what lies between two projections is one kernel. The pass for a shape is
-recorded the second time that it comes, then replayed; but not the end of the last block, which only the places that are
-asked for need.
+recorded the second time that it comes, then replayed; but not the end of the last block, which only the positions that
+are asked for need.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Layer(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a pass is recorded for: places, rows, and tiles of the longest row, each rounded up."""
+    """What a pass is recorded for: positions, rows, and tiles of the longest row, each rounded up."""
 
-    places: int
+    positions: int
     rows: int
     tiles: int
 
@@ -70,8 +70,8 @@ class PackedRows(NamedTuple):
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """ids_T, position_T, begin_B."""
-        places = self.shape.places
-        return self.told[:places], self.told[places : 2 * places], self.told[2 * places :]
+        positions = self.shape.positions
+        return self.told[:positions], self.told[positions : 2 * positions], self.told[2 * positions :]
 
 
 class Recorded(NamedTuple):
@@ -98,7 +98,7 @@ def obstacle(model: LLaDAModelLM) -> str | None:
 
 
 class Fast:
-    """A callable like `LLaDAModelLM.hidden`, for places that are named.
+    """A callable like `LLaDAModelLM.hidden`, for positions that are named.
 
     nf4_kernel: see `dlmlab.model.loader.load`.
     """
@@ -119,14 +119,14 @@ class Fast:
 
     @torch.inference_mode()
     def __call__(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        """(B, L) token ids, and true at places that count, to the final norm's output (N, D) at places `where_N`.
+        """(B, L) token ids, and true at positions that count, to the final norm's output (N, D) at positions `where_N`.
 
-        At places that don't count it means nothing.
+        At positions that don't count it means nothing.
         """
         real_BL = None if attention_mask_BL is None else attention_mask_BL.numpy(force=True) != 0
         packed, where = pack_rows(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
         x_TD, mixed_TD = self._until_last(packed)
-        # Launched one by one, for as many places as there are, while the device computes what was recorded.
+        # Launched one by one, for as many positions as there are, while the device computes what was recorded.
         where_N = torch.from_numpy(where).to(x_TD.device, non_blocking=True)
         x, layer = x_TD.index_select(0, where_N), self._layers[-1]
         y = self._feed_forward(x, mixed_TD.index_select(0, where_N), layer)
@@ -138,7 +138,7 @@ class Fast:
         """The residual stream in the last block, and what its heads mix; overwritten by the next call."""
         if packed.shape not in self._recorded:
             on_device = PackedRows(packed.shape, packed.told.to(self._embedding.device))
-            x_TD, mixed_TD = self._room(packed.shape.places)
+            x_TD, mixed_TD = self._room(packed.shape.positions)
             if packed.shape not in self._seen:
                 self._seen.add(packed.shape)
                 self._mix(on_device, x_TD, mixed_TD)
@@ -152,11 +152,11 @@ class Fast:
         recorded.graph.replay()
         return recorded.x_TD, recorded.mixed_TD
 
-    def _room(self, places: int) -> tuple[Tensor, Tensor]:
+    def _room(self, positions: int) -> tuple[Tensor, Tensor]:
         """Two (T, D) that all passes write to; where they grow, recorded passes keep those they know."""
-        if self._written.shape[1] < places:
-            self._written = self._embedding.new_zeros(2, places, self._embedding.shape[1])
-        x_TD, mixed_TD = self._written[:, :places]
+        if self._written.shape[1] < positions:
+            self._written = self._embedding.new_zeros(2, positions, self._embedding.shape[1])
+        x_TD, mixed_TD = self._written[:, :positions]
         return x_TD, mixed_TD
 
     def _record(self, packed: PackedRows, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
@@ -194,7 +194,7 @@ class Fast:
 
 
 def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
-    """The rows without their padding, on the host, and where the places `where_N` are then."""
+    """The rows without their padding, on the host, and where the positions `where_N` are then."""
     rows, length = ids_BL.shape
     if real_BL is None:
         ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
@@ -205,10 +205,10 @@ def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarra
         where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
     count = len(ids_T)
     shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), QUERIES)))
-    told = np.zeros(2 * shape.places + shape.rows + 1, dtype=np.int32)
+    told = np.zeros(2 * shape.positions + shape.rows + 1, dtype=np.int32)
     told[:count] = ids_T
-    told[shape.places : shape.places + count] = position_T
-    begin_B = told[2 * shape.places :]
+    told[shape.positions : shape.positions + count] = position_T
+    begin_B = told[2 * shape.positions :]
     begin_B[1 : rows + 1] = np.cumsum(length_B)
     begin_B[rows + 1 :] = count  # rows that aren't there are empty
     return PackedRows(shape, torch.from_numpy(told)), where_N
@@ -219,10 +219,10 @@ def power_up(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def rounded_up(places: int) -> int:
+def rounded_up(positions: int) -> int:
     """The next multiple of 16, or of a sixteenth of the next power of two: few shapes come, and little is added."""
-    step = max(16, power_up(places) // 16)
-    return -(-places // step) * step
+    step = max(16, power_up(positions) // 16)
+    return -(-positions // step) * step
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:

@@ -139,14 +139,14 @@ class LLaDAConfig(PretrainedConfig):
             raise UserError(f"config key d_model={self.d_model} is no even multiple of n_heads={self.n_heads}")
         if self.n_heads % self.kv_heads:
             raise UserError(f"config key n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}")
-        if self.embeddings < self.vocab_size:
+        if self.padded_vocab_size < self.vocab_size:
             raise UserError(
                 f"config key embedding_size={self.embedding_size} is less than vocab_size={self.vocab_size}"
             )
         for key in ("mask_token_id", "eos_token_id", "pad_token_id"):
             token = getattr(self, key)
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.embeddings:
-                raise UserError(f"config key {key}={token!r} is not a token id below {self.embeddings}")
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.padded_vocab_size:
+                raise UserError(f"config key {key}={token!r} is not a token id below {self.padded_vocab_size}")
 
     @property
     def head_width(self) -> int:
@@ -166,7 +166,7 @@ class LLaDAConfig(PretrainedConfig):
         return self.mlp_ratio * self.d_model if self.mlp_hidden_size is None else self.mlp_hidden_size
 
     @property
-    def embeddings(self) -> int:
+    def padded_vocab_size(self) -> int:
         """Rows of the embedding and of the head: the vocabulary, rounded up where the checkpoint says so."""
         return self.embedding_size or self.vocab_size
 
@@ -226,7 +226,7 @@ class Block(nn.Module):
         bias_B11L: Tensor | None,
         where_N: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D) to the same; to (N, D) where only some places, counted through the batch, are asked for."""
+        """(B, L, D) to the same; to (N, D) where only some positions, counted through the batch, are asked for."""
         mixed = self._attend(self.attn_norm(x), cos_L1E, sin_L1E, bias_B11L)
         if where_N is not None:
             mixed, x = (each.flatten(0, 1).index_select(0, where_N) for each in (mixed, x))
@@ -260,13 +260,13 @@ class LLaDAModel(nn.Module):
         self.config = config
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(config.embeddings, config.d_model),
+                "wte": nn.Embedding(config.padded_vocab_size, config.d_model),
                 "blocks": nn.ModuleList(Block(config, layer) for layer in range(config.n_layers)),
                 "ln_f": norm(config),
             }
         )
         if not config.weight_tying:
-            self.transformer["ff_out"] = linear(config, config.d_model, config.embeddings, config.include_bias)
+            self.transformer["ff_out"] = linear(config, config.d_model, config.padded_vocab_size, config.include_bias)
         self._rotary: tuple[Tensor, Tensor] | None = None
 
     def forward(
@@ -355,10 +355,10 @@ class LLaDAModelLM(PreTrainedModel):
     def hidden(
         self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, where_N: Tensor | None = None
     ) -> Tensor:
-        """The final norm's output, (B, L, D); with `where_N`, at these places alone, (N, D).
+        """The final norm's output, (B, L, D); with `where_N`, at these positions alone, (N, D).
 
         attention_mask_BL: true or 1 at real tokens, padding on any side; None, which is faster, where nothing is
-        padded. where_N: indices into the B × L places; what the last block computes for the others is left out.
+        padded. where_N: indices into the B × L positions; what the last block computes for the others is left out.
         All may lie on the host.
 
         Raises UserError for a row longer than the model's context.

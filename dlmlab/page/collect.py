@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlmlab import manifest
-from dlmlab.files import plain
-from dlmlab.journal import MARK, decode
-from dlmlab.tracking.record import RESULTS
+from dlmlab.record.files import plain
+from dlmlab.record.journal import MARK, decode
+from dlmlab.record.report import RESULTS
 
 SAMPLES, TRACES = "samples.jsonl", "traces.jsonl"
 ERROR = "error.txt"

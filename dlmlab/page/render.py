@@ -19,11 +19,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dlmlab.files import write_text
 from dlmlab.page.collect import Run, collect
 from dlmlab.page.rows import Row, rows_of
 from dlmlab.page.shelf import Shelf
 from dlmlab.page.speeds import Speed, speeds
+from dlmlab.record.files import write_text
 
 PAGE = "index.html"
 TRACES = 50

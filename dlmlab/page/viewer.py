@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
-from dlmlab.files import plain
 from dlmlab.page.render import script_json
-from dlmlab.trace import Trace
+from dlmlab.record.files import plain
+from dlmlab.record.traces import Trace
 
 PAGE = """<!doctype html>
 <html lang="en">

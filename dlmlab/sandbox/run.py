@@ -18,8 +18,8 @@ from typing import IO, Annotated, Any, NamedTuple
 import psutil
 
 from dlmlab.errors import UserError
-from dlmlab.kinds import Count, Limits, check_fields, one_of
 from dlmlab.sandbox import launch
+from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 
 KINDS = ("bubblewrap", "rlimit")
 REASONS = ("passed", "syntax error", "wrong answer", "exception", "timeout", "killed")
@@ -55,12 +55,12 @@ class Sandbox:
     """
 
     kind: Annotated[str, one_of(KINDS)] = "bubblewrap"
-    cpu_seconds: Count = 3
+    cpu_seconds: PositiveInt = 3
     wall_seconds: Annotated[float, Limits(0.001)] = 15.0
-    memory_mb: Count = 512
-    processes: Count = 8
-    file_mb: Count = 4
-    output_kb: Count = 256
+    memory_mb: PositiveInt = 512
+    processes: PositiveInt = 8
+    file_mb: PositiveInt = 4
+    output_kb: PositiveInt = 256
 
     def __post_init__(self) -> None:
         check_fields(self, "sandbox.")

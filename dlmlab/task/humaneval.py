@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from dlmlab.errors import UserError
-from dlmlab.kinds import Count, Whole, one_of
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
+from dlmlab.settings import NonNegativeInt, PositiveInt, one_of
 from dlmlab.task.base import Item, Score, fingerprint_items, select
 from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, check_problem, run_program, score_function
 
@@ -53,15 +53,15 @@ class HumanEval:
 
     name: str
     version: str
-    gen_length: Count
-    block_length: Count
-    steps: Count
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
     sandbox: Sandbox
     extract: Annotated[str, one_of(EXTRACTORS)] = "sanitised"
     path: str | None = None
-    limit: Count | None = None
-    shard: Whole = 0
-    num_shards: Count = 1
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
 
     def items(self) -> list[Item]:
         check_extractor(self.extract)

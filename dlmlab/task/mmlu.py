@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from dlmlab.errors import UserError
-from dlmlab.kinds import Count, Whole
+from dlmlab.settings import NonNegativeInt, PositiveInt
 from dlmlab.task.base import Item, Score, fingerprint_items, select
 from dlmlab.task.mmlu_data import LETTERS, Question, from_hub, from_path
 
@@ -34,13 +34,13 @@ class MMLU:
     subjects: Sequence[str]
     filter: Callable[[str], str]
     revision: str
-    gen_length: Count
-    block_length: Count
-    steps: Count
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
     path: str | None = None
-    limit: Count | None = None
-    shard: Whole = 0
-    num_shards: Count = 1
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dlmlab.errors import UserError
-from dlmlab.kinds import Count, Whole
+from dlmlab.settings import NonNegativeInt, PositiveInt
 from dlmlab.task.base import Item, fingerprint_items, select
 
 OWN_PROMPTS = Path(__file__).parent / "data" / "open_prompts.txt"
@@ -27,19 +27,19 @@ class OpenPrompts:
 
     name: str
     version: str
-    gen_length: Count
-    block_length: Count
-    steps: Count
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
     path: str | None = None
-    limit: Count | None = None
-    shard: Whole = 0
-    num_shards: Count = 1
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)
 
     def score(self, item: Item, text: str) -> None:
-        """None: an answer is only compared with another decoder's, see `dlmlab.stats.compare_texts`."""
+        """None: an answer is only compared with another decoder's, see `dlmlab.measure.stats.compare_texts`."""
 
     @property
     def fingerprint(self) -> str:

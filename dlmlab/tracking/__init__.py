@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from dlmlab import manifest
-from dlmlab.files import write_json
-from dlmlab.tracking.record import RESULTS, Cell, Follower, Report, RunRecord, Table, Tracker
+from dlmlab.record.files import write_json
+from dlmlab.record.report import RESULTS, Cell, Follower, Report, RunRecord, Table, Tracker
 from dlmlab.tracking.table import write_table
 
 __all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "begin", "followed", "track"]

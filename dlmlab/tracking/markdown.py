@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dlmlab.files import append_text, write_text
 from dlmlab.manifest import hardware
-from dlmlab.tracking.record import RunRecord, Table, show_cell, visible
+from dlmlab.record.files import append_text, write_text
+from dlmlab.record.report import RunRecord, Table, show_cell, visible
 
 REPORT = "report.md"
 LOG_HEADER = """# Performance log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlmlab.page.render import write
-from dlmlab.tracking.record import RunRecord, visible
+from dlmlab.record.report import RunRecord, visible
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from dlmlab.files import write_text
+from dlmlab.record.files import write_text
+from dlmlab.record.report import Cell, Report, Table, show_cell, visible
 from dlmlab.tracking.markdown import table_lines
-from dlmlab.tracking.record import Cell, Report, Table, show_cell, visible
 
 SPECIAL = {each: f"\\{each}" for each in "&%$#_{}"}
 SPECIAL |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlmlab.tracking.record import RunRecord, Table, show_cell, visible
+from dlmlab.record.report import RunRecord, Table, show_cell, visible
 
 MAX_WIDTH = 10_000
 """Where even a pipe's lines are broken."""

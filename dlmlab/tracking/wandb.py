@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import IO, Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
-from dlmlab.files import plain
-from dlmlab.kinds import Count, Limits, check_fields, one_of
 from dlmlab.manifest import NAME as MANIFEST
-from dlmlab.tracking.record import RESULTS, RunRecord
+from dlmlab.record.files import plain
+from dlmlab.record.report import RESULTS, RunRecord
+from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 """What W&B knows; the last two are its older words for offline and online."""
@@ -50,7 +50,7 @@ class Wandb:
     entity: str | None = None
     mode: Annotated[str, one_of(MODES)] | None = None
     timeout: Annotated[float, Limits(1, 10**6)] = 60.0
-    samples: Count = 1000
+    samples: PositiveInt = 1000
 
     def __post_init__(self) -> None:
         check_fields(self, "tracking.wandb.")

@@ -11,14 +11,14 @@ import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dlmlab.types import Decision, Rule, Step
+from dlmlab.rule import Decision, Rule, Step
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "decoder"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 VOCABULARY = 7
 
 Row = list[float | None]
-"""Confidences of one row's places; None where a token is committed."""
+"""Confidences of one row's positions; None where a token is committed."""
 
 
 def rule_of(name: str) -> Rule:
@@ -48,38 +48,40 @@ def step_of(rows: Sequence[Row], quota: int = 1, **more: Any) -> Step:
 
 
 def committed(decision: Decision) -> list[list[int]]:
-    """The places that each row commits."""
+    """The positions that each row commits."""
     return [row.nonzero()[:, 0].tolist() for row in decision.commit_BK]
 
 
 def revoked(decision: Decision) -> list[list[int]]:
-    """The places that each row masks again."""
+    """The positions that each row masks again."""
     assert decision.revoke_BK is not None
     return [row.nonzero()[:, 0].tolist() for row in decision.revoke_BK]
 
 
 def ordered(row: Row) -> list[int]:
-    """The masked places from the most confident to the least; of equals the leftmost first."""
-    return sorted((place for place, c in enumerate(row) if c is not None), key=lambda place: -float(row[place] or 0))
+    """The masked positions from the most confident to the least; of equals the leftmost first."""
+    return sorted(
+        (position for position, c in enumerate(row) if c is not None), key=lambda position: -float(row[position] or 0)
+    )
 
 
 chances = st.integers(0, 32).map(lambda n: n / 32)
 """Probabilities that floats hold exactly, so few that ties are common."""
 
 rows = st.one_of(
-    st.lists(chances, min_size=1, max_size=10),  # every place left
+    st.lists(chances, min_size=1, max_size=10),  # every position left
     st.lists(st.none() | chances, min_size=1, max_size=10).filter(lambda row: any(c is not None for c in row)),
     st.builds(
         lambda left, c, right: [*[None] * left, c, *[None] * right], st.integers(0, 4), chances, st.integers(0, 4)
     ),
 )
-"""Rows with at least one place left, among them rows with all and with one."""
+"""Rows with at least one position left, among them rows with all and with one."""
 
 quotas = st.integers(1, 12)
 
 
-def random_steps(rules: Sequence[Rule], seed: int, places: int = 9) -> Iterator[tuple[Step, Decision]]:
-    """Show a row for each of the rules, stacked, a block's steps with random proposals until no place is left."""
+def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterator[tuple[Step, Decision]]:
+    """Show a row for each of the rules, stacked, a block's steps with random proposals until no position is left."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:
@@ -88,17 +90,17 @@ def random_steps(rules: Sequence[Rule], seed: int, places: int = 9) -> Iterator[
     def masked(values_BK: torch.Tensor, keep_BK: torch.Tensor) -> torch.Tensor:
         return values_BK.masked_fill(~keep_BK, -torch.inf)
 
-    shape, like = (len(rules), places), torch.empty(0, dtype=torch.float64)
+    shape, like = (len(rules), positions), torch.empty(0, dtype=torch.float64)
     rule = type(rules[0]).stack(rules, like)
     eligible_BK = torch.ones(shape, dtype=torch.bool)
-    first = rule.initial_state(places, VOCABULARY, like)
+    first = rule.initial_state(positions, VOCABULARY, like)
     state = tuple(part.expand(len(rules), *part.shape) for part in first)
     while eligible_BK.any():
         step = Step(
             torch.randint(0, VOCABULARY, shape, generator=generator),
             masked(random(*shape), eligible_BK),
             eligible_BK,
-            quota_B1=torch.randint(1, places + 2, (len(rules), 1), generator=generator),
+            quota_B1=torch.randint(1, positions + 2, (len(rules), 1), generator=generator),
             measure_BK=masked(random(*shape), eligible_BK) if rule.measures else None,
             logits_BKV=random(*shape, VOCABULARY) * 4 * eligible_BK[..., None] if rule.needs_logits else None,
             kept_BK=masked(random(*shape), ~eligible_BK) if rule.revokes else None,
@@ -113,8 +115,8 @@ def random_steps(rules: Sequence[Rule], seed: int, places: int = 9) -> Iterator[
             eligible_BK = eligible_BK | decision.revoke_BK
 
 
-def row_of(part: Any, place: int) -> Any:
+def row_of(part: Any, position: int) -> Any:
     """One row of a step's or decision's parts, as a batch of one."""
     if isinstance(part, torch.Tensor):
-        return part[place : place + 1]
-    return part if part is None else tuple(one[place : place + 1] for one in part)
+        return part[position : position + 1]
+    return part if part is None else tuple(one[position : position + 1] for one in part)

@@ -1,7 +1,7 @@
 from hypothesis import given
 
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.reference import leading
+from dlmlab.measure.reference import leading
 from tests.decoder.steps import Row, committed, quotas, rows, step_of, tensor
 
 

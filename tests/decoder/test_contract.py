@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlmlab.denoise import denoise
 from dlmlab.errors import UserError
-from dlmlab.types import Decision, Generation, Output, Request, Rule, Step, check_composition
+from dlmlab.rule import Decision, Rule, Step, check_composition
+from dlmlab.types import Generation, Output, Request
 from tests.decoder.steps import NAMES, random_steps, row_of, rule_of
 from tests.fakes import MASK, FakeModel
 
@@ -55,9 +56,9 @@ def test_every_step_commits_what_may_be_committed_and_leaves_fewer_masks(name: s
 def test_rows_with_their_own_parameters_decide_together_as_they_do_alone(name: str) -> None:
     rules = variants(rule_of(name))
     for step, together in chain.from_iterable(random_steps(rules, seed) for seed in SEEDS):
-        for place, rule in enumerate(rules):
-            alone = rule(Step(*(row_of(part, place) for part in step)))
-            expected = Decision(*(row_of(part, place) for part in together))
+        for position, rule in enumerate(rules):
+            alone = rule(Step(*(row_of(part, position) for part in step)))
+            expected = Decision(*(row_of(part, position) for part in together))
             assert torch.equal(alone.commit_BK, expected.commit_BK)
             assert alone.revoke_BK is expected.revoke_BK is None or torch.equal(alone.revoke_BK, expected.revoke_BK)  # type: ignore[arg-type]
             for one, other in zip(alone.state, expected.state, strict=True):
@@ -114,8 +115,8 @@ def test_it_takes_confidences_in_double_precision(name: str) -> None:
 
 @by_name
 def test_no_full_distribution_is_built_for_a_rule_that_needs_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of two places: a rule that builds no (B, K, V) tensor never holds the logits of more at a time."""
-    monkeypatch.setattr("dlmlab.propose.CHUNK_ELEMENTS", 46)
+    """Chunks of two positions: a rule that builds no (B, K, V) tensor never holds the logits of more at a time."""
+    monkeypatch.setattr("dlmlab.loop.propose.CHUNK_ELEMENTS", 46)
     model, seen = FakeModel(), list[int]()
     monkeypatch.setattr(model, "head", lambda hidden_ND: seen.append(len(hidden_ND)) or hidden_ND)
     rule = rule_of(name)

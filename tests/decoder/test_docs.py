@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dlmlab.types import Rule
+from dlmlab.rule import Rule
 from tests.decoder.steps import CONF, NAMES, rule_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "decoders.md"

@@ -31,7 +31,7 @@ def test_what_is_certain_costs_nothing() -> None:
 def test_the_largest_k_that_the_formula_allows(row: Row, gamma: float, data: st.DataObject) -> None:
     entropy: Row = [None if c is None else data.draw(chances) for c in row]
     order = ordered(row)
-    h = [float(entropy[place] or 0) for place in order]
+    h = [float(entropy[position] or 0) for position in order]
     allowed = [k for k in range(1, len(h) + 1) if sum(h[:k]) - max(h[:k]) <= gamma]
     step = step_of([row], measure_BK=tensor([[None if e is None else -e for e in entropy]]))
     assert committed(EB(gamma)(step)) == [sorted(order[: max(allowed)])]

@@ -8,7 +8,7 @@ from tests.decoder.steps import Row, committed, ordered, rows, step_of
 
 
 def test_by_hand() -> None:
-    """(n + 1)(1 − c₍ₙ₎) is 0.125, 0.375, 1, 1.25: two places are below 1, three at most 1; of all equal ones one."""
+    """(n + 1)(1 − c₍ₙ₎) is 0.125, 0.375, 1, 1.25: two positions are below 1, three at most 1; of all equal ones one."""
     row: Row = [0.75, 0.9375, None, 0.875, 0.75]
     assert committed(Factor(1.0)(step_of([row]))) == [[1, 3]]
     assert committed(Factor(1.125)(step_of([row]))) == [[0, 1, 3]]

@@ -20,14 +20,14 @@ def test_by_hand() -> None:
 @given(rows, chances)
 def test_the_longest_prefix_that_the_formula_allows(row: Row, delta: float) -> None:
     order = ordered(row)
-    c = [float(row[place] or 0) for place in order]
+    c = [float(row[position] or 0) for position in order]
     allowed = [n for n in range(1, len(c) + 1) if max(0, sum(c[:n]) - (n - 1)) - (1 - c[n - 1]) > delta]
     assert committed(Frechet(delta)(step_of([row]))) == [sorted(order[: max([1, *allowed])])]
 
 
 @given(chances, st.integers(1, 10), chances)
-def test_of_equal_confidences_it_is_the_factor_rule(c: float, places: int, delta: float) -> None:
-    step = step_of([[c] * places])
+def test_of_equal_confidences_it_is_the_factor_rule(c: float, positions: int, delta: float) -> None:
+    step = step_of([[c] * positions])
     assert committed(Frechet(delta)(step)) == committed(Factor(1 - delta)(step))
 
 

@@ -3,11 +3,11 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlmlab.build import CONF, decoder
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
-from dlmlab.reference import leading, localleap, localleap_paper
-from dlmlab.trace import places
+from dlmlab.loop.trace import positions
+from dlmlab.measure.reference import leading, localleap, localleap_paper
+from dlmlab.run.build import CONF, decoder
 from tests.decoder.steps import Row, chances, committed, quotas, rows, step_of, tensor
 
 ROW: Row = [0.75, 0.25, 1.0, 0.5, 0.75, None, 0.875, 0.75]
@@ -33,7 +33,10 @@ def test_marks_are_the_anchors_and_what_is_committed_for_their_sake_alone() -> N
         (LocalLeap(0.75, 0.875, 1, "all"), 2, [0, 2, 4, 6, 7], []),
     ):
         marks = rule.marks(step_of([ROW], quota=quota))
-        assert {name: places(mark) for name, mark in marks.items()} == {"anchor": [anchors], "neighbour": [neighbours]}
+        assert {name: positions(mark) for name, mark in marks.items()} == {
+            "anchor": [anchors],
+            "neighbour": [neighbours],
+        }
 
 
 @given(rows, quotas, chances, chances, st.integers(0, 5))

@@ -12,7 +12,7 @@ def test_the_margin_is_the_lead_of_the_likeliest_token() -> None:
 
 
 def test_a_clear_second_choice_counts_for_less_than_a_lone_first() -> None:
-    """The first place has the higher confidence, the third the larger margin."""
+    """The first position has the higher confidence, the third the larger margin."""
     step = step_of([[0.5, None, 0.4375]], measure_BK=tensor([[0.0625, None, 0.375]]))
     assert committed(Margin()(step)) == [[2]]
 

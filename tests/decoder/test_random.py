@@ -17,14 +17,14 @@ def test_the_noise_decides_and_confidence_does_not() -> None:
 @given(rows, quotas, st.data())
 def test_it_commits_the_places_with_the_most_noise(row: Row, quota: int, data: st.DataObject) -> None:
     noise = data.draw(st.lists(chances, min_size=len(row), max_size=len(row)))
-    left = [place for place, c in enumerate(row) if c is not None]
-    expected = sorted(sorted(left, key=lambda place: -noise[place])[:quota])
+    left = [position for position, c in enumerate(row) if c is not None]
+    expected = sorted(sorted(left, key=lambda position: -noise[position])[:quota])
     step = step_of([row], quota, noise_BK=tensor([noise]))
     assert committed(Random()(step)) == [expected]
 
 
 def test_it_draws_each_place_as_often_as_any_other() -> None:
-    """2,000 canvases of 8 places: which is filled first? Five standard errors about 1/8."""
+    """2,000 canvases of 8 positions: which is filled first? Five standard errors about 1/8."""
     requests = [Request(index, (1,), Random()) for index in range(2000)]
     outputs = list(denoise(FakeModel(), requests, Generation(8, 8, 8), 500))
     first = torch.bincount(torch.tensor([output.step_of.index(0) for output in outputs]), minlength=8) / 2000

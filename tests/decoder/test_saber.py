@@ -14,16 +14,18 @@ LIKE = torch.empty(0, dtype=torch.float64)
 
 
 class Walk:
-    """One row's way through a block: probabilities of proposed tokens at masked places, of present ones elsewhere."""
+    """One row's way through a block: probabilities of proposed tokens at masked positions, of present ones
+    elsewhere.
+    """
 
-    def __init__(self, rule: Saber, places: int):
-        self.rule, self.left = rule, set(range(places))
-        self.state = tuple(part[None] for part in rule.initial_state(places, 1, LIKE))
+    def __init__(self, rule: Saber, positions: int):
+        self.rule, self.left = rule, set(range(positions))
+        self.state = tuple(part[None] for part in rule.initial_state(positions, 1, LIKE))
 
     def look(self, probability: list[float]) -> tuple[list[int], list[int]]:
-        """The places committed and those masked again."""
-        masked: Row = [p if place in self.left else None for place, p in enumerate(probability)]
-        present: Row = [None if place in self.left else p for place, p in enumerate(probability)]
+        """The positions committed and those masked again."""
+        masked: Row = [p if position in self.left else None for position, p in enumerate(probability)]
+        present: Row = [None if position in self.left else p for position, p in enumerate(probability)]
         decision = self.rule(step_of([masked], kept_BK=tensor([present]), state=self.state))
         self.state = decision.state
         [found], [again] = committed(decision), revoked(decision)
@@ -32,9 +34,9 @@ class Walk:
 
 
 def test_by_hand() -> None:
-    walk = Walk(Saber(n=2, mu=2), places=8)
+    walk = Walk(Saber(n=2, mu=2), positions=8)
     assert walk.look([0.75, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]) == ([0, 1], []), "at first the two surest"
-    # The mean at commit is 0.625. Four places are above it, so two are masked again: all there are.
+    # The mean at commit is 0.625. Four positions are above it, so two are masked again: all there are.
     assert walk.look([0.5, 0.5, 0.625, 0.75, 0.75, 0.75, 1.0, 0.125]) == ([3, 4, 5, 6], [0, 1])
     # The mean is now of the four, 0.8125: nothing is above, so the two surest; the largest of the drops is 6's.
     assert walk.look([0.5, 0.75, 0.5, 0.75, 0.5, 0.75, 0.5, 0.625]) == ([1, 7], [6])
@@ -44,29 +46,29 @@ def test_by_hand() -> None:
 
 
 def test_the_one_place_left_is_committed_and_nothing_masked_again() -> None:
-    walk = Walk(Saber(n=2, mu=8), places=3)
+    walk = Walk(Saber(n=2, mu=8), positions=3)
     assert walk.look([0.5, 0.5, 0.25]) == ([0, 1], [])
     assert walk.look([0.0, 0.0, 0.25]) == ([2], [])
 
 
 @given(st.data(), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4))
-def test_the_formula_step_after_step(data: st.DataObject, places: int, n: int, mu: int) -> None:
-    walk = Walk(Saber(n, mu), places)
+def test_the_formula_step_after_step(data: st.DataObject, positions: int, n: int, mu: int) -> None:
+    walk = Walk(Saber(n, mu), positions)
     then, before = dict[int, float](), dict[int, float]()
     while walk.left:
-        probability = data.draw(st.lists(chances, min_size=places, max_size=places))
-        row: Row = [p if place in walk.left else None for place, p in enumerate(probability)]
-        surer = [place for place in walk.left if then and probability[place] > sum(then.values()) / len(then)]
+        probability = data.draw(st.lists(chances, min_size=positions, max_size=positions))
+        row: Row = [p if position in walk.left else None for position, p in enumerate(probability)]
+        surer = [position for position in walk.left if then and probability[position] > sum(then.values()) / len(then)]
         commit = {*surer, *ordered(row)[:n]}
         count = min(max(1, len(commit) // mu), len(commit) - 1) if commit != walk.left else 0
-        falls = sorted(before, key=lambda place: (probability[place] - before[place], place))
+        falls = sorted(before, key=lambda position: (probability[position] - before[position], position))
         again = sorted(falls[:count])
 
         assert walk.look(probability) == (sorted(commit), again)
-        then |= {place: probability[place] for place in commit}
-        before = {place: probability[place] for place in then}
-        for place in again:
-            del then[place], before[place]
+        then |= {position: probability[position] for position in commit}
+        before = {position: probability[position] for position in then}
+        for position in again:
+            del then[position], before[position]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

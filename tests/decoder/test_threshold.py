@@ -1,7 +1,7 @@
 from hypothesis import given
 
 from dlmlab.decoder.threshold import Threshold
-from dlmlab.reference import fast_dllm
+from dlmlab.measure.reference import fast_dllm
 from tests.decoder.steps import Row, chances, committed, rows, step_of, tensor
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from dlmlab import cli
+from dlmlab.run import cli
 from dlmlab.task.base import Item, Score, select
 from tests.model.helpers import SMALL, save_small
 

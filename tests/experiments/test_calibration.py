@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
-from dlmlab.evaluate import read_samples
+from dlmlab.run.evaluate import read_samples
 from experiments.calibration import BASELINE, Setting, calibration_table, canonical, forwards_table, grid
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
@@ -205,7 +205,7 @@ def test_settings_that_are_one_rule_are_said_to_be_so(config):
 def test_what_is_called_a_threshold_is_one():
     import torch
 
-    from dlmlab.types import Step
+    from dlmlab.rule import Step
 
     confidence_BK = torch.rand(50, 12, generator=torch.Generator().manual_seed(0))
     step = Step(torch.zeros(50, 12, dtype=torch.int64), confidence_BK, torch.ones(50, 12).bool(), torch.ones(50).long())

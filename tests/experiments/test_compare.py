@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dlmlab.aup import aup
+from dlmlab.measure.aup import aup
 from experiments.compare import winner
 from tests.documented import check_summary
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from dlmlab import roofline
-from dlmlab.profiling import RULE, PartTime
+from dlmlab.measure import roofline
+from dlmlab.measure.profiling import RULE, PartTime
 from dlmlab.types import Generation
 from experiments.roofline import split, typical_places
 from tests.experiments.fakes import Bench

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from dlmlab.denoise import Tick
-from dlmlab.timing import Ledger, Timing
+from dlmlab.denoise import StepTiming
+from dlmlab.measure.timing import Ledger, Timing
 from experiments.throughput import (
     BASELINE,
     REFERENCE,
@@ -91,7 +91,7 @@ def test_the_reference_is_timed_and_agreed_with(go):
     _, results, _, _ = go("reference", *EAGER)
     paths = [row["Path"] for row in rows(results, "Reference comparison")]
     assert paths == [
-        "reference (dlmlab/reference.py), batch=1 sequential",
+        "reference (dlmlab/measure/reference.py), batch=1 sequential",
         "dlmlab batch=1 sequential",
         "dlmlab batch=4",
     ]
@@ -202,7 +202,7 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(go, argument):
 
 def made_up(seconds, steps=((0.1, 4),), most=1, canvas=64, peak=10**9):
     ledger = Ledger(canvas, answer=canvas // 2, non_eos=canvas // 4, forwards=16)
-    return Timing(seconds, ledger, [Tick(each, rows, rows) for each, rows in steps], most, peak, [])
+    return Timing(seconds, ledger, [StepTiming(each, rows, rows) for each, rows in steps], most, peak, [])
 
 
 def test_a_speedup_is_of_runs_of_one_round():

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from dlmlab.trace import read
+from dlmlab.record.traces import read
 from tests.documented import check_summary
 
 SMALL = ["memo=off", "device=cpu", "tracking=terminal"]

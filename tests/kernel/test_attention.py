@@ -12,8 +12,8 @@ from dlmlab.model.llada import LLaDAConfig, rotary_tables, rotate
 def test_attention_is_torchs_after_rotation(draw, near, lengths, heads, kv_heads, width, offset) -> None:
     from dlmlab.kernel.attention import attention
 
-    places = sum(lengths)
-    qkv = draw(places + 3, (heads + 2 * kv_heads) * width)
+    positions = sum(lengths)
+    qkv = draw(positions + 3, (heads + 2 * kv_heads) * width)
     tables = rotary_tables(LLaDAConfig(d_model=heads * width, n_heads=heads, max_sequence_length=128), qkv.device)
     position = torch.cat([torch.arange(length) + offset for length in lengths] + [torch.zeros(3)])
     begin = torch.tensor([0, *lengths, 0]).cumsum(0)  # and a row that isn't there

@@ -53,7 +53,7 @@ def shard(folder: Path) -> None:
     """Split a folder's weights over two files with an index, as the published checkpoints are."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    weight_map = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(tensors)}
+    weight_map = {name: f"model-0000{1 + position % 2}-of-00002.safetensors" for position, name in enumerate(tensors)}
     for file in set(weight_map.values()):
         save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, folder / file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))

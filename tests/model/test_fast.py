@@ -111,7 +111,7 @@ def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pyte
         where = torch.arange(3, rows * length, 7)
         with torch.inference_mode():
             torch.testing.assert_close(fast(ids, None, where), model.hidden(ids, None, where), rtol=1e-4, atol=1e-4)
-    assert [shape.places for shape in fast._recorded] == [96, 32]
+    assert [shape.positions for shape in fast._recorded] == [96, 32]
 
 
 def test_a_cpu_has_no_fast_pass(folder: Path) -> None:
@@ -127,12 +127,12 @@ def test_fp8_is_refused_without_its_units(folder: Path) -> None:
         load(str(folder), device="cpu", quantization="fp8")
 
 
-@pytest.mark.parametrize(("places", "more"), [(1, 16), (96, 96), (100, 112), (257, 288), (768, 768), (770, 832)])
-def test_few_shapes_are_recorded(places: int, more: int) -> None:
+@pytest.mark.parametrize(("positions", "more"), [(1, 16), (96, 96), (100, 112), (257, 288), (768, 768), (770, 832)])
+def test_few_shapes_are_recorded(positions: int, more: int) -> None:
     pytest.importorskip("triton")
     from dlmlab.model.fast import rounded_up
 
-    assert rounded_up(places) == more
+    assert rounded_up(positions) == more
     assert all(0 <= rounded_up(each) - each < max(16, each / 8) for each in range(1, 5000))
 
 

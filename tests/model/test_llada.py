@@ -54,7 +54,7 @@ def test_logits_are_those_of_the_published_code(case: str) -> None:
 def test_what_the_config_says_is_honoured(changes: dict[str, object]) -> None:
     model = small_model(**changes)
     logits = model(torch.tensor([TOKENS])).logits[0]
-    assert logits.shape[-1] == model.config.embeddings
+    assert logits.shape[-1] == model.config.padded_vocab_size
     torch.testing.assert_close(
         logits.double(), naive_logits(model.config.to_dict(), model.state_dict(), TOKENS), rtol=1e-4, atol=1e-4
     )

@@ -297,8 +297,8 @@ def make_integers(folder: Path) -> None:
 def name_file(folder: Path, name: str) -> None:
     """Let the index name a file, of weights that lie where such names could lead."""
     (folder / "sub").mkdir()
-    for place in (folder.parent, folder / "sub"):
-        shutil.copy(folder / "model.safetensors", place)
+    for position in (folder.parent, folder / "sub"):
+        shutil.copy(folder / "model.safetensors", position)
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.transformer.ln_f.weight": name.format(parent=folder.parent)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

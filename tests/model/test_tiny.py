@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 import dlmlab
 from dlmlab.generation import encode
+from dlmlab.measure.reference import RULES, reference
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.reference import RULES, reference
 from dlmlab.task.tiny.choice import QUESTIONS
 from dlmlab.task.tiny.code import FUNCTIONS
 from dlmlab.task.tiny.exercise import draw_held_out

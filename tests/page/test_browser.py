@@ -7,8 +7,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from dlmlab.measure.stats import compare_right
 from dlmlab.page.render import PAGE, write
-from dlmlab.stats import compare_right
 from tests.page.conftest import LONG
 
 

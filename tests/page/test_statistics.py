@@ -1,4 +1,4 @@
-"""The page's statistics are those of dlmlab.stats."""
+"""The page's statistics are those of dlmlab.measure.stats."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dlmlab import page as package
-from dlmlab.picture import pareto
-from dlmlab.stats import Interval, judge, mcnemar_p, paired_interval, proportion_interval
+from dlmlab.measure.stats import Interval, judge, mcnemar_p, paired_interval, proportion_interval
+from dlmlab.picture.plots import pareto
 
 
 @pytest.fixture(scope="module")

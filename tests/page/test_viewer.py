@@ -14,9 +14,9 @@ import dlmlab
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.saber import Saber
-from dlmlab.film import after
 from dlmlab.page.viewer import Viewer, viewer_page
-from dlmlab.trace import Trace, trace_of
+from dlmlab.picture.animation import after
+from dlmlab.record.traces import Trace, trace_of
 
 RULES = {"baseline": Baseline(), "localleap": LocalLeap(0.9, 0.75, 4), "saber": Saber(2, 8)}
 PROMPT = "Share 21 nuts fairly among Ann, Ida and Bob."

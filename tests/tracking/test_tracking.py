@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from dlmlab.record.report import show_cell, visible
 from dlmlab.tracking import Report, Table, track
-from dlmlab.tracking.record import show_cell, visible
 
 
 class Full:

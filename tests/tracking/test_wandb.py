@@ -25,7 +25,7 @@ from PIL import Image
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
-from dlmlab.files import write_json
+from dlmlab.record.files import write_json
 from dlmlab.tracking import Table, begin, followed, track
 from dlmlab.tracking.wandb import Wandb, logged_in
 from tests.tracking.wandb_file import exit_code, read, started, values

@@ -1,4 +1,4 @@
-// The statistics of dlmlab/stats.py, for pairs that are chosen on the page. Their tests hold both to the same numbers.
+// The statistics of dlmlab/measure/stats.py, for pairs that are chosen on the page. Their tests hold both to the same numbers.
 
 const Z = 1.959963984540054;
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, ClassVar
 
-from dlmlab.kinds import Count, Seed, Whole, one_of
 from dlmlab.sandbox import Sandbox, probe
+from dlmlab.settings import NonNegativeInt, PositiveInt, Seed, one_of
 from dlmlab.task.base import Item, Score, fingerprint_items, select
 from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, score_function
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
@@ -31,14 +31,14 @@ class TinyTask(ABC):
 
     name: str
     version: str
-    gen_length: Count
-    block_length: Count
-    steps: Count
-    per_kind: Count
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
+    per_kind: PositiveInt
     seed: Seed
-    limit: Count | None = None
-    shard: Whole = 0
-    num_shards: Count = 1
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
 
     def items(self) -> list[Item]:
         return select(self._all, self.limit, self.shard, self.num_shards)

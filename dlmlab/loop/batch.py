@@ -1,0 +1,104 @@
+"""How many canvases go through the model at once, and what happens where the device has no room for them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from dlmlab.errors import UserError
+from dlmlab.types import check_positive_int
+
+AUTO = "auto"
+LIGHTER = "set model.quantization=nf4, free the device of other processes, or take one with more memory"
+SMALLER = f"lower generation.gen_length, {LIGHTER}"
+FEWER = "lower batch_size or batch_sizes"
+
+Part = TypeVar("Part")
+Done = TypeVar("Done")
+
+
+class Batch:
+    """How many canvases go through the model at once: halved, for good, whenever they don't fit the device.
+
+    asked: a positive integer, or `auto`, which `dlmlab.loop.auto_batch.choose` turns into one. halve: whether it may
+    be halved; where a speed is measured it may not. size: what it is now. log: how it came to be, for the run's
+    manifest.
+
+    Raises UserError for anything else that is asked for.
+    """
+
+    def __init__(self, asked: int | str, halve: bool = True) -> None:
+        check_batch_size("batch_size", asked)
+        self.asked, self.halve = asked, halve
+        self.size = 1 if isinstance(asked, str) else asked
+        self.log: list[dict[str, Any]] = []
+        self.chosen_for: Hashable = None
+
+    @classmethod
+    def of(cls, batch_size: int | str | Batch) -> Batch:
+        """The batch that is meant."""
+        return batch_size if isinstance(batch_size, Batch) else cls(batch_size)
+
+    def __str__(self) -> str:
+        return str(self.asked) if self.asked == self.size else f"{self.asked}: {self.size}"
+
+    def each(self, items: Sequence[Part], work: Callable[[Sequence[Part]], Done]) -> Iterator[Done]:
+        """What `work` makes of the items, in parts of at most `size`. A part without room is done again in halves.
+
+        Raises UserError where not even one item fits.
+        """
+        begin = 0
+        while begin < len(items):
+            part = items[begin : begin + self.size]
+            try:
+                done = work(part)
+            except torch.OutOfMemoryError as error:
+                reason = str(error)  # the error itself would keep the failed step's tensors
+            else:
+                yield done
+                begin += len(part)
+                continue
+            self._shrink(len(part), reason)
+
+    def _shrink(self, tried: int, reason: str) -> None:
+        give_back()
+        if tried == 1 or not self.halve:
+            raise no_room(f"a batch of {tried}", reason, SMALLER if tried == 1 else FEWER)
+        self.size = tried // 2
+        self.log.append({"out of memory at": tried, "size": self.size, "reason": numbers(reason)})
+        print(
+            f"warning: out of memory with a batch of {tried} ({numbers(reason)}): going on with {self.size}",
+            file=sys.stderr,
+        )
+
+
+def check_batch_size(name: str, value: object) -> None:
+    """Raise UserError unless the value is a batch size."""
+    if isinstance(value, str) and value != AUTO:
+        raise UserError(f"{name}={value!r} is neither a positive integer nor {AUTO}")
+    if value != AUTO:
+        check_positive_int(name, value)
+
+
+def give_back() -> None:
+    """Return to the device what the allocator keeps for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def no_room(what: str, reason: str, remedy: str) -> UserError:
+    """What to say where the device is too small. reason: torch's message."""
+    return UserError(f"out of memory: {what} does not fit the device ({numbers(reason)}): {remedy}")
+
+
+def numbers(reason: str) -> str:
+    """What was needed and what was free, as torch's message says it; its first line where it doesn't."""
+    needed = re.search(r"Tried to allocate ([\d.]+ \w+)", reason)
+    free = re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", reason)
+    if needed is None or free is None:
+        return reason.partition("\n")[0]
+    return f"{needed[1]} more were needed, {free[2]} of {free[1]} are free"

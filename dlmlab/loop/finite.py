@@ -1,0 +1,71 @@
+"""Logits that are not finite end a run: an answer from them would look like any other. Says where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dlmlab.errors import UserError
+from dlmlab.loop.canvases import pad
+from dlmlab.loop.row import Row
+from dlmlab.types import Denoiser
+
+BROKEN = -2
+"""Stands for a change where a logit is not finite; no change is less than -1."""
+
+
+def on_host(model: Denoiser, rows: Sequence[Row], change_BK: Tensor, confidence_BK: Tensor) -> np.ndarray:
+    """A step's changes, in the one copy that it waits for. Raises UserError where a confidence is NaN."""
+    changes = torch.where(confidence_BK.isnan(), BROKEN, change_BK).cpu().numpy()
+    check_finite(model, rows, (changes == BROKEN).any(-1))
+    return changes
+
+
+def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:
+    """Raise UserError, naming the layer and the step, where a row's logits were not finite.
+
+    broken_B: whether they were, of rows whose canvases are still those that the model saw.
+    """
+    if broken_B.any():
+        row = rows[int(broken_B.argmax())]
+        where = f"the logits of request {row.request.index} are not finite at its step {row.forwards}"
+        raise UserError(f"{where}: {origin(model, rows)}")
+
+
+def origin(model: Any, rows: Sequence[Row]) -> str:
+    """Where the first value that is not finite comes from, in words, and what to do."""
+    found = first_broken(model, rows)
+    if found is None:
+        return "a second pass over the same canvases is finite: suspect the decoder's transform, or the device"
+    name, module = found
+    weights = [each for each in module.parameters(recurse=False) if each.is_floating_point()]
+    if all(each.isfinite().all() for each in weights):
+        return f"the first value that is not comes out of {name}: set model.dtype=float32 and model.quantization=none"
+    return f"the weights of {name} are not: fetch the checkpoint again"
+
+
+@torch.inference_mode()
+def first_broken(model: Any, rows: Sequence[Row]) -> tuple[str, nn.Module] | None:
+    """The first part of the model whose output is not finite, when the model sees the rows again."""
+    broken: list[tuple[str, nn.Module]] = []
+
+    def watch(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        if not broken and isinstance(output, Tensor) and not output.isfinite().all():
+            broken.append((name, module))
+
+    handles = [module.register_forward_hook(partial(watch, name)) for name, module in model.named_modules() if name]
+    tokens_BL, mask_BL = pad([row.tokens for row in rows], model.config.pad_token_id)
+    mask = None if mask_BL is None else torch.from_numpy(mask_BL).to(model.device)
+    try:
+        # Positions are not named, so that a model with a faster pass for named ones runs layer by layer.
+        for hidden_LD in model.hidden(torch.from_numpy(tokens_BL).to(model.device), mask, None):
+            watch("the head", model, None, model.head(hidden_LD))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return broken[0] if broken else None

@@ -1,0 +1,161 @@
+"""One forward pass: what the model proposes at the masked positions of each row's active block.
+
+Logits exist only for those positions, a chunk at a time; a (B, K, V) tensor is built only for a rule that asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmlab.loop.canvases import Canvases
+from dlmlab.rule import Rule
+from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation
+
+CHUNK_ELEMENTS = 2**24
+"""Logits that are alive at a time: 64 MiB in float32."""
+FUSED_CHUNK_ELEMENTS = 2**25
+"""The same where they stay in bfloat16."""
+
+
+class Pass(NamedTuple):
+    """A forward pass under way: which positions of the blocks, as indices into B × K, it is asked for; the model's last
+    hidden states there, (N, D).
+    """
+
+    slot: np.ndarray
+    hidden_ND: Tensor
+
+
+class Proposal(NamedTuple):
+    """See `Step`, which has the same fields. A confidence is NaN where a logit is not finite."""
+
+    token_BK: Tensor
+    confidence_BK: Tensor
+    measure_BK: Tensor | None = None
+    logits_BKV: Tensor | None = None
+    kept_BK: Tensor | None = None
+
+
+def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
+    """Run the model, but for its head, once. everywhere: ask for the active blocks' committed positions as well."""
+    slot = np.arange(canvases.position_BK.size) if everywhere else np.flatnonzero(canvases.masked_BK)
+    real_BL = None if canvases.real_BL is None else torch.from_numpy(canvases.real_BL)
+    where_N = torch.from_numpy(np.take(canvases.position_BK, slot))
+    return Pass(slot, model.hidden(torch.from_numpy(canvases.tokens_BL), real_BL, where_N))
+
+
+@torch.inference_mode()
+def propose(
+    model: Denoiser,
+    canvases: Canvases,
+    generation: Generation,
+    rule: Rule,
+    state: tuple[Tensor, ...] = (),
+    launched: Pass | None = None,
+) -> Proposal:
+    """Score the masked positions of the canvases' active blocks. launched: their forward pass, if it is under way."""
+    slot, hidden_ND = launched or launch(model, canvases, rule.revokes)
+    device, masked_BK = model.device, canvases.masked_BK
+    row_N, slot_N = slot // masked_BK.shape[1], sent(slot, device)
+    dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
+    raw_BKV: Tensor | None = None
+    if rule.needs_logits:
+        raw_NV = model.head(hidden_ND).to(dtype)
+        raw_BKV = raw_NV.new_zeros(masked_BK.size, raw_NV.shape[-1]).index_copy_(0, slot_N, raw_NV)
+        raw_BKV = raw_BKV.view(*masked_BK.shape, -1)
+        logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
+
+    tokens, scores, measures, kept = (list[Tensor]() for _ in range(4))
+    fused = model.fused and in_one_pass(generation, rule)
+    most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
+    for part, generator in chunks(row_N, canvases.generators, most, generation.temperature > 0):
+        if fused:
+            token, score = greedy(model.head(hidden_ND[part]), model, generation)
+        else:
+            logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
+            finite = logits.sum(-1).isfinite()
+            token, probability = sample(logits, model, generation, generator)
+            score = probability.gather(-1, token[:, None])[:, 0].masked_fill(~finite, torch.nan)
+        tokens.append(token)
+        scores.append(score)
+        if rule.measures:
+            measures.append(rule.measure(probability))
+        if rule.revokes:
+            present = sent(canvases.at(np.take(canvases.position_BK, slot[part])), device)
+            kept.append(probability.gather(-1, present[:, None])[:, 0])
+    token_N, score_N = torch.cat(tokens), torch.cat(scores)
+    if generation.confidence_eos_eot_inf:
+        ends = torch.isin(token_N, torch.tensor(model.end_token_ids, device=device))
+        score_N = score_N.masked_fill(ends & ~score_N.isnan(), 0.0)
+
+    def spread(values_N: Tensor, empty: float) -> Tensor:
+        return values_N.new_full((masked_BK.size,), empty).index_copy_(0, slot_N, values_N).view(masked_BK.shape)
+
+    token_BK, confidence_BK = spread(token_N, 0), spread(score_N, -torch.inf)
+    measure_BK = spread(torch.cat(measures), -torch.inf) if rule.measures else None
+    if not rule.revokes:
+        return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
+    eligible_BK = sent(masked_BK, device)
+    kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf)
+    confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
+    if measure_BK is not None:
+        measure_BK = measure_BK.masked_fill(~eligible_BK, -torch.inf)
+    return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """Values on the device; nobody waits for them to come there, nor for what the device does before."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
+def in_one_pass(generation: Generation, rule: Rule) -> bool:
+    """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
+    more = rule.needs_logits or rule.measures or rule.revokes or generation.temperature > 0
+    return not more and generation.confidence_dtype == "float32"
+
+
+def greedy(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[Tensor, Tensor]:
+    """What `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
+    from dlmlab.kernel.greedy import greedy as kernel
+
+    banned = model.config.eos_token_id if generation.logits_eos_inf else None
+    return kernel(logits_NV, model.config.mask_token_id, banned)
+
+
+def chunks(
+    row_N: np.ndarray, generators: Sequence[torch.Generator | None], most: int, per_row: bool
+) -> Iterator[tuple[slice, torch.Generator | None]]:
+    """Cut N positions into parts of at most `most`. Where noise is drawn, a part lies in one row and has its
+    generator.
+    """
+    ends = [*np.flatnonzero(np.diff(row_N)) + 1, len(row_N)] if per_row else [len(row_N)]
+    begin = 0
+    for end in ends:
+        generator = generators[row_N[begin]] if per_row else None
+        for low in range(begin, end, most):
+            yield slice(low, min(low + most, end)), generator
+        begin = end
+
+
+def sample(
+    logits_NV: Tensor, model: Denoiser, generation: Generation, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Proposed tokens (N,) and all probabilities (N, V); overwrites the logits.
+
+    The mask token counts in the softmax, as in LLaDA's published code, but is never proposed: a committed mask would
+    be masked still. At a temperature the choice is LLaDA's Gumbel-max, in float64 as there (arXiv:2409.02908).
+    """
+    if generation.logits_eos_inf:
+        logits_NV[:, model.config.eos_token_id] = -torch.inf
+    probability_NV = logits_NV.softmax(-1)
+    logits_NV[:, model.config.mask_token_id] = -torch.inf
+    if generator is None:
+        return logits_NV.argmax(-1), probability_NV
+    uniform_NV = torch.rand(logits_NV.shape, generator=generator, dtype=torch.float64, device=logits_NV.device)
+    noise_NV = -(-uniform_NV.log()).log()
+    return (logits_NV.double() + generation.temperature * noise_NV).argmax(-1), probability_NV

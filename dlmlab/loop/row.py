@@ -1,0 +1,109 @@
+"""A request under way: its canvas, its position in the schedule, its randomness."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmlab.loop.canvases import Window
+from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Output, Request, TraceStep
+
+
+class Row:
+    """One canvas being filled. It lives on the host; only what one step needs goes to the device."""
+
+    def __init__(self, request: Request, generation: Generation, model: Denoiser, seed: int):
+        self.request, self.generation = request, generation
+        self.mask_token: int = model.config.mask_token_id
+        self.tokens = np.array([*request.prompt, *[self.mask_token] * generation.gen_length], dtype=np.int64)
+        self.start = len(request.prompt)
+        self.left = generation.block_length
+        self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
+        self.forwards = self.step = 0
+        self.state: tuple[Tensor, ...] | None = None
+        self.trace: list[TraceStep] = []
+        self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
+        self.seed = [seed, request.index]
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The row's own randomness, which no other row's draws change."""
+        [own_seed] = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)
+        return torch.Generator(self.like.device).manual_seed(int(own_seed >> 1))
+
+    @property
+    def block(self) -> np.ndarray:
+        """The active block's tokens, (K,), a view."""
+        return self.tokens[self.start : self.start + self.generation.block_length]
+
+    @property
+    def begin(self) -> int:
+        """Where the active block begins, counted from the canvas's first position."""
+        return self.start - len(self.request.prompt)
+
+    @property
+    def window(self) -> Window:
+        return Window(self.tokens, self.start, self.generator if self.draws else None)
+
+    @property
+    def finished(self) -> bool:
+        return self.start == len(self.tokens)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the row's randomness plays a part."""
+        return self.generation.temperature > 0 or self.request.rule.needs_noise
+
+    @property
+    def shareable(self) -> bool:
+        """Whether the row's proposals depend on its canvas and block alone."""
+        return not (self.generation.temperature or self.request.rule.needs_logits or self.request.rule.revokes)
+
+    @property
+    def memoisable(self) -> bool:
+        """Whether the tokens and confidences of a proposal are all that the row's rule sees of it."""
+        return self.shareable and self.request.rule.memoisable
+
+    @property
+    def key(self) -> bytes:
+        """Equal for shareable rows whose proposals are equal."""
+        return self.start.to_bytes(8, "little") + self.tokens.tobytes()
+
+    @property
+    def quota(self) -> int:
+        """How many positions the schedule commits now."""
+        return self.generation.quota(self.step)
+
+    def noise(self) -> Tensor:
+        """(K,) uniform numbers from the request's own stream."""
+        return torch.rand(self.generation.block_length, generator=self.generator, device=self.generator.device)
+
+    def state_for(self, model: Denoiser) -> tuple[Tensor, ...]:
+        """What the rule answered at the last step; its initial state where a block begins."""
+        if self.state is None:
+            rule = self.request.rule
+            return rule.initial_state(self.generation.block_length, model.config.padded_vocab_size, self.like)
+        return self.state
+
+    def commit(self, change_K: np.ndarray, state: tuple[Tensor, ...]) -> None:
+        """Write the block's new tokens (-1 where nothing changes); when it is full, go to the next block."""
+        changed_K, block_K, begin = change_K >= 0, self.block, self.begin
+        np.copyto(block_K, change_K, where=changed_K)
+        masked, self.left = self.left, int(np.count_nonzero(block_K == self.mask_token))
+        if self.left >= masked:
+            raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
+        np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
+        self.forwards += 1
+        self.step += 1
+        self.state = state
+        if not self.left:
+            self.start, self.step, self.state, self.left = self.start + len(change_K), 0, None, len(change_K)
+
+    def output(self) -> Output:
+        canvas = self.tokens[len(self.request.prompt) :]
+        return Output(
+            self.request.index, canvas.tolist(), self.forwards, self.step_of.tolist(), trace=tuple(self.trace)
+        )

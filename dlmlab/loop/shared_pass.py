@@ -1,0 +1,147 @@
+"""What the model proposes for rows, asked once for canvases that are the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmlab.loop.batch import Batch
+from dlmlab.loop.canvases import Canvases
+from dlmlab.loop.finite import check_finite
+from dlmlab.loop.propose import Pass, Proposal, launch, propose
+from dlmlab.loop.row import Row
+from dlmlab.rule import Rule
+from dlmlab.types import Denoiser
+
+Proposed = tuple[np.ndarray, np.ndarray]
+"""One row's proposed tokens and confidences, each (K,)."""
+
+PADDING = 0.1
+"""Of a pass's positions; more is worth a second pass."""
+FULL = 512
+"""Positions that keep a GPU busy with computing; with fewer it mostly waits for weights, which each pass reads once."""
+
+
+class Memo(Protocol):
+    """Proposals by the canvas and block that they follow from: a dict, or one that outlasts the process."""
+
+    def get(self, key: bytes, /) -> Proposed | None:
+        """What is kept under a key, if anything is."""
+
+    def update(self, found: Mapping[bytes, Proposed], /) -> None:
+        """Keep these."""
+
+
+class Ahead(NamedTuple):
+    """The next forward pass of rows that go on together, under way before they have noted what the last one came to."""
+
+    rows: Sequence[Row]
+    canvases: Canvases
+    launched: Pass
+
+    @classmethod
+    def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
+        """Of canvases that change; none where one of them is full then."""
+        if not canvases.change(change_BK):
+            return None
+        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes))
+
+
+class SharedPass(NamedTuple):
+    """What is proposed for a batch of rows, and the canvases that went through the model for it."""
+
+    proposal: Proposal
+    canvases: Canvases
+
+
+def share_pass(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None) -> SharedPass:
+    """Proposals for a batch of rows. ahead: their pass, if it is theirs."""
+    if ahead is not None and ahead.rows == rows:
+        return SharedPass(run_pass(model, rows, ahead.canvases, ahead.launched), ahead.canvases)
+    keys = [row.key if share and row.shareable else id(row).to_bytes(8, "little") for row in rows]
+    fresh = dict(zip(keys, rows, strict=True))
+    canvases = canvases_of(model, list(fresh.values()))
+    proposal = run_pass(model, list(fresh.values()), canvases)
+    if len(fresh) < len(rows):
+        order = {key: position for position, key in enumerate(fresh)}
+        position_B = torch.tensor([order[key] for key in keys], device=proposal.token_BK.device)
+        proposal = Proposal._make(part if part is None else part[position_B] for part in proposal)
+    return SharedPass(proposal, canvases)
+
+
+def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> tuple[Proposal, int]:
+    """The same for any number of rows, through a memo; the proposals are on the host."""
+    keys = [row.key for row in rows]
+    different = dict(zip(keys, rows, strict=True))
+    known = {key: kept for key in different if (kept := memo.get(key)) is not None}
+    fresh = sorted((key for key in different if key not in known), key=len, reverse=True)  # little is padded then
+
+    def compute(part: Sequence[bytes]) -> dict[bytes, Proposed]:
+        asked = [different[key] for key in part]
+        proposal = run_pass(model, asked, canvases_of(model, asked))
+        tokens, confidences = proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy()
+        check_finite(model, asked, np.isnan(confidences).any(-1))  # before it is remembered
+        return dict(zip(part, zip(tokens, confidences, strict=True), strict=True))
+
+    for computed in batch.each(fresh, compute):
+        memo.update(computed)
+        known |= computed
+    token_B, confidence_B = zip(*(known[key] for key in keys), strict=True)
+    return Proposal(torch.from_numpy(np.stack(token_B)), torch.from_numpy(np.stack(confidence_B))), len(fresh)
+
+
+def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
+    """What the model is to see of the rows."""
+    return Canvases.of([row.window for row in rows], rows[0].generation.block_length, model.config)
+
+
+def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:
+    """One forward pass over the rows. launched: if it is under way."""
+    rule = stacked(rows, rows[0].like)
+    state = states(model, rows, model.device) if rule.needs_logits else ()
+    return propose(model, canvases, rows[0].generation, rule, state, launched)
+
+
+def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows whose rules can be applied together."""
+    kinds = defaultdict[object, list[Row]](list)
+    for row in rows:
+        kinds[row.request.rule.kind].append(row)
+    return list(kinds.values())
+
+
+def by_length(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that go through the model together: from the longest on, so that little of what it computes is padding.
+
+    A pass is padded by more than PADDING of its positions only where a part of it would have fewer than FULL.
+    """
+    parts: list[list[Row]] = [[]]
+    positions = sum(len(row.tokens) for row in rows)
+    filled = 0
+    for row in sorted(rows, key=lambda row: len(row.tokens), reverse=True):
+        part, length = parts[-1], len(row.tokens)
+        if part and length < len(part[-1].tokens) and min(filled, positions) >= FULL:
+            padded = (len(part) + 1) * len(part[0].tokens)
+            if padded - filled - length > PADDING * padded:
+                parts.append(part := [])
+                filled = 0
+        part.append(row)
+        filled, positions = filled + length, positions - length
+    return parts
+
+
+def stacked(rows: Sequence[Row], like: Tensor) -> Rule:
+    """One rule for rows whose rules are of one kind; see `Rule.stack`."""
+    rules = [row.request.rule for row in rows]
+    return type(rules[0]).stack(rules, like)
+
+
+def states(model: Denoiser, rows: Sequence[Row], device: torch.device) -> tuple[Tensor, ...]:
+    """The rows' states as a batch, each (B, …)."""
+    parts = zip(*(row.state_for(model) for row in rows), strict=True)
+    return tuple(torch.stack([one.to(device) for one in part]) for part in parts)

@@ -1,0 +1,73 @@
+"""One step of rows that share a batch: propose, decide, commit. It names no model and no algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dlmlab.loop.canvases import Canvases
+from dlmlab.loop.finite import on_host
+from dlmlab.loop.propose import Proposal, sent
+from dlmlab.loop.row import Row
+from dlmlab.loop.shared_pass import Ahead, share_pass, stacked, states
+from dlmlab.loop.trace import record
+from dlmlab.rule import Step
+from dlmlab.types import Denoiser
+
+
+class Done(NamedTuple):
+    """What a step came to beside its commits: how many canvases it computed; the next pass, if it has begun."""
+
+    computed: int
+    ahead: Ahead | None
+
+
+def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None, go_on: bool = False) -> Done:
+    """One step of rows that share a batch. Where it finds no room, it undoes it.
+
+    ahead: what the last step began. go_on: these rows come next as well, until one of them is full.
+    """
+    before = [(row, row.generator.get_state()) for row in rows if row.draws]
+    try:
+        proposal, canvases = share_pass(model, rows, share, ahead)
+        computed = len(canvases.tokens_BL)
+        at_once = go_on and model.fused and computed == len(rows)
+        return Done(computed, decide(model, rows, proposal, canvases if at_once else None))
+    except torch.OutOfMemoryError:
+        for row, state in before:
+            row.generator.set_state(state)
+        raise
+
+
+@torch.inference_mode()
+def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: Canvases | None = None) -> Ahead | None:
+    """Apply the rows' rules to what is proposed, and commit what they answer.
+
+    canvases: the rows', if their next pass is to begin before all that is written down.
+    """
+    device = proposal.token_BK.device
+    rule = stacked(rows, like=proposal.confidence_BK)
+    step = Step(
+        proposal.token_BK,
+        proposal.confidence_BK,
+        eligible_BK=proposal.confidence_BK > -torch.inf,
+        quota_B1=sent(np.array([[row.quota] for row in rows]), device),
+        measure_BK=proposal.measure_BK,
+        logits_BKV=proposal.logits_BKV,
+        kept_BK=proposal.kept_BK,
+        noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
+        state=states(model, rows, device),
+    )
+    decision = rule(step)
+    change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
+    if decision.revoke_BK is not None:
+        change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
+    changes = on_host(model, rows, change_BK, step.confidence_BK)
+    ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
+    record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
+    for index, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
+        row.commit(change_K, tuple(part[index] for part in decision.state))
+    return ahead

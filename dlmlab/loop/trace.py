@@ -1,0 +1,33 @@
+"""Record what a step proposed and committed, for the rows that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlmlab.loop.row import Row
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.types import TraceStep
+
+
+def record(rows: Sequence[Row], rule: Rule, step: Step, decision: Decision) -> None:
+    """Note a step, before it is committed, for the rows that are traced; where none is, nothing is computed."""
+    traced = [index for index, row in enumerate(rows) if row.request.traced]
+    if not traced:
+        return
+    revoke_BK = torch.zeros_like(decision.commit_BK) if decision.revoke_BK is None else decision.revoke_BK
+    tokens, confidences = step.token_BK[traced].tolist(), step.confidence_BK[traced].tolist()
+    commits, revokes = positions(decision.commit_BK[traced]), positions(revoke_BK[traced])
+    marks = {name: positions(mark_BK[traced]) for name, mark_BK in rule.marks(step).items()}
+    for number, index in enumerate(traced):
+        row, named = rows[index], {name: marked[number] for name, marked in marks.items()}
+        row.trace.append(
+            TraceStep(row.begin, tokens[number], confidences[number], commits[number], revokes[number], named)
+        )
+
+
+def positions(mask_BK: Tensor) -> list[list[int]]:
+    """The positions of each row at which a mask is True."""
+    return [[position for position, marked in enumerate(row) if marked] for row in mask_BK.tolist()]

@@ -1,0 +1,1 @@
+"""Speed, ceilings and statistics."""

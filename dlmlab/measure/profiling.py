@@ -1,0 +1,178 @@
+"""Where a step's time goes, by part, as torch.profiler sees it. What is watched carries marks; the loop itself none.
+
+The host's time is cut into stretches, each of one part. On a CPU a part's time is that of its stretches. On a GPU it is
+that of the kernels launched in them, and the device's wait for each kernel is charged to the part that launched it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gzip
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, record_function
+
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.denoise import StepTiming, denoise
+from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
+from dlmlab.rule import Rule
+from dlmlab.types import Generation, Request
+
+REST, RULE = "rest of the model", "rule and bookkeeping"
+BY_NAME = {
+    "attention kernels": re.compile("flash|fmha|attention|sdpa", re.IGNORECASE),
+    "norms and activations": re.compile("_add_norm|_swiglu|_quantize"),
+    "unpacking of weights": re.compile("_unpack|dequant", re.IGNORECASE),
+    "matrix products": re.compile("gemm|nvjet|cutlass|xmma|cublas|matmul|_mm", re.IGNORECASE),
+}
+"""Kernels of a captured or compiled forward pass, which is launched as a whole: only their names tell what they do."""
+MARK = "dlmlab: "
+TOLD = "Memcpy HtoD"
+"""What the model is asked; that the device waits for it is bookkeeping."""
+KERNELS = {"kernel", "gpu_memcpy", "gpu_memset"}
+LAUNCHES = {"cuda_runtime", "cuda_driver"}
+
+
+class PartTime(NamedTuple):
+    """Seconds a step. busy: the device works for the part. idle: it waits for the part's next kernel; 0 on a CPU."""
+
+    busy: float
+    idle: float
+
+
+class Timeline:
+    """The host's time, as stretches that follow each other."""
+
+    def __init__(self) -> None:
+        self._open: record_function | None = None
+
+    def enter(self, part: str) -> None:
+        """What follows belongs to this part."""
+        self.close()
+        self._open = record_function(MARK + part)
+        self._open.__enter__()
+
+    def close(self) -> None:
+        """What follows belongs to none."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+        self._open = None
+
+
+class Watched:
+    """A model that says what it does."""
+
+    def __init__(self, model: Any, timeline: Timeline) -> None:
+        self._model, self._timeline = model, timeline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def hidden(self, *arguments: Any) -> Tensor:
+        self._timeline.enter(REST)
+        return self._model.hidden(*arguments)  # type: ignore[no-any-return]
+
+    def head(self, *arguments: Any) -> Tensor:
+        self._timeline.enter(HEAD)
+        return self._model.head(*arguments)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class WatchedBaseline(Baseline):
+    """The baseline, which says when the loop turns to it: before a forward pass is prepared and after its proposals."""
+
+    timeline: Timeline
+
+    @classmethod
+    def stack(cls, rules: Sequence[Self], like: Tensor) -> Self:
+        rules[0].timeline.enter(RULE)
+        return super().stack(rules, like)
+
+
+@contextmanager
+def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
+    """The model with its blocks' parts marked: a block is attention up to its second norm, and MLP from there on."""
+    hooks = []
+    for block in model.model.transformer["blocks"].children():
+        hooks += [
+            block.register_forward_pre_hook(lambda *_: timeline.enter(ATTENTION)),
+            block.ff_norm.register_forward_pre_hook(lambda *_: timeline.enter(MLP)),
+            block.register_forward_hook(lambda *_: timeline.enter(REST)),
+        ]
+    try:
+        yield Watched(model, timeline)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def profile(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, trace: Path) -> dict[str, PartTime]:
+    """Decode one batch with the baseline; what a step spends on each part, on average.
+
+    trace: where the profiler's trace is kept, gzipped, for chrome://tracing or ui.perfetto.dev.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it writes about itself to stderr
+    timeline, steps = Timeline(), list[StepTiming]()
+    rule: Rule = WatchedBaseline(timeline)
+    requests = [Request(index, prompt, rule) for index, prompt in enumerate(prompts)]
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if model.device.type == "cuda" else [])]
+    with watched(model, timeline) as marked, torch.profiler.profile(activities=activities) as profiler:
+        for _ in denoise(marked, requests, generation, len(requests), share=False, on_step=steps.append):
+            pass
+        timeline.close()
+    profiler.export_chrome_trace(str(trace))
+    with gzip.open(trace, "rt", encoding="utf-8") as file:
+        events = json.load(file)["traceEvents"]
+    spent = by_kernel(events) if model.device.type == "cuda" else by_stretch(events)
+    return {part: PartTime(*(seconds / len(steps) for seconds in each)) for part, each in spent.items()}
+
+
+def stretches(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:
+    """Begin, end (both in µs) and part of each marked stretch, in order."""
+    marks = (each for each in events if each.get("cat") == "user_annotation" and each["name"].startswith(MARK))
+    return sorted((each["ts"], each["ts"] + each["dur"], each["name"].removeprefix(MARK)) for each in marks)
+
+
+def by_stretch(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
+    """Seconds of each part on a CPU, which does what it is told at once."""
+    spent = defaultdict[str, float](float)
+    for begin, end, part in stretches(events):
+        spent[part] += (end - begin) / 1e6
+    return {part: PartTime(busy, 0.0) for part, busy in spent.items()}
+
+
+def by_kernel(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
+    """Seconds of each part on a GPU: of its kernels, and of the device's waits for them."""
+    marks = stretches(events)
+    begins = [begin for begin, _, _ in marks]
+    launched = {
+        each["args"]["correlation"]: each["ts"]
+        for each in events
+        if each.get("cat") in LAUNCHES and "correlation" in each.get("args", {})
+    }
+    hooked = any(part == MLP for _, _, part in marks)
+    busy, idle = defaultdict[str, float](float), defaultdict[str, float](float)
+    free = begins[0]
+    for kernel in sorted((each for each in events if each.get("cat") in KERNELS), key=lambda each: each["ts"]):
+        begin, end = kernel["ts"], kernel["ts"] + kernel["dur"]
+        launch = launched.get(kernel["args"]["correlation"], begin)
+        part = marks[max(0, bisect.bisect_right(begins, launch) - 1)][2]
+        if kernel["name"].startswith(TOLD):
+            part = RULE
+        elif part == REST and not hooked:
+            part = next((name for name, pattern in BY_NAME.items() if pattern.search(kernel["name"])), REST)
+        idle[part] += max(0.0, begin - free) / 1e6
+        busy[part] += max(0.0, end - max(begin, free)) / 1e6
+        free = max(free, end)
+    idle[RULE] += max(0.0, marks[-1][1] - free) / 1e6
+    return {part: PartTime(busy[part], idle[part]) for part in dict.fromkeys([*busy, *idle])}

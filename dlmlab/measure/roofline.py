@@ -1,0 +1,154 @@
+"""The least that a step can cost (Williams et al., doi:10.1145/1498765.1498785).
+
+What it must compute and read is counted from the model's config; how fast the machine does either is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+
+from dlmlab.measure.timing import clock
+
+ATTENTION, MLP, HEAD = "attention", "MLP", "LM head and confidence"
+
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
+"""Of a stored weight. NF4: 4 bits, 8 for the scale of 64 weights, and 32 for the scale of 256 such scales."""
+ROW_SCALE = {"fp8": 4.0, "int8": 4.0}
+"""Bytes of each output row's scale."""
+ARITHMETIC = {"nf4": "bfloat16"}
+"""In what the products of stored weights are computed, where that is another type."""
+
+SIDE = {"cuda": 8192, "cpu": 1024}
+"""Of the square matrices whose product is timed."""
+COPY_BYTES = {"cuda": 2**31, "cpu": 2**28}
+TIMED = 10
+
+
+class Work(NamedTuple):
+    """What one part of a step can't do without.
+
+    products: FLOPs with stored weights. others: FLOPs between activations. arithmetic: what the products are computed
+    in. weight_bytes: weights that are read once.
+    """
+
+    products: float
+    others: float
+    arithmetic: str
+    weight_bytes: float
+
+    @property
+    def flops(self) -> float:
+        return self.products + self.others
+
+
+class Ceilings(NamedTuple):
+    """What the machine does at most. bytes_per_second: read and written. flops_per_second: by arithmetic."""
+
+    bytes_per_second: float
+    flops_per_second: Mapping[str, float]
+
+
+class Floor(NamedTuple):
+    """Seconds below which the counted work can't be done: computing, reading, and the larger of both."""
+
+    compute: float
+    memory: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.compute, self.memory)
+
+
+def count(config: Any, storage: str, dtype: str, rows: int, length: int, positions: float) -> dict[str, Work]:
+    """The work of one step, by part.
+
+    config: a LLaDAConfig. storage: of the blocks' projections, `none` for dtype, which the head is stored in.
+    rows, length: B and L. positions: masked positions of the active blocks, over all rows; the head, and in the last
+    block the MLP and the projection before it, see no others. Only matrix products count, and weights that they read:
+    norms, rotations, softmax and activations could be fused into them.
+    """
+    storage = dtype if storage == "none" else storage
+    width, hidden, blocks = config.d_model, config.mlp_width, config.n_layers
+    qkv = width + 2 * config.kv_heads * config.head_width
+    everywhere = rows * length
+    deep = (blocks - 1) * everywhere + positions
+
+    def stored(outputs: int, inputs: int, kind: str) -> float:
+        return outputs * inputs * BYTES[kind] + outputs * ROW_SCALE.get(kind, 0.0)
+
+    arithmetic = ARITHMETIC.get(storage, storage)
+    return {
+        ATTENTION: Work(
+            products=2.0 * blocks * everywhere * width * qkv + 2.0 * deep * width * width,
+            others=4.0 * blocks * everywhere * length * width,
+            arithmetic=arithmetic,
+            weight_bytes=blocks * (stored(qkv, width, storage) + stored(width, width, storage)),
+        ),
+        MLP: Work(
+            products=6.0 * deep * width * hidden,
+            others=0.0,
+            arithmetic=arithmetic,
+            weight_bytes=blocks * (2 * stored(hidden, width, storage) + stored(width, hidden, storage)),
+        ),
+        HEAD: Work(
+            products=2.0 * positions * width * config.padded_vocab_size,
+            others=0.0,
+            arithmetic=dtype,
+            weight_bytes=stored(config.padded_vocab_size, width, dtype),
+        ),
+    }
+
+
+def floor(parts: Iterable[Work], ceilings: Ceilings, dtype: str) -> Floor:
+    """The floor under some parts together. dtype: what products between activations are computed in."""
+    parts, speed = list(parts), ceilings.flops_per_second
+    compute = sum(part.products / speed[part.arithmetic] + part.others / speed[dtype] for part in parts)
+    return Floor(compute, sum(part.weight_bytes for part in parts) / ceilings.bytes_per_second)
+
+
+def measure_ceilings(device: torch.device, arithmetics: Iterable[str]) -> Ceilings:
+    """The rates of a large copy, reading and writing, and of a large matrix product in each arithmetic; medians."""
+    return Ceilings(copy_rate(device), {each: product_rate(device, each) for each in dict.fromkeys(arithmetics)})
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes a second of a large copy, those read and those written."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    size = min(COPY_BYTES[device.type], free // 4)
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / typical_seconds(device, lambda: target.copy_(source))
+
+
+def product_rate(device: torch.device, arithmetic: str) -> float:
+    """FLOPs a second of a large matrix product."""
+    side = SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+    work: Callable[[], Any]
+    if arithmetic == "fp8":
+        one = torch.ones((), device=device)
+        a8, b8 = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn).t()
+        work = lambda: torch._scaled_mm(a8, b8, one, one, out_dtype=torch.bfloat16)  # noqa: E731
+    elif arithmetic == "int8":
+        a8, b8 = (each.mul(40).clamp(-127, 127).to(torch.int8) for each in (a, b))
+        work = lambda: torch._int_mm(a8, b8)  # noqa: E731
+    else:
+        a, b = (each.to(getattr(torch, arithmetic)) for each in (a, b))
+        work = lambda: a @ b  # noqa: E731
+    return 2 * side**3 / typical_seconds(device, work)
+
+
+@torch.inference_mode()
+def typical_seconds(device: torch.device, work: Callable[[], Any]) -> float:
+    """The median time of a piece of work, after two that don't count."""
+    seconds = []
+    for _ in range(2 + TIMED):
+        begun = clock(device)
+        work()
+        seconds.append(clock(device) - begun)
+    return float(np.median(seconds[2:]))

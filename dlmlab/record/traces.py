@@ -1,0 +1,105 @@
+"""How a canvas was filled, pass by pass, in words: kept in a run's traces.jsonl.
+
+python run.py experiment=evaluate trace=true
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlmlab.record.journal import Journal
+from dlmlab.types import Output
+
+TRACES = "traces.jsonl"
+DIGITS = 4
+"""Decimal positions of a confidence in a trace."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One canvas being filled, in words: a line of traces.jsonl.
+
+    task, decoder, index, id, prompt: the sample's that it belongs to. end_tokens: the texts of tokens that end an
+    answer. tokens: the finished canvas. steps: for each forward pass the number of its `block`, and of that block's
+    positions: the `tokens` proposed and their `confidence`, both null where nothing was; those that the pass went on to
+    `commit` and to `revoke`; and those with `marks`, by name.
+    """
+
+    task: str
+    decoder: str
+    index: int
+    id: str
+    prompt: str
+    gen_length: int
+    block_length: int
+    end_tokens: list[str]
+    tokens: list[str]
+    steps: list[dict[str, Any]]
+
+
+def trace_of(
+    model: Any, output: Output, decoder: str, prompt: str, *, task: str = "", index: int = 0, id: str = ""
+) -> Trace:
+    """A traced output in words."""
+    texts: dict[int, str] = {}
+
+    def text(token: int) -> str:
+        if token not in texts:
+            texts[token] = str(token) if model.tokenizer is None else model.tokenizer.decode([token])
+        return texts[token]
+
+    width = len(output.trace[0].tokens)
+    steps = []
+    for moment in output.trace:
+        proposed = list(map(math.isfinite, moment.confidences))
+        step = {
+            "block": moment.begin // width,
+            "tokens": [text(token) if is_so else None for token, is_so in zip(moment.tokens, proposed, strict=True)],
+            "confidence": [
+                round(value, DIGITS) if is_so else None
+                for value, is_so in zip(moment.confidences, proposed, strict=True)
+            ],
+            "commit": moment.commit,
+            "revoke": moment.revoke,
+            "marks": moment.marks,
+        }
+        steps.append(step)
+    return Trace(
+        task, decoder, index, id, prompt,
+        gen_length=len(output.tokens),
+        block_length=width,
+        end_tokens=[text(token) for token in model.end_token_ids],
+        tokens=[text(token) for token in output.tokens],
+        steps=steps,
+    )  # fmt: skip
+
+
+class TraceFile:
+    """`traces.jsonl` of a run: a line as soon as a canvas is full, sorted when the run is finished.
+
+    limit: how many items of a task are traced.
+    """
+
+    def __init__(self, folder: Path, limit: int):
+        self.path, self.limit = folder / TRACES, limit
+        self._journal = Journal(self.path)
+
+    def add(self, trace: Trace) -> None:
+        """Append a line; no kill loses it once this returns."""
+        self._journal.append(asdict(trace))
+
+    def finish(self) -> None:
+        """Sort by task, index and decoder, so that the decoders of an item stand side by side."""
+        if not self.path.exists():
+            return
+        traces = read(self.path)
+        self._journal.rewrite(asdict(traces[key]) for key in sorted(traces))
+
+
+def read(path: Path) -> dict[tuple[str, int, str], Trace]:
+    """The traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
+    traces = (Trace(**entry) for entry in Journal(path).entries)
+    return {(trace.task, trace.index, trace.decoder): trace for trace in traces}

@@ -1,0 +1,244 @@
+"""From a run's config to its objects. The one place that knows both Hydra and the library."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+
+from dlmlab import tracking
+from dlmlab.errors import UserError
+from dlmlab.loop.batch import LIGHTER, check_batch_size, no_room
+from dlmlab.loop.shared_pass import Memo
+from dlmlab.manifest import finish, manifest
+from dlmlab.memo import DiskMemo, switch
+from dlmlab.record.traces import TraceFile
+from dlmlab.rule import Rule, check_composition
+from dlmlab.run import resume
+from dlmlab.settings import faults, kinds_of, near
+from dlmlab.tracking import Report, RunRecord, track
+from dlmlab.types import Generation, check_positive_int, check_seed
+
+if TYPE_CHECKING:
+    from dlmlab.model.llada import LLaDAModelLM
+    from dlmlab.task.base import Task
+    from dlmlab.tracking import Tracker
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
+
+_trackers: Sequence[Tracker] = ()
+_loaded: tuple[DictConfig, LLaDAModelLM] | None = None
+
+
+def model(cfg: DictConfig) -> LLaDAModelLM:
+    """The config's model. Jobs of one process that want the same one share it.
+
+    Raises UserError for a model that can't be had, and for a bad batch size, seed or memo, before a model is loaded.
+    """
+    global _loaded
+    check_batch_size("batch_size", cfg.batch_size)
+    check_seed(cfg.seed)
+    switch("memo", cfg.memo)
+    wanted = OmegaConf.create({**cfg.model, "device": cfg.device})
+    for key in ("tasks", "localleap"):
+        wanted.pop(key, None)
+    if _loaded is None or _loaded[0] != wanted:
+        _loaded = None  # the one before leaves the device before the next one comes
+        _loaded = wanted, instantiate(wanted)
+    return _loaded[1]
+
+
+def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
+    """The config's decoder, or another one of conf/decoder/ at its defaults.
+
+    Raises UserError where it takes its values from the model's calibration and the model has none (`model.localleap`
+    holds for one checkpoint only), and where `memo=force` is not for this decoder.
+    """
+    chosen = cfg.decoder if name is None else choice(cfg, "decoder", name)
+    calibration = cfg.model.get("localleap") or {}
+    try:
+        values = OmegaConf.to_container(chosen, resolve=True)
+    except InterpolationResolutionError as error:
+        raise uncalibrated(cfg) from error
+    assert isinstance(values, dict)
+    taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
+    if taken and calibration.get("checkpoint") != cfg.model.path:
+        raise uncalibrated(cfg)
+    if wrong := [*part_faults("decoder", chosen)]:
+        raise UserError(*wrong)
+    with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
+        rule: Rule = instantiate(OmegaConf.create(values))
+    check_composition(rule, memo=cfg.memo == "force")
+    return rule
+
+
+def uncalibrated(cfg: DictConfig) -> UserError:
+    """What to say where a model has no calibration."""
+    return UserError(
+        f"model.path={cfg.model.path} has no calibrated kappa, tau and radius: give decoder.kappa=, decoder.tau= and "
+        "decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
+    )
+
+
+def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
+    """The config's task where it is the one named, else conf/task/<name>.yaml with what the config's task overrides.
+
+    overrides: values that go before both. Raises UserError for items that can't be had or scored, before an hour of
+    loading and decoding.
+    """
+    chosen = cfg.task.copy() if cfg.task.get("name") == name else choice(cfg, "task", name)
+    given = {
+        key: cfg.task[key] for key in TASK_OVERRIDES if key in cfg.task and not OmegaConf.is_missing(cfg.task, key)
+    }
+    if "_target_" in cfg.task and cfg.task.name != name:
+        given.pop("path", None)  # another task's data
+    chosen.update({key: value for key, value in {**given, **overrides}.items() if key in chosen})
+    if wrong := [*part_faults("task", chosen, bare=overrides)]:
+        raise UserError(*wrong)
+    with homes({str(key): "task" for key in chosen if key not in overrides}):
+        found: Task = instantiate(chosen)
+        found.items()
+    return found
+
+
+def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
+    """The config's settings; where it has none the overrides, then the task's own."""
+    own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
+    layers = [("task", own), ("", overrides), ("generation", cfg.generation)]
+    given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
+    with homes({key: home for key, (home, _) in given.items() if home}):
+        return Generation(**{key: value for key, (_, value) in given.items()})
+
+
+def memo(cfg: DictConfig, model: LLaDAModelLM, generation: Generation) -> Memo | None:
+    """What the config's memo keeps for a model and settings; None where it is off. Raises UserError for a bad value."""
+    if not switch("memo", cfg.memo):
+        return None
+    return DiskMemo(Path(cfg.memo_path), model, generation, cfg.memo_gb)
+
+
+def traces(cfg: DictConfig) -> TraceFile:
+    """Where a run's traces go, of no item unless it asks for them. Raises UserError for a bad value."""
+    if not isinstance(cfg.trace, bool):
+        raise UserError(f"trace={cfg.trace} is neither true nor false")
+    check_positive_int("trace_limit", cfg.trace_limit)
+    return TraceFile(folder(), cfg.trace_limit if cfg.trace else 0)
+
+
+def trackers(cfg: DictConfig) -> Sequence[Tracker]:
+    """Where the run is reported."""
+    return [instantiate(each) for each in cfg.tracking.values()]
+
+
+def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
+    """conf/<group>/<name>.yaml as a part of this config, so that its interpolations find the rest."""
+    with composing():
+        composed = hydra.compose(f"{group}/{name}")
+    part = composed[group]
+    part._set_parent(cfg)
+    return part  # type: ignore[no-any-return]
+
+
+def options(group: str) -> list[str]:
+    """The names of conf/<group>/, and of the folders that the user adds to it."""
+    with composing():
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+def composing() -> AbstractContextManager[Any]:
+    """Hydra as it runs; it doesn't in a launcher's worker process."""
+    running = GlobalHydra.instance().is_initialized()
+    return nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3")
+
+
+def part_faults(group: str, part: DictConfig, known: Container[str] = (), bare: Container[str] = ()) -> Iterator[str]:
+    """What is wrong with a part of the config by the parameters of its `_target_`, a line for each thing.
+
+    A value that comes from elsewhere is looked at there. known: keys that are no parameters. bare: keys that were
+    given by other names than the group's.
+    """
+    kinds: dict[str, Any] = kinds_of(target_of(group, part))
+    for name in map(str, part):
+        if name.startswith("_") or name in known:
+            continue
+        key = name if name in bare else f"{group}.{name}"
+        if name not in kinds:
+            yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
+        elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
+            yield from faults(key, plain(part[name]), kinds[name])
+
+
+def target_of(group: str, part: DictConfig) -> Any:
+    """What a part's `_target_` names. Raises UserError where it names nothing."""
+    try:
+        return resolve_name(part._target_)
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{group}._target_={plain(part._target_)!r} cannot be imported: choose another {group}="
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """A part of a config as dicts and lists."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+@contextmanager
+def homes(of: Mapping[str, str]) -> Iterator[None]:
+    """Errors about a key say where it is set: `kappa=2 …` becomes `decoder.kappa=2 …`."""
+    try:
+        yield
+    except UserError as error:
+        lines = [(line.partition("=")[0], line) for line in error.args]
+        raise UserError(*(f"{of[key]}.{line}" if key in of else line for key, line in lines)) from error
+
+
+def instantiate(part: DictConfig) -> Any:
+    """`hydra.utils.instantiate`, with the error that the constructor raised and not Hydra's about it."""
+    try:
+        return hydra.utils.instantiate(part, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, TypeError):
+            raise UserError(f"{part._target_}: {cause}") from error
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise no_room("the model", str(cause), LIGHTER) from None
+        raise (cause if isinstance(cause, UserError) else error) from None
+
+
+def begin(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence[Task] = ()) -> dict[str, Any]:
+    """The manifest of a run that starts, or goes on, now; see `dlmlab.run.resume.begin`. Its followers are told."""
+    global _trackers
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    found = {**manifest(cfg, model, tasks), "overrides": overrides}
+    made, _trackers = resume.begin(folder(), found, bool(cfg.resume_force)), trackers(cfg)
+    experiment = cfg._target_.split(".")[-2]
+    tracking.begin(_trackers, RunRecord(folder(), experiment, labels(), made, Report(title="")))
+    return made
+
+
+def publish(cfg: DictConfig, experiment: str, made: Mapping[str, Any], report: Report) -> None:
+    """Write and report a finished run. made: its manifest, from when it began."""
+    track(_trackers or trackers(cfg), RunRecord(folder(), experiment, labels(), finish(made), report))
+
+
+def labels() -> dict[str, str]:
+    """The names of the run's choices, by group."""
+    choices = HydraConfig.get().runtime.choices
+    return {group: choices[group] for group in ("model", "decoder", "task", "sweep") if choices[group]}
+
+
+def folder() -> Path:
+    """Where this run writes."""
+    return Path(HydraConfig.get().runtime.output_dir)

@@ -1,0 +1,249 @@
+"""What is wrong with a config, all of it at once and before a model is loaded.
+
+A value's kind is said where the value is used: by the parameters of what a group's `_target_` names, by `Generation`,
+and by an experiment's `KINDS`. What values must have to do with each other is the experiment's `check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType, SimpleNamespace, TracebackType
+from typing import Annotated, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlmlab import settings as kinds
+from dlmlab.errors import UserError
+from dlmlab.generation import encode
+from dlmlab.loop.batch import check_batch_size
+from dlmlab.memo import switch
+from dlmlab.model import checkpoint
+from dlmlab.model.llada import LLaDAConfig
+from dlmlab.model.loader import COMPILE, DTYPES, LOAD_FORMATS, NF4_KERNELS, pick_device
+from dlmlab.model.quantize import QUANTIZERS
+from dlmlab.run import build
+from dlmlab.run.build import part_faults, plain
+from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, Seed, faults, kinds_of, list_of, near, one_of
+from dlmlab.task.base import Task
+from dlmlab.types import Generation
+
+GROUPS = ("model", "decoder", "task", "sandbox", "tracking")
+KINDS: Mapping[str, Any] = {
+    **{f"generation.{key}": kind | None for key, kind in kinds_of(Generation).items()},
+    "seed": Seed,
+    "resume": str | None,
+    "resume_force": bool,
+    "memo_path": str,
+    "memo_gb": Annotated[float, Limits(0.001)],
+    "model.path": str,
+    "model.dtype": one_of(DTYPES),
+    "model.quantization": one_of(("none", *QUANTIZERS)) | None,
+    "model.compile": one_of(COMPILE),
+    "model.nf4_kernel": one_of(NF4_KERNELS),
+    "model.load_format": one_of(LOAD_FORMATS),
+    "model.tasks": dict[str, str],
+}
+TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
+"""Of experiments that can tell of every forward pass."""
+CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}
+PLAIN = {"model": ("tasks", "localleap")}
+"""Keys of a group that are no parameters of its `_target_`."""
+SPECIAL = ("device", "batch_size", "memo", "_target_")
+"""Keys that are checked by what reads them."""
+
+
+class Errors(list[str]):
+    """Messages. `with errors:` around something that may raise keeps what it says and goes on."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, UserError):
+            self.extend(error.args)
+        elif isinstance(error, OmegaConfBaseException):
+            self.append(" ".join(str(error).split()))
+        return isinstance(error, UserError | OmegaConfBaseException)
+
+
+@contextmanager
+def gathered() -> Iterator[Errors]:
+    """Errors to fill; at the end they are raised together. Of one key the first message counts."""
+    errors = Errors()
+    yield errors
+    if errors:
+        first = {subject(line): line for line in reversed(errors)}
+        raise UserError(*reversed(first.values()))
+
+
+def subject(line: str) -> str:
+    """The key that a message is about, else all of it."""
+    key, equals, _ = line.partition("=")
+    return key if equals and " " not in key else line
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError with a line for each thing that is wrong with a run's config. Loads no model."""
+    experiment = module_of(cfg)
+    known = {**KINDS, **getattr(experiment, "KINDS", {})}
+    if broken := [*shape(cfg, known)]:
+        raise UserError(*broken)
+    with gathered() as errors:
+        errors += unknown(known) if hasattr(experiment, "KINDS") else []
+        for key, kind in known.items():
+            with errors:
+                if not comes_from_elsewhere(cfg, key):
+                    errors += faults(key, plain(OmegaConf.select(cfg, key)), kind)
+        errors += calibration_faults(cfg.model.get("localleap"))
+        for key, part in targets(cfg):
+            with errors:
+                errors += part_faults(key, part, known=PLAIN.get(key, ()))
+        told = len(errors)
+        for attempt in (general, preview, build.trackers, getattr(experiment, "check", general)):
+            try:
+                with errors:
+                    attempt(cfg)
+            except (TypeError, ValueError, KeyError, AttributeError, HydraException):
+                if not errors:  # else it stumbles over a value that is known to be wrong
+                    raise
+        if told:  # what only follows from a bad value is not told
+            canvas = any(line.startswith("generation.") for line in errors[:told])
+            follows = [
+                line for line in errors[told:] if "full_key:" in line or (canvas and line.startswith("generation."))
+            ]
+            errors[told:] = [line for line in errors[told:] if line not in follows]
+
+
+def module_of(cfg: DictConfig) -> ModuleType:
+    """The experiment's module."""
+    target = cfg.get("_target_")
+    if target is None:
+        raise UserError(f"experiment=null: choose one of {', '.join(build.options('experiment'))}")
+    try:
+        return import_module(str(target).rpartition(".")[0])
+    except (ImportError, ValueError) as error:
+        raise UserError(f"_target_={target!r} cannot be imported ({error}): choose an experiment=") from error
+
+
+def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
+    """What hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
+    parents = {key[: end.start()] for key in known for end in re.finditer(r"\.", key)}
+    broken = list[str]()
+    for key in dict.fromkeys((*GROUPS, *sorted(parents))):
+        if any(key.startswith(f"{above}.") for above in broken):
+            continue
+        found = OmegaConf.select(cfg, key)
+        if not isinstance(found, DictConfig):
+            broken.append(key)
+            choices = f", such as one of {', '.join(build.options(key))}" if key in GROUPS else ""
+            yield f"{key}={plain(found)!r} is not a group of settings{choices}"
+
+
+def calibration_faults(calibration: Any) -> Iterator[str]:
+    """What is wrong with the values that a model has for LocalLeap; it may have none."""
+    if isinstance(calibration, DictConfig):
+        for key in CALIBRATED.keys() & calibration.keys():
+            yield from faults(f"model.localleap.{key}", plain(calibration[key]), CALIBRATED[key])
+    elif calibration is not None:
+        yield f"model.localleap={plain(calibration)!r} is not a group of settings or null"
+
+
+def unknown(known: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that were added on the command line and that nothing reads."""
+    job = HydraConfig.get()
+    open_to_more = (*GROUPS, "generation", "grid", "hydra", *(key for key in known if "." not in key))
+    own = {*known, *SPECIAL, *open_to_more, *job.runtime.choices}
+    for override in OverridesParser.create().parse_overrides(list(job.overrides.task)):
+        key = override.key_or_group
+        added = override.is_add() or override.is_force_add()
+        if added and not own & {key, key.rpartition(".")[0], key.partition(".")[0]}:
+            yield f"{key} is not a setting{near(key, [*known, *SPECIAL])}"
+
+
+def comes_from_elsewhere(cfg: DictConfig, key: str) -> bool:
+    """Whether a value is an interpolation of another, which is looked at there."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return name in node and OmegaConf.is_interpolation(node, name)
+
+
+def targets(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The parts of a config that name what is built of them."""
+    for key in GROUPS:
+        if "_target_" in cfg[key]:
+            yield key, cfg[key]
+    for name, part in cfg.tracking.items():
+        if isinstance(part, DictConfig) and "_target_" in part:
+            yield f"tracking.{name}", part
+
+
+def general(cfg: DictConfig) -> None:
+    """What no single kind says of the settings that all experiments have."""
+    with gathered() as errors:
+        with errors:
+            check_batch_size("batch_size", cfg.batch_size)
+        with errors:
+            pick_device(cfg.device)
+        with errors:
+            switch("memo", cfg.memo)
+        if str(cfg.memo).lower() == "force" and cfg.generation.temperature:
+            errors.append(
+                f"memo=force cannot be kept at generation.temperature={cfg.generation.temperature}, where answers are "
+                "drawn at random: set memo=on"
+            )
+        for key in cfg.generation:
+            if f"generation.{key}" not in KINDS:
+                errors.append(f"generation.{key} is not a setting{near(f'generation.{key}', KINDS)}")
+
+
+def preview(cfg: DictConfig) -> Any:
+    """What is known of a model that isn't loaded: its config and tokenizer; None where only the hub knows.
+
+    Raises UserError for a path that is neither a checkpoint's folder nor a name on the hub.
+    """
+    path = cfg.model.path
+    if not isinstance(path, str):
+        return None
+    folder = checkpoint.local(path)
+    if folder.is_dir():
+        config = LLaDAConfig(**checkpoint.read_config(folder))
+        return SimpleNamespace(config=config, tokenizer=checkpoint.read_tokenizer(folder))
+    if cfg.model.load_format == "dummy" and cfg.model.get("config"):
+        return SimpleNamespace(config=LLaDAConfig(**plain(cfg.model.config)), tokenizer=None)
+    if folder.exists() or not checkpoint.HUB_NAME.fullmatch(path):
+        checkpoint.find(path)
+    return None
+
+
+def check_decoders(cfg: DictConfig, names: Sequence[str]) -> None:
+    """Raise UserError for `decoders` that there aren't, or that don't go with the config."""
+    kinds.check("decoders", plain(names), list_of(one_of(build.options("decoder"))))
+    with gathered() as errors:
+        for name in names:
+            with errors:
+                build.decoder(cfg, None if name == build.labels()["decoder"] else name)
+
+
+def check_fit(cfg: DictConfig, task: Task, generation: Generation) -> None:
+    """Raise UserError where a prompt and its canvas are more than the model's context, as far as that is known."""
+    known = preview(cfg)
+    if known is None:
+        return
+    if known.tokenizer is None and cfg.model.load_format == "dummy":
+        if generation.gen_length >= known.config.max_sequence_length:
+            raise UserError(
+                f"gen_length={generation.gen_length} leaves no room for a prompt in the model's context of "
+                f"{known.config.max_sequence_length}: lower it"
+            )
+        return
+    for item in task.items():
+        encode(known, item.prompt, generation.gen_length, f"{task.name} item {item.id}")

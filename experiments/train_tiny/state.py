@@ -1,0 +1,75 @@
+"""Where a training stands: weights, optimisers and progress in one safetensors file, so that a kill costs little."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dlmlab.record.files import replacing
+
+
+@dataclass
+class Progress:
+    """step: the next one. elapsed: seconds of optimisation. ahead: the shares of the way yet to be measured at."""
+
+    ahead: list[float]
+    step: int = 0
+    elapsed: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    accuracy: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:
+    """Replace the file at once. Raises OSError where that can't be done."""
+    tensors = {f"model/{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer {number}/{index}/{name}": tensor.contiguous() for name, tensor in state.items()}
+    told = json.dumps(asdict(progress))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        save_file(tensors, draft, metadata={"progress": told, "digest": digest(tensors, told)})
+
+
+def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> Progress | None:
+    """Put model and optimisers where they were. None without a file; for a damaged one, with a line on stderr."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (an open file is no dict)
+    except SafetensorError:
+        told, tensors = {}, {}
+    if told.get("digest") != digest(tensors, told.get("progress", "")):
+        print(f"warning: {path} is damaged: training begins anew", file=sys.stderr)
+        return None
+    model.load_state_dict({name.removeprefix("model/"): each for name, each in tensors.items() if name[:6] == "model/"})
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            owner, _, rest = name.partition("/")
+            if owner == f"optimizer {number}":
+                index, _, key = rest.partition("/")
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**json.loads(told["progress"]))
+
+
+def digest(tensors: Mapping[str, Tensor], told: str) -> str:
+    """What safetensors itself doesn't keep: a checksum of the content."""
+    found = hashlib.blake2b(told.encode(), digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].cpu().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,102 @@
+"""The least that a step can cost: counted as torch counts it, stored as it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import dlmlab
+from dlmlab.measure import roofline
+from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
+from dlmlab.model.llada import LLaDAConfig
+from tests.model.helpers import save_small, small_model
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "grouped heads": {"n_kv_heads": 2},
+    "padded vocabulary": {"embedding_size": 128},
+    "tied": {"weight_tying": True},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_flops_are_those_that_torch_counts(name: str) -> None:
+    model, (rows, length, places) = small_model(**CHANGES[name]), (3, 20, 17)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        hidden = model.hidden(torch.randint(0, 90, (rows, length)), None, torch.arange(places) * 2)
+        model.head(hidden)
+    work = count(model.config, "none", "float32", rows, length, places)
+    assert sum(part.flops for part in work.values()) == counter.get_total_flops()
+    assert work[HEAD].flops == 2 * places * 128 * model.config.padded_vocab_size
+
+
+def test_llada_8b_at_batch_8() -> None:
+    """The figures that anyone gets on the back of an envelope: 11.3 TFLOP and 15.0 GB of weights."""
+    config = LLaDAConfig(mlp_hidden_size=12288)
+    work = count(config, "none", "bfloat16", 8, 32 + 64, 8 * 64)
+    assert sum(part.flops for part in work.values()) == pytest.approx(11.3e12, rel=0.03)
+    assert sum(part.weight_bytes for part in work.values()) == pytest.approx(15.0e9, rel=0.01)
+    fp8 = count(config, "fp8", "bfloat16", 8, 32 + 64, 8 * 64)
+    assert sum(part.weight_bytes for part in fp8.values()) == pytest.approx(6.98e9 + 1.04e9, rel=0.01)
+    assert [part.arithmetic for part in fp8.values()] == ["fp8", "fp8", "bfloat16"]
+
+
+def stored(module: torch.nn.Module) -> int:
+    """Bytes of a projection's weight, with its scales."""
+    weight: Any = module.weight
+    tensors = [weight.data]
+    if quant_state := getattr(weight, "quant_state", None):
+        tensors += [quant_state.absmax, quant_state.state2.absmax]
+    if getattr(weight, "SCB", None) is not None:
+        tensors.append(weight.SCB)
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quantization"), [("float32", "none"), ("bfloat16", "none"), ("bfloat16", "nf4"), ("bfloat16", "int8")]
+)
+def test_weights_take_what_the_loaded_model_takes(tmp_path: Path, dtype: str, quantization: str) -> None:
+    save_small(tmp_path, d_model=512, mlp_hidden_size=1024)
+    model = dlmlab.load(str(tmp_path), dtype=dtype, device="cpu", quantization=quantization)
+    projections = {
+        ATTENTION: ("q_proj", "k_proj", "v_proj", "attn_out"),
+        MLP: ("ff_proj", "up_proj", "ff_out"),
+    }
+    work = count(model.config, quantization, dtype, 1, 16, 4)
+    for part, names in projections.items():
+        blocks = model.model.transformer["blocks"].children()
+        found = sum(stored(block.get_submodule(name)) for block in blocks for name in names)
+        assert work[part].weight_bytes == pytest.approx(found, rel=1e-3)
+    assert work[HEAD].weight_bytes == stored(model.model.transformer["ff_out"])
+
+
+def test_the_floor_is_the_slower_of_computing_and_reading() -> None:
+    ceilings = Ceilings(10.0, {"fp8": 4.0, "bfloat16": 2.0})
+    fast = Work(products=40.0, others=6.0, arithmetic="fp8", weight_bytes=20.0)
+    heavy = Work(products=2.0, others=0.0, arithmetic="bfloat16", weight_bytes=300.0)
+    assert floor([fast], ceilings, "bfloat16") == (40 / 4 + 6 / 2, 2.0)
+    assert floor([fast], ceilings, "bfloat16").seconds == 13.0
+    assert floor([fast, heavy], ceilings, "bfloat16").seconds == 32.0
+
+
+def test_ceilings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(roofline.SIDE, "cpu", 128)
+    monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 2**22)
+    found = measure_ceilings(torch.device("cpu"), ["float32", "bfloat16", "float32"])
+    assert list(found.flops_per_second) == ["float32", "bfloat16"]
+    assert min(found.bytes_per_second, *found.flops_per_second.values()) > 1e6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_s_ceilings() -> None:
+    kinds = ["float32", "bfloat16", "int8"]
+    kinds += ["fp8"] if torch.cuda.get_device_capability() >= (8, 9) else []
+    found = measure_ceilings(torch.device("cuda"), kinds)
+    assert found.flops_per_second["bfloat16"] > found.flops_per_second["float32"]
+    assert found.bytes_per_second > 1e11
