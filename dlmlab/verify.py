@@ -34,9 +34,9 @@ from dlmlab.generation import answer_text
 from dlmlab.model import checkpoint
 from dlmlab.record.files import plain
 from dlmlab.record.report import RESULTS
+from dlmlab.record.samples import Sample
 from dlmlab.run import build
 from dlmlab.run.cli import one_line
-from dlmlab.run.evaluate import Sample
 from dlmlab.run.multirun import Job, find_jobs, summarise
 from dlmlab.sandbox import KINDS
 from dlmlab.task.base import Task

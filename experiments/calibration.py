@@ -30,10 +30,11 @@ from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.memo import switch, use
 from dlmlab.picture.plots import draw
 from dlmlab.record.files import write_text
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.check import check_fit, gathered
-from dlmlab.run.evaluate import Sample, SampleFile, evaluate_all
+from dlmlab.run.evaluate import evaluate_all
 from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, faults, fits, kinds_of, list_of, near
 from dlmlab.task.base import Item, Score, Task

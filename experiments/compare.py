@@ -23,10 +23,11 @@ from dlmlab.measure.aup import aup
 from dlmlab.measure.stats import compare_right
 from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.check import TRACED, check_decoders, check_fit, gathered
-from dlmlab.run.evaluate import Sample, SampleFile, evaluate, evaluate_all
+from dlmlab.run.evaluate import evaluate, evaluate_all
 from dlmlab.run.samples import cost_of, count_tokens, score_of
 from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task

@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 from dlmlab.denoise import StepTiming
 from dlmlab.loop.batch import Batch
 from dlmlab.memo import switch, use
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.run import build
 from dlmlab.run.check import TRACED, check_fit, gathered
-from dlmlab.run.evaluate import Sample, SampleFile, evaluate
+from dlmlab.run.evaluate import evaluate
 from dlmlab.run.resume import OBJECTIVES
 from dlmlab.run.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.task.base import Task

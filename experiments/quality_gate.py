@@ -19,10 +19,11 @@ from torch import Tensor
 
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import Comparison, compare_right, compare_texts
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.check import TRACED, check_fit, gathered
-from dlmlab.run.evaluate import Sample, SampleFile, evaluate, evaluate_all
+from dlmlab.run.evaluate import evaluate, evaluate_all
 from dlmlab.run.samples import detail_tables
 from dlmlab.settings import Fraction, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task

@@ -22,10 +22,11 @@ from dlmlab.page.viewer import viewer_page
 from dlmlab.picture.animation import film, still
 from dlmlab.record.files import write_text
 from dlmlab.record.report import visible
+from dlmlab.record.samples import SampleFile
 from dlmlab.record.traces import Trace, TraceFile, read
 from dlmlab.run import build
 from dlmlab.run.check import check_decoders, check_fit, gathered
-from dlmlab.run.evaluate import SampleFile, evaluate_all
+from dlmlab.run.evaluate import evaluate_all
 from dlmlab.settings import list_of
 from dlmlab.task.base import Item, fingerprint_items
 from dlmlab.tracking import Report, Table

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from dlmlab.errors import UserError
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.run import cli
-from dlmlab.run.evaluate import Sample, SampleFile
 from dlmlab.run.multirun import Job
 from dlmlab.verify import check_targets, verify
 from tests.experiments.fakes import Bench

@@ -5,96 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dlmlab.denoise import StepTiming
-from dlmlab.errors import UserError
 from dlmlab.generation import decode, encode, token_texts
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.interrupt import finishing
 from dlmlab.loop.shared_pass import Memo
-from dlmlab.record.journal import Journal
+from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
 from dlmlab.task.base import Item, Task
 from dlmlab.types import Generation, Output, Request
-
-SAMPLES = "samples.jsonl"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One item, decoded and scored.
-
-    index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
-    reason: why it isn't right. variants: the score by other ways of extracting the answer. pieces: each token's text.
-    The rest is the `dlmlab.types.Output`.
-    """
-
-    task: str
-    decoder: str
-    index: int
-    id: str
-    prompt: str
-    text: str
-    tokens: list[int]
-    step_of: list[int]
-    forwards: int
-    score: float | None
-    reason: str
-    variants: dict[str, float]
-    pieces: list[str] = field(default_factory=list)  # samples of older versions have none
-
-
-class SampleFile:
-    """`samples.jsonl` of a run: a line as soon as an item is scored, sorted when the run is finished.
-
-    It begins with what an earlier sitting of the run has left; one line on stderr tells of damaged lines.
-    """
-
-    def __init__(self, folder: Path):
-        self._journal = Journal(folder / SAMPLES)
-        self._samples = {_key(sample): sample for sample in _samples_of(self._journal)}
-        self._journal.warn("their items are decoded again")
-
-    def known(self, task: str, decoder: str) -> dict[int, Sample]:
-        """What is there already, by the item's place in the task."""
-        return {index: each for (*names, index), each in self._samples.items() if names == [task, decoder]}
-
-    def add(self, sample: Sample) -> None:
-        """Append a line; no kill loses it once this returns. Raises OSError where it can't be written."""
-        self._journal.append(asdict(sample))
-        self._samples[_key(sample)] = sample
-
-    def finish(self) -> None:
-        """Sort by task, decoder and index."""
-        self._journal.rewrite(asdict(self._samples[key]) for key in sorted(self._samples))
-
-
-def read_samples(folder: Path) -> list[Sample]:
-    """The samples of a finished run. Raises UserError where there are none, or damaged ones."""
-    journal = Journal(folder / SAMPLES)
-    if not journal.entries:
-        raise UserError(f"{journal.path} has no samples: name the folder of a run that decoded some")
-    if journal.damaged:
-        raise UserError(f"{journal.path} has {journal.damaged} damaged lines: run it again with resume={folder}")
-    return _samples_of(journal)
-
-
-def _samples_of(journal: Journal) -> list[Sample]:
-    try:
-        return [Sample(**entry) for entry in journal.entries]
-    except TypeError as error:
-        raise UserError(f"{journal.path} was written by other code ({error}): choose another folder") from error
-
-
-def _key(sample: Sample) -> tuple[str, str, int]:
-    return sample.task, sample.decoder, sample.index
 
 
 def evaluate(model: Any, task: Task, rule: Rule, generation: Generation, *, decoder: str, **how: Any) -> list[Sample]:

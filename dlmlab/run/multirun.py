@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from dlmlab import manifest
 from dlmlab.picture.plots import Point, draw, pareto
 from dlmlab.record.report import RESULTS
-from dlmlab.run.evaluate import Sample, read_samples
+from dlmlab.record.samples import Sample, read_samples
 from dlmlab.run.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 

@@ -9,7 +9,7 @@ from typing import Any
 from dlmlab.denoise import StepTiming
 from dlmlab.generation import answer_length
 from dlmlab.measure.stats import proportion_interval
-from dlmlab.run.evaluate import Sample
+from dlmlab.record.samples import Sample
 from dlmlab.tracking import Cell, Table
 
 TOKENS = ("canvas tokens", "tokens before the end token", "non-EOS tokens")

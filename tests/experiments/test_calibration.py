@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
-from dlmlab.run.evaluate import read_samples
+from dlmlab.record.samples import read_samples
 from experiments.calibration import BASELINE, Setting, calibration_table, canonical, forwards_table, grid
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench

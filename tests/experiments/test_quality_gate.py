@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from dlmlab.run.evaluate import read_samples
+from dlmlab.record.samples import read_samples
 from tests.documented import check_summary
 
 SMALL = ["experiment=quality_gate", "memo=off", "device=cpu", "tracking=terminal"]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from dlmlab.errors import UserError
+from dlmlab.record.samples import read_samples
 from dlmlab.run import resume
-from dlmlab.run.evaluate import read_samples
 from tests.faults import ROOT, SETTING
 
 
