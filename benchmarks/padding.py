@@ -21,7 +21,8 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.denoise import denoise
 from dlmlab.generation import decode
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.rule import Rule
 from dlmlab.tracking import Table
 from dlmlab.types import Generation, Request

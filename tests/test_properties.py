@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from dlmlab.denoise import denoise
 from dlmlab.loop.row import Row
 from dlmlab.measure.reference import RULES, reference
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.rule import Rule, Step
 from dlmlab.settings import Limits, kinds_of
 from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request

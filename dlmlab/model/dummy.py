@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from dlmlab.model.llada import LLaDAConfig
+from dlmlab.model.config import LLaDAConfig
 
 SEED = 0
 STD = 0.02

@@ -19,7 +19,8 @@ from torch import Tensor
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import QUERIES, attention
 from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize, swiglu
-from dlmlab.model.llada import Block, LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import Block, LLaDAModelLM
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
 

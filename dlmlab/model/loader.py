@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, dummy
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

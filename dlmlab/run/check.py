@@ -25,7 +25,7 @@ from dlmlab.generation import encode
 from dlmlab.loop.batch import check_batch_size
 from dlmlab.memo import switch
 from dlmlab.model import checkpoint
-from dlmlab.model.llada import LLaDAConfig
+from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.loader import COMPILE, DTYPES, LOAD_FORMATS, NF4_KERNELS, pick_device
 from dlmlab.model.quantize import QUANTIZERS
 from dlmlab.run import build

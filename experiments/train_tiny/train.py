@@ -24,7 +24,8 @@ from transformers import PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
 from dlmlab.loop.interrupt import asked, finishing
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.settings import Fraction, Limits, NonNegativeFloat, PositiveInt, fits, list_of, near
 from experiments.train_tiny.data import KINDS as EXERCISES
 from experiments.train_tiny.data import Layout, Rows, make_rows

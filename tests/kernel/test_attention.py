@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlmlab.model.llada import LLaDAConfig, rotary_tables, rotate
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import rotary_tables, rotate
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dlmlab
 from dlmlab.measure import roofline
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
-from dlmlab.model.llada import LLaDAConfig
+from dlmlab.model.config import LLaDAConfig
 from tests.model.helpers import save_small, small_model
 
 CHANGES: dict[str, dict[str, Any]] = {

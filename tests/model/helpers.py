@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM
 
 VECTORS = Path(__file__).parents[1] / "data" / "llada-parity"
 

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from dlmlab.errors import UserError
-from dlmlab.model.llada import LLaDAConfig, LLaDAModelLM, rotate
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import LLaDAModelLM, rotate
 from dlmlab.model.loader import load
 from tests.model.helpers import SMALL, VECTORS, small_model
 from tests.model.naive import naive_logits
