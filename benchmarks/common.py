@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dlmlab.errors import UserError
+from dlmlab.paths import CONF
 from dlmlab.run import build
 from dlmlab.run.cli import one_line
 from dlmlab.tracking import Table
@@ -26,7 +27,7 @@ os.environ.setdefault("DLMLAB_ROOT", str(Path(__file__).resolve().parents[1]))
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The config of `python run.py` with these overrides."""
-    with hydra.initialize_config_dir(str(build.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("config", overrides=list(overrides))
     throughput.check(cfg)
     return cfg

@@ -22,6 +22,7 @@ from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.measure.timing import clock, spread, take_turns
+from dlmlab.paths import CONF
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.tracking import Cell, Table
@@ -80,7 +81,7 @@ def main(overrides: Sequence[str]) -> bool:
 
 def decoders() -> list[str]:
     """What conf/decoder/ holds."""
-    return sorted(path.stem for path in (build.CONF / "decoder").glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / "decoder").glob("*.yaml"))
 
 
 def usable(make: Callable[[], Rule]) -> Rule | None:

@@ -24,6 +24,7 @@ from dlmlab.generation import decode, encode
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.measure.timing import clock
 from dlmlab.memo import DiskMemo
+from dlmlab.paths import CONF
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.tracking import Table
@@ -43,7 +44,7 @@ class Cost(NamedTuple):
 
 def main(overrides: Sequence[str]) -> bool:
     """Measure, print, and say whether the goals are kept."""
-    with hydra.initialize_config_dir(str(build.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("config", overrides=["experiment=calibration", *overrides])
     settings = grid(cfg)
     rules = [build.decoder(cfg, BASELINE), *(setting.rule for setting in settings)]

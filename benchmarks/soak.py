@@ -21,6 +21,7 @@ import psutil
 from hydra import compose, initialize_config_dir
 
 import dlmlab
+from dlmlab.paths import CONF
 from dlmlab.run import build
 from dlmlab.run.evaluate import evaluate
 
@@ -52,7 +53,7 @@ def held(folder: Path) -> Held:
 
 def soak(requests: int, folder: Path) -> list[Held]:
     """Decode the requests in rounds, and say what was held after each."""
-    with initialize_config_dir(str(build.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config")
         rules = [build.decoder(cfg, name) for name in DECODERS]
         spoken = build.task(cfg, "tiny_open", limit=OF_A_ROUND)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from dlmlab.generation import generate as generate
     from dlmlab.model.loader import load as load
 
-__all__ = ["generate", "load"]
+__all__ = ["__version__", "generate", "load"]
+
+__version__ = "0.1.0"
 
 _HOMES = {"generate": "dlmlab.generation", "load": "dlmlab.model.loader"}
 

@@ -1,6 +1,6 @@
-"""`python -m dlmlab …` is `python run.py …` from any current directory, for callers like W&B's agents."""
+"""`python -m dlmlab …` and the command `dlmlab …` are `python run.py …` from any current directory."""
 
-import runpy
-from pathlib import Path
+from dlmlab.run.cli import command
 
-runpy.run_path(str(Path(__file__).resolve().parents[1] / "run.py"), run_name="__main__")
+if __name__ == "__main__":
+    command()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from filelock import FileLock
 
 from dlmlab.errors import UserError
 from dlmlab.loop.shared_pass import Proposed
+from dlmlab.paths import home
 from dlmlab.record.files import plain
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, check_number
@@ -189,8 +189,7 @@ def use(on: bool, rule: Rule, generation: Generation) -> str:
 
 def default_path() -> Path:
     """Where the memo is unless memo_path says otherwise."""
-    root = os.environ.get("DLMLAB_ROOT") or Path(__file__).resolve().parents[1]
-    return Path(root) / "outputs" / "memo.sqlite"
+    return home() / "outputs" / "memo.sqlite"
 
 
 def main() -> int:

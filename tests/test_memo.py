@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from dlmlab import memo as module
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
-from dlmlab import memo as module
 from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, switch, use
 from dlmlab.rule import Decision, Rule
 from dlmlab.types import Generation, Request

@@ -22,6 +22,7 @@ from dlmlab.loop.batch import LIGHTER, check_batch_size, no_room
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.manifest import finish, manifest
 from dlmlab.memo import DiskMemo, switch
+from dlmlab.paths import CONF
 from dlmlab.record.traces import TraceFile
 from dlmlab.rule import Rule, check_composition
 from dlmlab.run import resume
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
 
 _trackers: Sequence[Tracker] = ()
@@ -185,7 +185,8 @@ def target_of(group: str, part: DictConfig) -> Any:
         return resolve_name(part._target_)
     except (ImportError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{group}._target_={plain(part._target_)!r} cannot be imported: choose another {group}="
+            f"{group}._target_={plain(part._target_)!r} cannot be imported ({error}): choose another {group}=, or start "
+            "where the module lies"
         ) from error
 
 

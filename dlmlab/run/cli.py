@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.loop import interrupt
+from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.run import resume
 from dlmlab.settings import near
 from dlmlab.tracking import followed
@@ -45,7 +46,7 @@ REMEDIES = {
 }
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
-os.environ.setdefault("DLMLAB_ROOT", str(Path(__file__).resolve().parents[2]))  # in a launcher's workers too
+os.environ["DLMLAB_ROOT"] = str(home())  # in a launcher's workers too
 
 _folders: list[Path] = []
 _multiruns: list[Path] = []
@@ -67,6 +68,26 @@ class Outcome(Callback):
         OmegaConf.save(config, folder / "multirun.yaml")
         _multiruns.append(folder)
         resume.remember("hydra.sweep.dir", folder)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(cfg: DictConfig) -> Any:
+    """Run the experiment that the config names. What it returns is what a search weighs."""
+    return run_experiment(cfg)
+
+
+def command() -> None:
+    """Be the command line: run what it asks for and exit with the status that says what came out.
+
+    `_target_` may name a module of the current directory. It is looked for last, so that a folder there which is
+    called `experiments` hides nothing.
+    """
+    here = str(Path.cwd())
+    if CHECKOUT is None or Path(here) != CHECKOUT:
+        sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
+    ours = str(Path(__file__).resolve().parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join([ours, here, os.environ.get("PYTHONPATH", "")])  # a launcher's workers'
+    sys.exit(exit_status(main))
 
 
 def run_experiment(cfg: DictConfig) -> Any:
@@ -193,12 +214,11 @@ def nearest(key: str) -> str:
     """A suggestion from the keys of the config as it is without that override."""
     from hydra import compose, initialize_config_dir
 
-    conf = Path(os.environ["DLMLAB_ROOT"]) / "conf"
     wrong = [text for text in sys.argv[1:] if "=" in text and text.split("=")[0].lstrip("+~") == key]
     others = [text for text in sys.argv[1:] if "=" in text and text not in wrong and not text.startswith("-")]
     try:
         OverridesParser.create().parse_overrides(others)
-        with initialize_config_dir(str(conf), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[text for text in others if "," not in text])
     except HydraException:
         return ""

@@ -17,6 +17,7 @@ from typing import Any
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
+from dlmlab.paths import home
 from dlmlab.record.files import write_text
 
 UNFINISHED = "unfinished"
@@ -74,7 +75,7 @@ def remember(key: str, folder: Path) -> None:
 
 def outputs() -> Path:
     """Where runs land unless told otherwise."""
-    return Path(os.environ["DLMLAB_ROOT"]) / "outputs"
+    return home() / "outputs"
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.loop.trace import positions
 from dlmlab.measure.reference import leading, localleap, localleap_paper
-from dlmlab.run.build import CONF, decoder
+from dlmlab.paths import CONF
+from dlmlab.run.build import decoder
 from tests.decoder.steps import Row, chances, committed, quotas, rows, step_of, tensor
 
 ROW: Row = [0.75, 0.25, 1.0, 0.5, 0.75, None, 0.875, 0.75]
