@@ -18,8 +18,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
 ROOT = Path(__file__).parents[1]
-LACKED_IN_CI = ("GPU", "CUDA")
-"""Words of the one excuse that CI takes: everything else is installed there."""
+LACKED_IN_CI = ("GPU", "CUDA", "LaTeX")
+"""Words of the excuses that CI takes: everything else is installed there."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -33,7 +33,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         (path, line, reason) for path, line, reason in skipped if not any(word in reason for word in LACKED_IN_CI)
     ]
     for path, line, reason in unexcused:
-        reporter.write_line(f"CI lacks nothing but a GPU, yet skipped {path}:{line}: {reason}", red=True)
+        reporter.write_line(f"CI lacks nothing but a GPU and LaTeX, yet skipped {path}:{line}: {reason}", red=True)
     if unexcused and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

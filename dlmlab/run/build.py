@@ -185,8 +185,8 @@ def target_of(group: str, part: DictConfig) -> Any:
         return resolve_name(part._target_)
     except (ImportError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{group}._target_={plain(part._target_)!r} cannot be imported ({error}): choose another {group}=, or start "
-            "where the module lies"
+            f"{group}._target_={plain(part._target_)!r} cannot be imported ({error}): choose another {group}=, "
+            "or start where the module lies"
         ) from error
 
 

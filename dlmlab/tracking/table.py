@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -21,37 +22,50 @@ def write_table(folder: Path, report: Report) -> None:
     """Write a report's first table into the run's folder, in both forms. Raises OSError where that can't be done."""
     for table in report.tables[:1]:
         write_text(folder / "table.md", "\n".join(table_lines(table)) + "\n")
-        write_text(folder / "table.tex", booktabs(table))
+        write_text(folder / "table.tex", booktabs(table, report.title))
 
 
-def booktabs(table: Table) -> str:
-    """A table in LaTeX; its note is the caption, and any text in it is shown as it is.
+def booktabs(table: Table, caption: str = "") -> str:
+    """Return a table in LaTeX that is no wider than the page, with any text in it shown as it is.
 
     Where several rows begin with the same cell, such as a task, a rule parts them from the others.
+
+    Args:
+        table: Its note is set below the rows.
+        caption: What stands for the table's title where it has none.
     """
     columns = ["r" if all(map(is_number, cells)) else "l" for cells in zip(*table.rows, strict=True)]
     groups = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row[0])]
     if all(len(rows) == 1 for rows in groups):
         groups = [list(table.rows)]
     body = "\n\\midrule\n".join("\n".join(map(line, rows)) for rows in groups)
-    return f"""% needs \\usepackage{{booktabs}}
+    title = table.title or caption
+    note = f"\n\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize {escape(table.note)}}}" if table.note else ""
+    return f"""% needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}
 \\begin{{table}}
 \\centering
-\\begin{{tabular}}{{{"".join(columns)}}}
+\\caption{{{escape(title)}}}
+\\label{{tab:{re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")}}}
+\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{\\begin{{tabular}}{{{"".join(columns) or "l" * len(table.columns)}}}
 \\toprule
 {line(table.columns)}
 \\midrule
 {body}
 \\bottomrule
-\\end{{tabular}}
-\\caption{{{escape(table.note or table.title)}}}
+\\end{{tabular}}}}{note}
 \\end{{table}}
 """
 
 
 def line(cells: Iterable[Cell]) -> str:
-    """A row."""
-    return " & ".join(escape(show_cell(cell)) for cell in cells) + r" \\"
+    """A row. An empty group comes first, since LaTeX reads a bracket after a line's end as that line's option."""
+    row = " & ".join(minus(escape(show_cell(cell))) for cell in cells)
+    return ("{}" if row.startswith("[") else "") + row + r" \\"
+
+
+def minus(text: str) -> str:
+    """Text whose leading hyphen is a minus where a number follows."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 
 
 def escape(text: str) -> str:
