@@ -127,6 +127,7 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
         tables=[jobs_table(rows, keys), *problem_tables(problems), *(rows[0].tables if len(rows) == 1 else [])],
         verdict=answer(rows, points),
         results={
+            "of": rows[0].jobs[0].results["experiment"],
             "jobs": [{"job": row.name, "overrides": row.overrides, "figures": row.figures} for row in rows],
             "problems": problems,
             "points": points,

@@ -13,27 +13,38 @@ from urllib.parse import quote
 from dlmlab.manifest import hardware
 from dlmlab.record.files import append_text, write_text
 from dlmlab.record.report import RunRecord, Table, show_cell, visible
+from dlmlab.settings import list_of
 
 REPORT = "report.md"
+MULTIRUN = "multirun.yaml"
+"""What lies in a multirun's folder, above those of its jobs."""
 LOG_HEADER = """# Performance log
 
-Append-only record of runs: `git diff` shows what is new.
+Append-only record of runs on this machine.
 """
 HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 @dataclass(frozen=True)
 class Markdown:
-    """Writes report.md, and appends to the log; several jobs may do so at once.
+    """Writes report.md, and appends an entry to the performance log; several jobs may do so at once.
 
-    log_file: the performance log; it is made where there is none.
+    A multirun is one entry, that of its summary; its jobs are none.
+
+    Attributes:
+        log_file: The performance log; it is made where there is none.
+        logged: The experiments whose runs are entries of the log.
     """
 
     log_file: str
+    logged: list_of(str) | None = ("throughput",)  # type: ignore[valid-type]
 
     def log(self, run: RunRecord) -> None:
         """Write both; a run that was killed after it was logged and then resumed is not logged again."""
         write_text(run.folder / REPORT, full_report(run))
+        experiment = run.report.results.get("of", run.experiment)
+        if experiment not in (self.logged or ()) or (run.folder.parent / MULTIRUN).exists():
+            return
         log, entry = Path(self.log_file), log_entry(run)
         if not (run.manifest.get("resumes") and log.exists() and entry in log.read_text(encoding="utf-8")):
             append_text(log, entry, header=LOG_HEADER)

@@ -34,19 +34,20 @@ def booktabs(table: Table, caption: str = "") -> str:
         table: Its note is set below the rows.
         caption: What stands for the table's title where it has none.
     """
-    columns = ["r" if all(map(is_number, cells)) else "l" for cells in zip(*table.rows, strict=True)]
+    kinds = "".join("r" if all(map(is_number, cells)) else "l" for cells in zip(*table.rows, strict=True))
     groups = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row[0])]
     if all(len(rows) == 1 for rows in groups):
         groups = [list(table.rows)]
     body = "\n\\midrule\n".join("\n".join(map(line, rows)) for rows in groups)
     title = table.title or caption
+    kinds = kinds or "l" * len(table.columns)
     note = f"\n\\par\\smallskip\\parbox{{\\linewidth}}{{\\footnotesize {escape(table.note)}}}" if table.note else ""
     return f"""% needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}
 \\begin{{table}}
 \\centering
 \\caption{{{escape(title)}}}
 \\label{{tab:{re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")}}}
-\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{\\begin{{tabular}}{{{"".join(columns) or "l" * len(table.columns)}}}
+\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{\\begin{{tabular}}{{{kinds}}}
 \\toprule
 {line(table.columns)}
 \\midrule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -60,6 +61,31 @@ def test_the_log_grows_by_one_entry_a_run(make_run, tmp_path):
     assert (tmp_path / "outputs" / "perf_log.md").read_text() == LOG_HEADER + ENTRY
     tracker.log(make_run())
     assert (tmp_path / "outputs" / "perf_log.md").read_text() == LOG_HEADER + ENTRY + ENTRY
+
+
+def entries(log) -> int:
+    return log.read_text().count("\n## ") if log.exists() else 0
+
+
+def test_the_log_has_an_entry_a_run_of_the_experiments_that_are_asked_for(make_run, tmp_path):
+    run, log = make_run(), tmp_path / "log.md"
+    gate = replace(run, experiment="quality_gate")
+    Markdown(str(log)).log(gate)
+    assert entries(log) == 0
+    assert (run.folder / "report.md").exists()
+    Markdown(str(log), ["throughput", "quality_gate"]).log(gate)
+    assert entries(log) == 1
+
+
+def test_a_multirun_is_one_entry(make_run, tmp_path):
+    job, log = make_run(), tmp_path / "log.md"
+    (job.folder.parent / "multirun.yaml").touch()
+    tracker = Markdown(str(log))
+    tracker.log(job)
+    assert entries(log) == 0
+    summary = replace(make_run(results={"of": "throughput"}), folder=job.folder.parent, experiment="multirun")
+    tracker.log(summary)
+    assert entries(log) == 1
 
 
 def test_the_report_is_question_setting_table_verdict_picture(make_run, tmp_path):
