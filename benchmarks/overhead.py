@@ -26,7 +26,7 @@ from dlmlab.paths import CONF
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.tracking import Cell, Table
-from dlmlab.types import Generation, Request
+from dlmlab.types import Generation, Query, Request
 
 MOST_OUTSIDE = 0.15
 INSIDE = "forward"
@@ -101,15 +101,15 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
+    def hidden(self, query: Query) -> Tensor:
         """The model's, noted."""
-        return self._note(self._model.hidden, input_ids_BL, attention_mask_BL, where_N)
+        return self._note(self._model.hidden, query)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """The model's, noted."""
         return self._note(self._model.head, hidden_ND)
 
-    def _note(self, work: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    def _note(self, work: Callable[..., Tensor], *inputs: Any) -> Tensor:
         begun = clock(self._model.device)
         with record_function(INSIDE):
             made = work(*inputs)

@@ -25,7 +25,7 @@ from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.rule import Rule
 from dlmlab.tracking import Table
-from dlmlab.types import Generation, Request
+from dlmlab.types import Generation, Query, Request
 
 MOST = 0.12
 PROMPTS, SHORTEST, LONGEST = 256, 8, 512
@@ -43,12 +43,12 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def hidden(self, input_ids_BL: Any, attention_mask_BL: Any, where_N: Any) -> Any:
+    def hidden(self, query: Query) -> Any:
         """The model's own."""
-        self.positions += input_ids_BL.numel()
-        if attention_mask_BL is not None:
-            self.padded += int((attention_mask_BL == 0).sum())
-        return self._model.hidden(input_ids_BL, attention_mask_BL, where_N)
+        self.positions += query.tokens_BL.numel()
+        if query.real_BL is not None:
+            self.padded += int((query.real_BL == 0).sum())
+        return self._model.hidden(query)
 
 
 def main(overrides: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
 from dlmlab.loop.interrupt import asked
 from dlmlab.loop.shared_pass import Memo
+from dlmlab.policy import Policy, check_pair, check_served
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request, check_seed
 
@@ -35,16 +36,19 @@ def generate(
     batch_size: int | str = 8,
     confidence_dtype: str = "float32",
     trace: bool = False,
+    cache: Policy | None = None,
 ) -> list[Output]:
     """Decode one answer for each prompt, in their order.
 
     model: from `dlmlab.load`. rule: a decoder, such as `dlmlab.decoder.localleap.LocalLeap`. The settings are those
     of `dlmlab.types.Generation`; block_length is gen_length unless given. seed: with the prompt's place in the list
     it fixes the prompt's randomness, whatever shares its batch. batch_size: canvases that go through the model at once,
-    or `auto`; fewer where they don't fit the device. trace: whether outputs tell of each forward pass.
+    or `auto`; fewer where they don't fit the device. trace: whether outputs tell of each forward pass. cache: which
+    positions a pass computes, such as `dlmlab.cache.dual.Dual`; all of them without one.
 
     Raises UserError for no list or an empty one, a prompt that doesn't fit the model's context, a string where the
-    checkpoint has no tokenizer or chat template, and any setting out of range.
+    checkpoint has no tokenizer or chat template, any setting out of range, and a cache that doesn't go with the
+    decoder or the model.
     """
     block_length = gen_length if block_length is None else block_length
     generation = Generation(gen_length, block_length, steps, temperature, confidence_dtype)
@@ -53,7 +57,7 @@ def generate(
     if not len(prompts):
         raise UserError("prompts is empty: give at least one")
     requests = [
-        Request(index, encode(model, prompt, generation.gen_length, f"prompt {index}"), rule, trace)
+        Request(index, encode(model, prompt, generation.gen_length, f"prompt {index}"), rule, trace, cache)
         for index, prompt in enumerate(prompts)
     ]
     outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed)
@@ -74,8 +78,14 @@ def decode(
     memo: Memo | None = None,
     on_step: Callable[[StepTiming], None] = lambda tick: None,
 ) -> Iterator[Output]:
-    """`denoise`, with texts, and with rows of like length side by side so that little is padded."""
+    """`denoise`, with texts, and with rows of like length side by side so that little is padded.
+
+    Raises UserError for a cache that doesn't go with its request's decoder or the model.
+    """
     check_seed(seed)
+    for request in requests:
+        check_pair(request.rule, request.cache)
+        check_served(model.keeps, request.cache)
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:

@@ -149,7 +149,7 @@ def namespace(model: Any, generation: Generation) -> bytes:
         "config": model.config.to_dict(),
         "end_token_ids": model.end_token_ids,
         "device": model.device.type,
-        "fused": model.fused,
+        "kernels": [model.packs_rows, model.greedy_kernel],
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
         "generation": {key: value for key, value in asdict(generation).items() if key not in RULE_FREE},
         "matmul": torch.get_float32_matmul_precision(),

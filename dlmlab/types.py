@@ -6,13 +6,16 @@ positions of the active block, N positions where logits are needed, V vocabulary
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dlmlab.errors import UserError
+from dlmlab.policy import Policy
 from dlmlab.rule import Rule
 from dlmlab.settings import MOST, Limits, NonNegativeFloat, PositiveInt, Seed, check, check_fields, one_of
 
@@ -77,12 +80,19 @@ class Request:
     """One canvas to fill. `index` names it in results and, with the run's seed, seeds its randomness.
 
     traced: whether the output says what was proposed at each forward pass, not only what came of it.
+    cache: decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
     """
 
     index: int
     prompt: tuple[int, ...]
     rule: Rule
     traced: bool = False
+    cache: Policy | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether keys and values are kept from pass to pass."""
+        return self.cache is not None and self.cache.keeps
 
 
 class TraceStep(NamedTuple):
@@ -90,7 +100,8 @@ class TraceStep(NamedTuple):
 
     begin: the active block's first position on the canvas. tokens, confidences: what is proposed at the block's K
     positions; a confidence of -inf where nothing is. commit, revoke: positions of the block. marks: such positions by
-    name, see `Rule.marks`.
+    name, see `Rule.marks`. computed: ranges [from, to) of positions that went through the model, counted from the
+    canvas's first; negative ones are the prompt's.
     """
 
     begin: int
@@ -99,6 +110,7 @@ class TraceStep(NamedTuple):
     commit: list[int]
     revoke: list[int]
     marks: dict[str, list[int]]
+    computed: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class Output:
     step_of: for each token, the forward pass (from 0) after which it was committed for good.
     text: tokens up to the first end token, decoded; None where the checkpoint has no tokenizer.
     trace: each forward pass, where the request asked for it; else empty.
+    positions: positions that the forward passes computed for the request, the prompt's among them.
     """
 
     index: int
@@ -117,35 +130,84 @@ class Output:
     step_of: list[int]
     text: str | None = None
     trace: tuple[TraceStep, ...] = ()
+    positions: int = field(default=0, compare=False)
+
+
+class Store(Protocol):
+    """What a model keeps of one row's positions from pass to pass, such as keys and values; each has its own kind."""
+
+    @property
+    def nbytes(self) -> int:
+        """The device memory that it takes."""
+
+
+class Reuse(NamedTuple):
+    """What a forward pass takes over from earlier ones, for each of its B rows."""
+
+    position_BL: Tensor
+    """int64: where in its row each computed token stands; means nothing at padding."""
+    visible: Sequence[np.ndarray | None]
+    """Whether each position of the row can be attended to, (positions of the row,); None where all can."""
+    stores: Sequence[Any]
+    """What is kept of the rows' other positions; the pass writes into them what it computes."""
+
+
+class Query(NamedTuple):
+    """One forward pass, as a model is asked for it: B rows, padded on the right to L. All may lie on the host."""
+
+    tokens_BL: Tensor
+    """int64: the tokens of the positions that are computed."""
+    real_BL: Tensor | None = None
+    """bool: True at positions that count; None, which is faster, where all do."""
+    wanted_N: Tensor | None = None
+    """int64: where the last hidden states are asked for, as indices into B × L; None where they are everywhere."""
+    reuse: Reuse | None = None
+    """Where only some positions are computed, what stands for the others."""
 
 
 class Denoiser(Protocol):
-    """What the loop asks of a model."""
+    """What the lab asks of a model."""
 
     config: Any
     """Holds mask_token_id, eos_token_id, pad_token_id, max_sequence_length, vocab_size, and padded_vocab_size, which
-    is V."""
+    is V; `to_dict()` tells all of it."""
     end_token_ids: tuple[int, ...]
     """The tokens that end an answer: the end of text and, where there is one, the end of turn."""
+    tokenizer: Any
+    """Of transformers' kind; None where the checkpoint has none."""
+    fingerprint: str
+    """Tells these weights from all others."""
+    commit: str | None
+    """The hub's, of weights that come from there."""
+    keeps: frozenset[str]
+    """What it can keep from pass to pass for a cache, of `dlmlab.policy.KEPT`; empty where it serves none."""
 
     @property
     def device(self) -> torch.device: ...
 
     @property
-    def fused(self) -> bool:
-        """Whether it computes on a GPU by kernels of our own.
+    def dtype(self) -> torch.dtype: ...
 
-        Then its passes have no padding, its logits may go through more of them, and it works while the host goes on.
-        """
+    @property
+    def packs_rows(self) -> bool:
+        """Whether its passes need no padding, so that rows of all lengths go through it together."""
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        """(B, L) token ids, and True at positions that count, to (N, D) at these indices into the B × L positions.
+    @property
+    def greedy_kernel(self) -> bool:
+        """Whether its logits may be read by one kernel of ours, which a GPU has."""
 
-        All three may lie on the host.
-        """
+    @property
+    def works_ahead(self) -> bool:
+        """Whether it works while the host goes on, so that the next pass may begin before a step is written down."""
+
+    def hidden(self, query: Query) -> Tensor:
+        """The last hidden states, (N, D) where the query wants them; (B, L, D) where it wants all."""
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """(N, D) to (N, V) logits."""
+
+    def new_store(self, positions: int) -> Store:
+        """An empty store for a row of so many positions; asked for only where it `keeps` something."""
 
 
 def check_positive_int(name: str, value: object) -> None:

@@ -28,7 +28,7 @@ from dlmlab.run.samples import detail_tables
 from dlmlab.settings import Fraction, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report, Table
-from dlmlab.types import Generation
+from dlmlab.types import Generation, Query
 
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
@@ -216,13 +216,15 @@ class Padded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None) -> Tensor:
+    def hidden(self, query: Query) -> Tensor:
         """`hidden` of the same positions, in rows wider by PADDING columns."""
-        mask_BL = torch.ones_like(input_ids_BL, dtype=torch.bool) if attention_mask_BL is None else attention_mask_BL
-        ids_BL = F.pad(input_ids_BL, (0, PADDING), value=self._model.config.pad_token_id)
-        length = input_ids_BL.shape[1]
-        wider_N = None if where_N is None else where_N + where_N // length * PADDING
-        return self._model.hidden(ids_BL, F.pad(mask_BL, (0, PADDING)), wider_N)  # type: ignore[no-any-return]
+        tokens_BL, real_BL, wanted_N, _ = query
+        if real_BL is None:
+            real_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
+        if wanted_N is not None:
+            wanted_N = wanted_N + wanted_N // tokens_BL.shape[1] * PADDING
+        wider_BL = F.pad(tokens_BL, (0, PADDING), value=self._model.config.pad_token_id)
+        return self._model.hidden(Query(wider_BL, F.pad(real_BL, (0, PADDING)), wanted_N))  # type: ignore[no-any-return]
 
 
 def answer(gates: Sequence[dict[str, Any]]) -> str:

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from dlmlab.policy import KEPT
+from dlmlab.types import Query
+
 VOCABULARY, MASK, EOS, EOT = 23, 22, 21, 20
 TABLE = 997
 
@@ -29,6 +32,7 @@ class FakeModel:
     end_token_ids: tuple[int, ...] = (EOS, EOT)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     fused: bool = False
+    keeps: frozenset[str] = frozenset(KEPT)
     config: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
             mask_token_id=MASK,
@@ -47,7 +51,20 @@ class FakeModel:
         if self.favourite is not None:
             self.table[:, self.favourite] += 50.0
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None = None) -> Tensor:
+    @property
+    def packs_rows(self) -> bool:
+        return self.fused
+
+    @property
+    def greedy_kernel(self) -> bool:
+        return self.fused
+
+    @property
+    def works_ahead(self) -> bool:
+        return self.fused
+
+    def hidden(self, query: Query) -> Tensor:
+        input_ids_BL, attention_mask_BL, where_N, _ = query
         self.canvases += len(input_ids_BL)
         self.batches.append(len(input_ids_BL))
         real_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL.long()
@@ -60,7 +77,7 @@ class FakeModel:
         return hidden_ND
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.hidden(input_ids, attention_mask).clone())
+        return SimpleNamespace(logits=self.hidden(Query(input_ids, attention_mask)).clone())
 
 
 OUT_OF_MEMORY = (
@@ -80,9 +97,9 @@ class SmallDevice(FakeModel):
     least: float = 0.0
     seconds: float = 0.0
 
-    def hidden(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor | None = None) -> Tensor:
-        hidden_ND = super().hidden(input_ids_BL, attention_mask_BL, where_N)
-        self.seconds += max(self.least, len(input_ids_BL))
+    def hidden(self, query: Query) -> Tensor:
+        hidden_ND = super().hidden(query)
+        self.seconds += max(self.least, len(query.tokens_BL))
         self._end = hidden_ND[-1].data_ptr()
         return hidden_ND
 

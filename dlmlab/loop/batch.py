@@ -46,10 +46,16 @@ class Batch:
     def __str__(self) -> str:
         return str(self.asked) if self.asked == self.size else f"{self.asked}: {self.size}"
 
-    def each(self, items: Sequence[Part], work: Callable[[Sequence[Part]], Done]) -> Iterator[Done]:
+    def each(
+        self,
+        items: Sequence[Part],
+        work: Callable[[Sequence[Part]], Done],
+        put_off: Callable[[Part], bool] = lambda item: False,
+    ) -> Iterator[Done]:
         """What `work` makes of the items, in parts of at most `size`. A part without room is done again in halves.
 
-        Raises UserError where not even one item fits.
+        put_off: whether an item that comes after such a half is left for another time. Raises UserError where not even
+        one item fits.
         """
         begin = 0
         while begin < len(items):
@@ -63,6 +69,8 @@ class Batch:
                 begin += len(part)
                 continue
             self._shrink(len(part), reason)
+            last = begin + self.size
+            items = [*items[:last], *(item for item in items[last:] if not put_off(item))]
 
     def _shrink(self, tried: int, reason: str) -> None:
         give_back()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dlmlab.errors import UserError
 from dlmlab.loop.canvases import pad
 from dlmlab.loop.row import Row
-from dlmlab.types import Denoiser
+from dlmlab.types import Denoiser, Query
 
 BROKEN = -2
 """Stands for a change where a logit is not finite; no change is less than -1."""
@@ -60,10 +60,10 @@ def first_broken(model: Any, rows: Sequence[Row]) -> tuple[str, nn.Module] | Non
 
     handles = [module.register_forward_hook(partial(watch, name)) for name, module in model.named_modules() if name]
     tokens_BL, mask_BL = pad([row.tokens for row in rows], model.config.pad_token_id)
-    mask = None if mask_BL is None else torch.from_numpy(mask_BL).to(model.device)
+    query = Query(torch.from_numpy(tokens_BL), None if mask_BL is None else torch.from_numpy(mask_BL))
     try:
         # Positions are not named, so that a model with a faster pass for named ones runs layer by layer.
-        for hidden_LD in model.hidden(torch.from_numpy(tokens_BL).to(model.device), mask, None):
+        for hidden_LD in model.hidden(query):
             watch("the head", model, None, model.head(hidden_LD))
     finally:
         for handle in handles:

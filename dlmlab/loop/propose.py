@@ -43,10 +43,8 @@ class Proposal(NamedTuple):
 
 def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
     """Run the model, but for its head, once. everywhere: ask for the active blocks' committed positions as well."""
-    slot = np.arange(canvases.position_BK.size) if everywhere else np.flatnonzero(canvases.masked_BK)
-    real_BL = None if canvases.real_BL is None else torch.from_numpy(canvases.real_BL)
-    where_N = torch.from_numpy(np.take(canvases.position_BK, slot))
-    return Pass(slot, model.hidden(torch.from_numpy(canvases.tokens_BL), real_BL, where_N))
+    slot = canvases.slots(everywhere)
+    return Pass(slot, model.hidden(canvases.query(slot)))
 
 
 @torch.inference_mode()
@@ -71,7 +69,7 @@ def propose(
         logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
 
     tokens, scores, measures, kept = (list[Tensor]() for _ in range(4))
-    fused = model.fused and in_one_pass(generation, rule)
+    fused = model.greedy_kernel and in_one_pass(generation, rule)
     most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
     for part, generator in chunks(row_N, canvases.generators, most, generation.temperature > 0):
         if fused:

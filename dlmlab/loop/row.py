@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dlmlab.loop.canvases import Window
+from dlmlab.policy import Plan, View
 from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Output, Request, TraceStep
 
 
@@ -22,11 +24,13 @@ class Row:
         self.start = len(request.prompt)
         self.left = generation.block_length
         self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
-        self.forwards = self.step = 0
+        self.forwards = self.step = self.positions = 0
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         self.seed = [seed, request.index]
+        self.store: Any = None
+        self.plan = self._next_plan()
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -46,7 +50,27 @@ class Row:
 
     @property
     def window(self) -> Window:
-        return Window(self.tokens, self.start, self.generator if self.draws else None)
+        return Window(self.tokens, self.start, self.generator if self.draws else None, self.plan, self.store)
+
+    @property
+    def view(self) -> View:
+        """What a cache sees of the row."""
+        prompt = len(self.request.prompt)
+        committed_L = np.full(len(self.tokens), -1)
+        committed_L[prompt:] = np.where(self.tokens[prompt:] == self.mask_token, self.forwards, self.step_of)
+        return View(
+            prompt, self.start, self.start + self.generation.block_length, self.step, self.forwards, committed_L
+        )
+
+    @property
+    def computed(self) -> int:
+        """How many positions the next pass computes for the row."""
+        return len(self.tokens) if self.plan is None else int(self.plan.computed.sum())
+
+    @property
+    def begun(self) -> bool:
+        """Whether a pass has come to something."""
+        return self.forwards > 0
 
     @property
     def finished(self) -> bool:
@@ -60,7 +84,8 @@ class Row:
     @property
     def shareable(self) -> bool:
         """Whether the row's proposals depend on its canvas and block alone."""
-        return not (self.generation.temperature or self.request.rule.needs_logits or self.request.rule.revokes)
+        rule = self.request.rule
+        return not (self.generation.temperature or rule.needs_logits or rule.revokes or self.request.cached)
 
     @property
     def memoisable(self) -> bool:
@@ -96,14 +121,22 @@ class Row:
         if self.left >= masked:
             raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
         np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
+        self.positions += self.computed
         self.forwards += 1
         self.step += 1
         self.state = state
         if not self.left:
             self.start, self.step, self.state, self.left = self.start + len(change_K), 0, None, len(change_K)
+        self.plan = self._next_plan()
 
     def output(self) -> Output:
-        canvas = self.tokens[len(self.request.prompt) :]
+        """The canvas as it is, and what it took."""
+        canvas, steps = self.tokens[len(self.request.prompt) :].tolist(), self.step_of.tolist()
         return Output(
-            self.request.index, canvas.tolist(), self.forwards, self.step_of.tolist(), trace=tuple(self.trace)
+            self.request.index, canvas, self.forwards, steps, trace=tuple(self.trace), positions=self.positions
         )
+
+    def _next_plan(self) -> Plan | None:
+        if self.request.cache is None or not self.request.cached or self.finished:
+            return None
+        return self.request.cache.plan(self.view)

@@ -96,7 +96,10 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
 
 
 def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
-    """What the model is to see of the rows."""
+    """What the model is to see of the rows. With a cache each row gets its store before its first pass."""
+    for row in rows:
+        if row.plan is not None and row.store is None:
+            row.store = model.new_store(len(row.tokens))
     return Canvases.of([row.window for row in rows], rows[0].generation.block_length, model.config)
 
 
@@ -108,10 +111,10 @@ def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched:
 
 
 def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows whose rules can be applied together."""
+    """Rows whose rules can be applied together, and that go through the model together."""
     kinds = defaultdict[object, list[Row]](list)
     for row in rows:
-        kinds[row.request.rule.kind].append(row)
+        kinds[row.request.rule.kind, row.request.cached].append(row)
     return list(kinds.values())
 
 

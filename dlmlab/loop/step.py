@@ -1,18 +1,20 @@
-"""One step of rows that share a batch: propose, decide, commit. It names no model and no algorithm."""
+"""One step of the rows in the pool: propose, decide, commit. It names no model and no algorithm."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import on_host
 from dlmlab.loop.propose import Proposal, sent
 from dlmlab.loop.row import Row
-from dlmlab.loop.shared_pass import Ahead, share_pass, stacked, states
+from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
 from dlmlab.loop.trace import record
 from dlmlab.rule import Step
 from dlmlab.types import Denoiser
@@ -25,6 +27,30 @@ class Done(NamedTuple):
     ahead: Ahead | None
 
 
+def step(
+    model: Denoiser, rows: Sequence[Row], batch: Batch, share: bool, memo: Memo | None, ahead: Ahead | None
+) -> Done:
+    """Take all rows a step further. ahead: what the last step began."""
+    computed = 0
+    for alike in by_kind(rows):
+        if memo is not None and alike[0].memoisable:
+            proposal, asked = recall_or_run(model, alike, memo, batch)
+            decide(model, alike, proposal)
+            computed += asked
+            continue
+        together = model.packs_rows or alike[0].request.cached
+        for part in [alike] if together else by_length(alike):
+            alone = len(part) == len(rows) <= batch.size
+            for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone), put_off):
+                computed, ahead = computed + done.computed, done.ahead
+    return Done(computed, ahead)
+
+
+def put_off(row: Row) -> bool:
+    """Whether a row may wait for its first step, where there is no room: it is given back its place in the queue."""
+    return row.request.cached and not row.begun
+
+
 def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None, go_on: bool = False) -> Done:
     """One step of rows that share a batch. Where it finds no room, it undoes it.
 
@@ -34,11 +60,13 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
     try:
         proposal, canvases = share_pass(model, rows, share, ahead)
         computed = len(canvases.tokens_BL)
-        at_once = go_on and model.fused and computed == len(rows)
+        at_once = go_on and model.works_ahead and canvases.kept is None and computed == len(rows)
         return Done(computed, decide(model, rows, proposal, canvases if at_once else None))
     except torch.OutOfMemoryError:
         for row, state in before:
             row.generator.set_state(state)
+        for row in filter(put_off, rows):
+            row.store = None
         raise
 
 

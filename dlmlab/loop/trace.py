@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +24,17 @@ def record(rows: Sequence[Row], rule: Rule, step: Step, decision: Decision) -> N
     marks = {name: positions(mark_BK[traced]) for name, mark_BK in rule.marks(step).items()}
     for number, index in enumerate(traced):
         row, named = rows[index], {name: marked[number] for name, marked in marks.items()}
-        row.trace.append(
-            TraceStep(row.begin, tokens[number], confidences[number], commits[number], revokes[number], named)
-        )
+        found = (tokens[number], confidences[number], commits[number], revokes[number], named)
+        row.trace.append(TraceStep(row.begin, *found, ranges_of(row)))
 
 
 def positions(mask_BK: Tensor) -> list[list[int]]:
     """The positions of each row at which a mask is True."""
     return [[position for position, marked in enumerate(row) if marked] for row in mask_BK.tolist()]
+
+
+def ranges_of(row: Row) -> list[tuple[int, int]]:
+    """The positions that the row's pass computes; see `TraceStep`."""
+    computed_L = np.ones(len(row.tokens), dtype=bool) if row.plan is None else row.plan.computed
+    edges = np.flatnonzero(np.diff(computed_L, prepend=False, append=False)) - len(row.request.prompt)
+    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -26,7 +26,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import StepTiming, denoise
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Request
+from dlmlab.types import Generation, Query, Request
 
 REST, RULE = "rest of the model", "rule and bookkeeping"
 BY_NAME = {
@@ -78,9 +78,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def hidden(self, *arguments: Any) -> Tensor:
+    def hidden(self, query: Query) -> Tensor:
         self._timeline.enter(REST)
-        return self._model.hidden(*arguments)  # type: ignore[no-any-return]
+        return self._model.hidden(query)  # type: ignore[no-any-return]
 
     def head(self, *arguments: Any) -> Tensor:
         self._timeline.enter(HEAD)

@@ -18,7 +18,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput
 
 from dlmlab.errors import UserError
+from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import ACTIVATIONS, LLaDAConfig
+from dlmlab.policy import KEPT
+from dlmlab.types import Query
 
 MASKED_SCORE = torch.finfo(torch.float16).min
 """Added to the score of a padded key. Finite in every dtype, so that a row without any real token is no NaN."""
@@ -76,26 +79,35 @@ class Block(nn.Module):
         where_N: Tensor | None = None,
     ) -> Tensor:
         """(B, L, D) to the same; to (N, D) where only some positions, counted through the batch, are asked for."""
-        mixed = self._attend(self.attn_norm(x), cos_L1E, sin_L1E, bias_B11L)
+        q_BHLE, k_BHLE, v_BHLE = (each.transpose(1, 2) for each in self.heads(x, cos_L1E, sin_L1E))
+        mixed = self.mix(q_BHLE, k_BHLE, v_BHLE, bias_B11L)
         if where_N is not None:
             mixed, x = (each.flatten(0, 1).index_select(0, where_N) for each in (mixed, x))
-        x = x + self._drop(self.attn_out(mixed))
-        h = self.ff_norm(x)
-        return x + self._drop(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
+        return self.finish(x, mixed)
 
-    def _attend(self, h_BLD: Tensor, cos_L1E: Tensor, sin_L1E: Tensor, bias_B11L: Tensor | None) -> Tensor:
-        q, k, v = self.q_proj(h_BLD), self.k_proj(h_BLD), self.v_proj(h_BLD)
+    def heads(self, x: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(…, L, D) to the heads' queries, keys and values, (…, L, H, E); the first two are rotated."""
+        h = self.attn_norm(x)
+        q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q_BHLE = rotate(q.unflatten(-1, (-1, self.width)), cos_L1E, sin_L1E).transpose(1, 2)
-        k_BHLE = rotate(k.unflatten(-1, (-1, self.width)), cos_L1E, sin_L1E).transpose(1, 2)
-        v_BHLE = v.unflatten(-1, (-1, self.width)).transpose(1, 2)
+        q, k, v = (each.unflatten(-1, (-1, self.width)) for each in (q, k, v))
+        return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
+
+    def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias_B11L: Tensor | None = None) -> Tensor:
+        """What the heads' queries gather of all keys' values, (B, L, D)."""
         if self.groups > 1:
             k_BHLE = k_BHLE.repeat_interleave(self.groups, dim=1)
             v_BHLE = v_BHLE.repeat_interleave(self.groups, dim=1)
         dropout = self.attention_dropout if self.training else 0.0
         mixed_BHLE = F.scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, attn_mask=bias_B11L, dropout_p=dropout)
         return mixed_BHLE.transpose(1, 2).flatten(2)
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """(…, D) and what its heads have gathered to the block's output."""
+        x = x + self._drop(self.attn_out(mixed))
+        h = self.ff_norm(x)
+        return x + self._drop(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.residual_dropout) if self.training and self.residual_dropout else x
@@ -121,21 +133,29 @@ class LLaDAModel(nn.Module):
     def forward(
         self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, where_N: Tensor | None = None
     ) -> Tensor:
-        config = self.config
         length = self.check_length(input_ids_BL)
-        x_BLD = self.transformer["wte"](input_ids_BL)
-        if config.input_emb_norm:
-            x_BLD = x_BLD * config.d_model**0.5
-        if self.training and config.embedding_dropout:
-            x_BLD = F.dropout(x_BLD, config.embedding_dropout)
-        cos, sin = (table[:length] for table in self.rotary(x_BLD.device))
-        if not config.rope_full_precision:
-            cos, sin = cos.to(x_BLD.dtype), sin.to(x_BLD.dtype)
+        x_BLD = self.embed(input_ids_BL)
+        cos, sin = self.angles(x_BLD, slice(length))
         bias_B11L = None if attention_mask_BL is None else padding_bias(attention_mask_BL, x_BLD.dtype)
         *blocks, last = self.transformer["blocks"].children()
         for block in blocks:
             x_BLD = block(x_BLD, cos, sin, bias_B11L)
         return self.transformer["ln_f"](last(x_BLD, cos, sin, bias_B11L, where_N))  # type: ignore[no-any-return]
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids of any shape to (…, D)."""
+        config = self.config
+        x: Tensor = self.transformer["wte"](input_ids)
+        if config.input_emb_norm:
+            x = x * config.d_model**0.5
+        if self.training and config.embedding_dropout:
+            x = F.dropout(x, config.embedding_dropout)
+        return x
+
+    def angles(self, x: Tensor, positions: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of these positions' angles, (…, 1, E), in the precision that the config asks for."""
+        cos, sin = (table[positions] for table in self.rotary(x.device))
+        return (cos, sin) if self.config.rope_full_precision else (cos.to(x.dtype), sin.to(x.dtype))
 
     def check_length(self, input_ids_BL: Tensor) -> int:
         """L. Raises UserError where it is more than the model's context."""
@@ -168,6 +188,7 @@ class LLaDAModelLM(PreTrainedModel):
     base_model_prefix = "model"
     _no_split_modules = ["Block"]  # noqa: RUF012 (transformers replaces it on the instance)
     _supports_sdpa = True
+    keeps = frozenset(KEPT)
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__(config)
@@ -191,7 +212,17 @@ class LLaDAModelLM(PreTrainedModel):
         return weight.device
 
     @property
-    def fused(self) -> bool:
+    def packs_rows(self) -> bool:
+        """See `dlmlab.types.Denoiser`."""
+        return self.fast is not None
+
+    @property
+    def greedy_kernel(self) -> bool:
+        """See `dlmlab.types.Denoiser`."""
+        return self.fast is not None
+
+    @property
+    def works_ahead(self) -> bool:
         """See `dlmlab.types.Denoiser`."""
         return self.fast is not None
 
@@ -201,23 +232,26 @@ class LLaDAModelLM(PreTrainedModel):
         turn = self.tokenizer.get_vocab().get("<|eot_id|>") if self.tokenizer else None
         return (self.config.eos_token_id,) if turn is None else (self.config.eos_token_id, turn)
 
-    def hidden(
-        self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, where_N: Tensor | None = None
-    ) -> Tensor:
-        """The final norm's output, (B, L, D); with `where_N`, at these positions alone, (N, D).
+    def hidden(self, query: Query) -> Tensor:
+        """The final norm's output, (N, D) at the positions that are wanted; (B, L, D) where all are.
 
-        attention_mask_BL: true or 1 at real tokens, padding on any side; None, which is faster, where nothing is
-        padded. where_N: indices into the B × L positions; what the last block computes for the others is left out.
-        All may lie on the host.
+        What the last block computes for other positions is left out. Padding may be on any side.
 
         Raises UserError for a row longer than the model's context.
         """
-        asked = (input_ids_BL, attention_mask_BL, where_N)
-        if self.fast is not None and where_N is not None:
-            self.model.check_length(input_ids_BL)
-            return self.fast(input_ids_BL, attention_mask_BL, where_N)
+        ids_BL, real_BL, wanted_N, reuse = query
+        if reuse is not None:
+            return cached_pass(self.model, query)
+        if self.fast is not None and wanted_N is not None:
+            self.model.check_length(ids_BL)
+            return self.fast(ids_BL, real_BL, wanted_N)
+        asked = (ids_BL, real_BL, wanted_N)
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
         return self.model(*sent)  # type: ignore[no-any-return]
+
+    def new_store(self, positions: int) -> KeyValueStore:
+        """See `dlmlab.types.Denoiser`. Raises UserError for a row longer than the model's context."""
+        return KeyValueStore(self.config, positions, like=self.model.transformer["wte"].weight)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""
@@ -230,7 +264,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> MaskedLMOutput:
         """Logits (B, L, V) of every position; at padded positions they mean nothing."""
-        return MaskedLMOutput(logits=self.head(self.hidden(input_ids, attention_mask)))
+        return MaskedLMOutput(logits=self.head(self.hidden(Query(input_ids, attention_mask))))
 
     def get_input_embeddings(self) -> nn.Module:
         embedding: nn.Module = self.model.transformer["wte"]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmlab.model.llada import LLaDAModelLM
+from dlmlab.types import Query
 from experiments.train_tiny.data import Layout
 
 LEAST_T = 0.02
@@ -36,7 +37,7 @@ def make_loss(model: LLaDAModelLM, layout: Layout, short_answer: int, padding_we
         weight_BK = torch.where(inside_BK, answer_weight_B1, padding_weight) * real_BK
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
             seen_BL = torch.cat((prompt_BP, answer_BK.masked_fill(masked_BK, mask_id)), dim=1)
-            logits_BKV = model.head(model.hidden(seen_BL, real_BL)[:, layout.prompt :])
+            logits_BKV = model.head(model.hidden(Query(seen_BL, real_BL))[:, layout.prompt :])
         entropy_BK = F.cross_entropy(logits_BKV.float().transpose(1, 2), answer_BK, reduction="none")
         return (entropy_BK * masked_BK * weight_BK / t_B[:, None]).sum() / weight_BK.sum()
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from dlmlab.denoise import denoise
 from dlmlab.errors import UserError
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.types import Generation, Request
+from dlmlab.types import Generation, Query, Request
 from experiments.quality_gate import Padded
 from tests.decoder.steps import NAMES, rule_of
 from tests.experiments.fakes import Bench
@@ -105,10 +105,10 @@ def test_a_faster_pass_that_hides_the_layers_does_not_hide_the_layer() -> None:
     model = small_model()
     plain = model.hidden
 
-    def fast(ids_BL: torch.Tensor, mask_BL: torch.Tensor | None, where_N: torch.Tensor | None) -> torch.Tensor:
-        if where_N is None:
-            return plain(ids_BL, mask_BL)
-        return torch.full((len(where_N), model.config.d_model), torch.nan)
+    def fast(query: Query) -> torch.Tensor:
+        if query.wanted_N is None:
+            return plain(query)
+        return torch.full((len(query.wanted_N), model.config.d_model), torch.nan)
 
     model.hidden = fast  # type: ignore[method-assign]
     break_from(model, LAYER, torch.inf, passes=0)

@@ -14,7 +14,7 @@ from dlmlab.decoder.saber import Saber
 from dlmlab.denoise import StepTiming, denoise
 from dlmlab.loop.row import Row
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Output, Request
+from dlmlab.types import Generation, Output, Query, Request
 from tests.fakes import OUT_OF_MEMORY, FakeModel, SmallDevice
 
 PROMPTS = [(1, 2, 3), (4,), (5, 6, 7, 8, 9), (1, 2, 3), (3, 3), (8, 1, 8, 1), (2,), (7, 7, 7)]
@@ -74,10 +74,10 @@ def test_a_pass_is_under_way_before_the_step_before_it_is_written_down(monkeypat
 class Crowded(FakeModel):
     """A fake model that finds no room in the middle of its second pass over more than three canvases."""
 
-    def hidden(self, *told: Any) -> Any:
-        if sum(size > 3 for size in self.batches) == 1 and len(told[0]) > 3:
+    def hidden(self, query: Query) -> Any:
+        if sum(size > 3 for size in self.batches) == 1 and len(query.tokens_BL) > 3:
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-        return super().hidden(*told)
+        return super().hidden(query)
 
 
 @pytest.mark.parametrize("rule", [Baseline(), Saber(2, 2), Random()])

@@ -14,6 +14,7 @@ import dlmlab
 from dlmlab.measure import roofline
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
 from dlmlab.model.config import LLaDAConfig
+from dlmlab.types import Query
 from tests.model.helpers import save_small, small_model
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -28,7 +29,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def test_flops_are_those_that_torch_counts(name: str) -> None:
     model, (rows, length, places) = small_model(**CHANGES[name]), (3, 20, 17)
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-        hidden = model.hidden(torch.randint(0, 90, (rows, length)), None, torch.arange(places) * 2)
+        hidden = model.hidden(Query(torch.randint(0, 90, (rows, length)), None, torch.arange(places) * 2))
         model.head(hidden)
     work = count(model.config, "none", "float32", rows, length, places)
     assert sum(part.flops for part in work.values()) == counter.get_total_flops()

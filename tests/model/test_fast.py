@@ -11,6 +11,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
 from dlmlab.generation import generate
 from dlmlab.model.loader import load
+from dlmlab.types import Query
 from tests.model.helpers import save_small
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}
@@ -41,7 +42,7 @@ def test_the_fast_pass_answers_what_the_plain_one_does(
         mask[1, 30 + seed :] = False
         where = torch.randint(0, 30, (20 + seed,), device="cuda")
         with torch.inference_mode():
-            exact, near = (model.hidden(ids, mask if padded else None, where).float() for model in (plain, fast))
+            exact, near = (model.hidden(Query(ids, mask if padded else None, where)).float() for model in (plain, fast))
         assert (exact - near).norm() / exact.norm() < (0.06 if quantization == "fp8" else 0.02)
 
 
@@ -61,7 +62,7 @@ def test_plain_modules_see_the_same_memory(folder: Path) -> None:
 @pytest.mark.parametrize("quantization", ["none", "nf4", "fp8"])
 def test_answers_are_the_same_twice_and_whatever_was_recorded_before(folder: Path, quantization: str) -> None:
     model = load(str(folder), dtype="bfloat16", device="cuda", quantization=quantization)
-    assert model.fused
+    assert (model.packs_rows, model.greedy_kernel, model.works_ahead) == (True, True, True)
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8], [9] * 20]
     runs = [generate(model, prompts, Baseline(), gen_length=32, steps=16, batch_size=2) for _ in range(3)]
     assert runs[0] == runs[1] == runs[2]
@@ -70,8 +71,8 @@ def test_answers_are_the_same_twice_and_whatever_was_recorded_before(folder: Pat
 @gpu
 @pytest.mark.gpu
 def test_auto_leaves_what_it_cannot_do_to_the_plain_pass(folder: Path) -> None:
-    assert not load(str(folder), dtype="float32", device="cuda").fused
-    assert not load(str(folder), dtype="bfloat16", device="cuda", quantization="int8").fused
+    assert not load(str(folder), dtype="float32", device="cuda").packs_rows
+    assert not load(str(folder), dtype="bfloat16", device="cuda", quantization="int8").packs_rows
     with pytest.raises(UserError, match="dtype=float32"):
         load(str(folder), dtype="float32", device="cuda", compile=True)
 
@@ -89,7 +90,7 @@ def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path,
     mask[0, 25:] = mask[2, :7] = False
     where = torch.tensor([0, 3, 24, 41, 79, 95, 119])
     with torch.inference_mode():
-        exact = model.hidden(ids, mask if padded else None, where)
+        exact = model.hidden(Query(ids, mask if padded else None, where))
         near = Fast(model, "auto")(ids, mask if padded else None, where)
     torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
 
@@ -110,12 +111,14 @@ def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pyte
         ids = torch.randint(0, 94, (rows, length), generator=torch.Generator().manual_seed(seed))
         where = torch.arange(3, rows * length, 7)
         with torch.inference_mode():
-            torch.testing.assert_close(fast(ids, None, where), model.hidden(ids, None, where), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                fast(ids, None, where), model.hidden(Query(ids, None, where)), rtol=1e-4, atol=1e-4
+            )
     assert [shape.positions for shape in fast._recorded] == [96, 32]
 
 
 def test_a_cpu_has_no_fast_pass(folder: Path) -> None:
-    assert not load(str(folder), device="cpu").fused
+    assert not load(str(folder), device="cpu").packs_rows
     with pytest.raises(UserError, match="compile=true needs a CUDA device"):
         load(str(folder), device="cpu", compile=True)
     with pytest.raises(UserError, match="compile='maybe' is not one of auto, true, false"):

@@ -9,6 +9,7 @@ from dlmlab.errors import UserError
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM, rotate
 from dlmlab.model.loader import load
+from dlmlab.types import Query
 from tests.model.helpers import SMALL, VECTORS, small_model
 from tests.model.naive import naive_logits
 
@@ -128,7 +129,7 @@ def test_head_of_chosen_positions_is_the_logits_there() -> None:
     model = small_model()
     ids = torch.tensor([TOKENS, TOKENS[::-1]])
     chosen = ids == 95
-    torch.testing.assert_close(model.head(model.hidden(ids)[chosen]), model(ids).logits[chosen])
+    torch.testing.assert_close(model.head(model.hidden(Query(ids))[chosen]), model(ids).logits[chosen])
 
 
 def test_hidden_at_chosen_places_is_hidden_there() -> None:
@@ -137,13 +138,13 @@ def test_hidden_at_chosen_places_is_hidden_there() -> None:
     mask = torch.ones_like(ids)
     mask[0, :2] = 0
     where = torch.tensor([len(TOKENS) + 1, 3, 4])
-    everywhere = model.hidden(ids, mask).flatten(0, 1)
-    torch.testing.assert_close(model.hidden(ids, mask, where), everywhere[where])
+    everywhere = model.hidden(Query(ids, mask)).flatten(0, 1)
+    torch.testing.assert_close(model.hidden(Query(ids, mask, where)), everywhere[where])
 
 
 def test_row_longer_than_the_context_is_refused() -> None:
     with pytest.raises(UserError, match="65 tokens are more than the model's context of 64"):
-        small_model().hidden(torch.zeros(1, 65, dtype=torch.int64))
+        small_model().hidden(Query(torch.zeros(1, 65, dtype=torch.int64)))
 
 
 def test_rotation_is_as_precise_in_a_bfloat16_model() -> None:
@@ -217,6 +218,6 @@ def test_saved_checkpoint_has_llada_layout(tmp_path) -> None:
 
 def test_forward_compiles_as_one_graph() -> None:
     model, ids, mask = small_model(), torch.tensor([TOKENS]), torch.ones(1, len(TOKENS))
-    model.hidden(ids)
+    model.hidden(Query(ids))
     compiled = torch.compile(model.hidden, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(ids, mask), model.hidden(ids, mask))
+    torch.testing.assert_close(compiled(Query(ids, mask)), model.hidden(Query(ids, mask)))

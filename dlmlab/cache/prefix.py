@@ -1,0 +1,25 @@
+"""Fast-dLLM's prefix cache: what lies before the active block is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dlmlab.policy import Frozen, Plan, Policy, View
+
+
+@dataclass(frozen=True)
+class Prefix(Policy):
+    """Compute everything when a block begins, then the block and all that follows it.
+
+    Keys and values of the prompt and of earlier blocks stay those of the block's first pass, which commits as well.
+
+    Source: Fast-dLLM, arXiv:2505.22618. The published code of June 2025 runs a pass that commits nothing where the
+    first one has filled the block; here the next block begins.
+    """
+
+    frozen: ClassVar[Frozen] = Frozen.EARLIER_BLOCKS
+    exact: ClassVar[str] = "where no block sees a later one"
+
+    def plan(self, view: View) -> Plan:
+        return Plan(view.everything if view.step == 0 else view.between(view.start, len(view.committed_L)))
