@@ -257,7 +257,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
         done.append(step)
         set_rate(optimizers, step, *rest)
 
-    monkeypatch.setattr("experiments.train_tiny.set_rate", killed)
+    monkeypatch.setattr("experiments.train_tiny.train.set_rate", killed)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", **parts, seed=0, device="cpu")
     if damage:

@@ -139,7 +139,7 @@ BAD: dict[str, list[str]] = {
 def no_model(monkeypatch):
     """Loading or training a model fails the test, and none is left from another one."""
     monkeypatch.setattr("dlmlab.run.build._loaded", None)
-    for name in ("dlmlab.model.loader.load", "experiments.train_tiny.train"):
+    for name in ("dlmlab.model.loader.load", "experiments.train_tiny.train.train"):
 
         @wraps(get_object(name))
         def loaded(*args: Any, **kwargs: Any) -> None:
