@@ -40,7 +40,7 @@ BUSY_SECONDS = 60.0
 NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
 """The sources, from this folder, whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
-RULE_FREE = ("gen_length", "steps", "temperature")
+RULE_FREE = ("gen_length", "steps", "temperature", "stop_at_end")
 """Settings of a `Generation` that a greedy proposal does not depend on, other than through the canvas."""
 
 

@@ -30,7 +30,8 @@ class Generation:
     steps: scheduled forward passes over all blocks. temperature: 0 is greedy, above it is Gumbel-max.
     confidence_dtype: the precision of the softmax, `float32` or `float64`.
     logits_eos_inf: the end token is never proposed. confidence_eos_eot_inf: end tokens are committed last
-    (both from LLaDA's appendix B.4).
+    (both from LLaDA's appendix B.4). stop_at_end: no pass follows a full block that holds an end token; the rest of the
+    canvas is filled with the end token (LLaDA's own loop decodes to the end).
 
     Raises UserError for a value out of range.
     """
@@ -42,6 +43,7 @@ class Generation:
     confidence_dtype: Annotated[str, one_of(CONFIDENCE_DTYPES)] = "float32"
     logits_eos_inf: bool = False
     confidence_eos_eot_inf: bool = False
+    stop_at_end: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -122,6 +124,8 @@ class Output:
     text: tokens up to the first end token, decoded; None where the checkpoint has no tokenizer.
     trace: each forward pass, where the request asked for it; else empty.
     positions: positions that the forward passes computed for the request, the prompt's among them.
+    unasked: positions of the canvas that hold an end token because an earlier one ended the answer, not because a pass
+    proposed it; see `Generation.stop_at_end`.
     """
 
     index: int
@@ -131,6 +135,7 @@ class Output:
     text: str | None = None
     trace: tuple[TraceStep, ...] = ()
     positions: int = field(default=0, compare=False)
+    unasked: int = 0
 
 
 class Store(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from dlmlab.policy import Frozen, Plan, Policy, View
 
@@ -19,8 +18,8 @@ class Dual(Policy):
     first one has filled the block, and is wrong for more than one row; neither is so here.
     """
 
-    frozen: ClassVar[Frozen] = Frozen.EARLIER_BLOCKS
-    exact: ClassVar[str] = "where no block sees a later one"
+    frozen = Frozen.EARLIER_BLOCKS
+    exact = "where no block sees a later one"
 
     def plan(self, view: View) -> Plan:
         return Plan(view.everything if view.step == 0 else view.block)

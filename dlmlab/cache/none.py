@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from dlmlab.policy import Plan, Policy, View
 
@@ -12,8 +11,8 @@ from dlmlab.policy import Plan, Policy, View
 class NoCache(Policy):
     """Compute everything, and keep nothing from pass to pass."""
 
-    keeps: ClassVar[bool] = False
-    exact: ClassVar[str] = "always"
+    keeps = False
+    exact = "always"
 
     def plan(self, view: View) -> Plan:
         return Plan(view.everything)

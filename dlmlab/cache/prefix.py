@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from dlmlab.policy import Frozen, Plan, Policy, View
 
@@ -18,8 +17,8 @@ class Prefix(Policy):
     first one has filled the block; here the next block begins.
     """
 
-    frozen: ClassVar[Frozen] = Frozen.EARLIER_BLOCKS
-    exact: ClassVar[str] = "where no block sees a later one"
+    frozen = Frozen.EARLIER_BLOCKS
+    exact = "where no block sees a later one"
 
     def plan(self, view: View) -> Plan:
         return Plan(view.everything if view.step == 0 else view.between(view.start, len(view.committed_L)))

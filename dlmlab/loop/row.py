@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,8 @@ class Row:
         self.start = len(request.prompt)
         self.left = generation.block_length
         self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
-        self.forwards = self.step = self.positions = 0
+        self.forwards = self.step = self.positions = self.unasked = 0
+        self.end_tokens = model.end_token_ids if generation.stop_at_end else ()
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
@@ -126,15 +128,23 @@ class Row:
         self.step += 1
         self.state = state
         if not self.left:
-            self.start, self.step, self.state, self.left = self.start + len(change_K), 0, None, len(change_K)
+            self._next_block()
         self.plan = self._next_plan()
+
+    def _next_block(self) -> None:
+        ended = np.isin(self.block, self.end_tokens).any()
+        self.start, self.step, self.state, self.left = self.start + len(self.block), 0, None, len(self.block)
+        if ended:
+            self.unasked = len(self.tokens) - self.start
+            self.tokens[self.start :] = self.end_tokens[0]
+            self.step_of[self.begin :] = self.forwards - 1
+            self.start = len(self.tokens)
 
     def output(self) -> Output:
         """The canvas as it is, and what it took."""
         canvas, steps = self.tokens[len(self.request.prompt) :].tolist(), self.step_of.tolist()
-        return Output(
-            self.request.index, canvas, self.forwards, steps, trace=tuple(self.trace), positions=self.positions
-        )
+        found = Output(self.request.index, canvas, self.forwards, steps, positions=self.positions, unasked=self.unasked)
+        return replace(found, trace=tuple(self.trace))
 
     def _next_plan(self) -> Plan | None:
         if self.request.cache is None or not self.request.cached or self.finished:

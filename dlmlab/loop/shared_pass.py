@@ -46,8 +46,8 @@ class Ahead(NamedTuple):
 
     @classmethod
     def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
-        """Of canvases that change; none where one of them is full then."""
-        if not canvases.change(change_BK):
+        """Of canvases that change; none where one of them is full then, or may be ended."""
+        if not canvases.change(change_BK, may_end=rows[0].generation.stop_at_end):
             return None
         return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes))
 
