@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlmlab.generation import generate as generate
     from dlmlab.model.loader import load as load
+    from dlmlab.page.frames import read_runs as read_runs
 
-__all__ = ["__version__", "generate", "load"]
+__all__ = ["__version__", "generate", "load", "read_runs"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"generate": "dlmlab.generation", "load": "dlmlab.model.loader"}
+_HOMES = {"generate": "dlmlab.generation", "load": "dlmlab.model.loader", "read_runs": "dlmlab.page.frames"}
 
 
 def __getattr__(name: str) -> Any:

@@ -125,12 +125,23 @@ def machine() -> dict[str, Any]:
     return {
         "os": platform.platform(),
         "cpu": cpu_name(),
+        "id": identity(),
+        "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpus": [_describe_gpu(index) for index in range(torch.cuda.device_count())] if cuda else [],
         "driver": _driver() if cuda else None,
         "cuda": torch.version.cuda,
     }
+
+
+def identity() -> str:
+    """Return a name for this machine that tells it from others of the same kind, and tells nothing else of it."""
+    try:
+        own = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
+    except OSError:
+        own = ""
+    return hashlib.sha256(f"dlmlab {own or platform.node()}".encode()).hexdigest()[:12]
 
 
 def cpu_name() -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.page.collect import collect
+from dlmlab.page.frames import read_runs
 from dlmlab.page.render import PAGE, write
 from dlmlab.picture.plots import draw
 from dlmlab.record.files import write_text
@@ -24,6 +27,9 @@ from dlmlab.tracking.markdown import REPORT, full_report
 from dlmlab.tracking.table import write_table
 
 MULTIRUN = "multirun.yaml"
+WATCH_SECONDS = 2.0
+CHANGING = ("results.json", "samples.jsonl", "error.txt", "unfinished")
+"""Files of a run whose change a watched page shows."""
 DAMAGE = (UserError, OSError, OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError)
 """What reading a file raises that is not as a run writes it."""
 
@@ -82,9 +88,15 @@ def main() -> int:
     """The command line. A run that is damaged costs a line."""
     parser = argparse.ArgumentParser(prog="python -m dlmlab.report", description="Rebuild reports and pages from disk.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as outputs/")
+    parser.add_argument("--csv", type=Path, help="write a table of all runs and figures there, and build no page")
+    parser.add_argument("--watch", action="store_true", help="renew the folder's page while runs go on, until Ctrl-C")
     parser.add_argument("--open", action="store_true", help="show the folder's page in a browser")
     told = parser.parse_args()
     try:
+        if told.csv:
+            read_runs(told.folder).runs.to_csv(told.csv, index=False)
+            print(f"table: {visible(str(told.csv))}")
+            return 0
         for problem in rebuild(told.folder):
             print(f"warning: {visible(problem)}", file=sys.stderr)
     except (UserError, OSError) as error:
@@ -94,7 +106,28 @@ def main() -> int:
     print(f"page: {visible(str(page))}")
     if told.open:
         webbrowser.open(page.resolve().as_uri())
+    if told.watch:
+        with suppress(KeyboardInterrupt):
+            watch(told.folder)
+        write(told.folder)  # one that loads itself no more
     return 0
+
+
+def watch(folder: Path) -> None:
+    """Renew a folder's page whenever something in it has changed, until interrupted."""
+    seen = None
+    while True:
+        now = newest(folder)
+        if now != seen:
+            seen = now
+            write(folder, watch=WATCH_SECONDS)
+        time.sleep(WATCH_SECONDS)
+
+
+def newest(folder: Path) -> tuple[int, float]:
+    """How many files of runs there are, and when the last one changed."""
+    times = [file.stat().st_mtime for name in CHANGING for file in folder.rglob(name)]
+    return len(times), max(times, default=0.0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,28 +31,36 @@ TRACES = 50
 """Of a run on a page."""
 FEW = 2
 """Decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
+LINKS = ("viewer.html", "denoising.gif", "denoising.png")
+"""What a run that was traced shows besides its page."""
 SLOT = re.compile(r"<!-- slot: (\w+) -->")
 
 
-def write(folder: Path, runs: Sequence[Run] | None = None) -> Path:
-    """Write the page over the runs at or below a folder into it. runs: them, where they are known already.
+def write(folder: Path, runs: Sequence[Run] | None = None, watch: float = 0) -> Path:
+    """Write the page over the runs at or below a folder into it.
 
-    Raises OSError where it can't be written.
+    Args:
+        folder: Where the page is written.
+        runs: The runs, where they are known already.
+        watch: Seconds after which a browser loads the page anew, while somebody renews it; 0 for never.
+
+    Raises:
+        OSError: It can't be written.
     """
     path = folder / PAGE
-    write_text(path, render(folder, collect(folder) if runs is None else runs))
+    write_text(path, render(folder, collect(folder) if runs is None else runs, watch))
     return path
 
 
-def render(folder: Path, runs: Sequence[Run]) -> str:
-    """The page's HTML."""
+def render(folder: Path, runs: Sequence[Run], watch: float = 0) -> str:
+    """Return the page's HTML."""
     rows = [rows_of(run) for run in runs]
-    measured = speeds(folder, runs)
+    measured = speeds(runs)
     shelf = Shelf([row for each in rows for row in each])
     slots = {
         "styles": joined(".css"),
         "scripts": joined(".js"),
-        "index": script_json(index(folder, runs, rows, measured, shelf)),
+        "index": script_json({**index(folder, runs, rows, measured, shelf), "watch": watch}),
         "packed": packed(runs, rows, shelf),
         "plotly": plotly() if worth_plotting(rows) else "",
     }
@@ -71,13 +80,13 @@ def index(
     """What the first view shows."""
     return {
         "folder": folder.resolve().name,
-        "runs": [head(run, each) for run, each in zip(runs, rows, strict=True)],
+        "runs": [head(folder, run, each) for run, each in zip(runs, rows, strict=True)],
         "speeds": [asdict(each) for each in measured],
         "samples": {"total": shelf.total, "kept": shelf.kept},
     }
 
 
-def head(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
+def head(folder: Path, run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     """A run in the table."""
     git, labels = run.manifest.get("git") or {}, run.results.get("labels", {})
     return {
@@ -91,6 +100,8 @@ def head(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         "commit": str(git.get("commit", "")),
         "dirty": bool(git.get("dirty")),
         "traces": len(run.traces),
+        "links": [name for name in LINKS if (run.folder / name).exists()],
+        "path": Path(os.path.relpath(run.folder, folder)).as_posix(),
         "rows": [{key: value for key, value in vars(row).items() if key != "samples"} for row in rows],
     }
 

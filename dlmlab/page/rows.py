@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +12,18 @@ from dlmlab.page.collect import Run
 
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "mu": "μ"}
 GRID = ("kappa", "tau", "radius")
-CANDIDATE, BASELINE = "candidate", "baseline"
+CANDIDATE, BASELINE, NOISE = "candidate", "baseline", "noise"
 
 
 @dataclass
 class Row:
     """What a run says of one decoder at one task; None where it says nothing.
 
-    series: what the decoder is called in the run's samples. score, low, high: fractions, with the 95 % interval where
-    the run has one. right, n: items that are right, of how many. forwards: an item's. speed: canvas tokens per second,
-    at the batch size. verdict: against the baseline. note: what the verdict rests on.
+    series: what the decoder is called in the run's samples. role: `baseline`, `chosen` by a calibration, or `noise`, a
+    repetition whose differences are the noise floor. items: which items they were, equal for rows on the same. score,
+    low, high: fractions, with the 95 % interval where the run has one. right, n: items that are right, of how many.
+    forwards: an item's. speed: canvas tokens per second, at the batch size. verdict: against the baseline. note: what
+    the verdict rests on.
     """
 
     task: str
@@ -27,6 +31,7 @@ class Row:
     parameters: str = ""
     series: str = ""
     role: str = ""
+    items: str = ""
     batch: int | None = None
     n: int | None = None
     right: int | None = None
@@ -50,6 +55,8 @@ def rows_of(run: Run) -> list[Row]:
         row.samples.append(sample)
     for row in rows.values():
         count(row)
+        if "gates" in run.results and row.series not in (BASELINE, CANDIDATE):
+            row.role = NOISE
     for point in maps(run.results.get("points")):
         if "name" in point and not run.results.get("jobs"):  # a multirun's jobs have pages of their own
             task = str(point.get("task") or only_task(run))
@@ -57,7 +64,17 @@ def rows_of(run: Run) -> list[Row]:
             add_point(rows.setdefault(key, named(run, *key)), point)
     for gate in maps(run.results.get("gates")):
         add_gate(run, rows, gate)
+    for row in rows.values():
+        row.items = items_of(run, row)
     return [*rows.values(), *timed(run)] or [bare(run)]
+
+
+def items_of(run: Run, row: Row) -> str:
+    """A name for the items of a row, equal for rows on the same items of the same data."""
+    data = run.manifest.get("data", {}).get(row.task)
+    fingerprint = text(data.get("fingerprint")) if isinstance(data, Mapping) else ""
+    ids = sorted(sample["id"] for sample in row.samples)
+    return f"{fingerprint}{zlib.crc32(json.dumps(ids).encode()) if ids else row.n or ''}"
 
 
 def named(run: Run, task: str, series: str) -> Row:

@@ -57,6 +57,7 @@ class Shelf:
             "prompt": self._prompt(clipped(sample["prompt"])),
             "text": clipped(sample["text"]),
             "reason": clipped(sample["reason"]),
+            "target": clipped(target(sample)),
             "pieces": [vocabulary.setdefault(piece, len(vocabulary)) for piece in pieces(sample)],
             "step_of": sample["step_of"],
         }
@@ -75,7 +76,7 @@ def rank(sample: dict[str, Any]) -> int:
 
 def size(sample: dict[str, Any]) -> int:
     """The most bytes that a sample takes on a page, where every prompt is another."""
-    texts = [clipped(sample[key]) for key in ("prompt", "text", "reason")]
+    texts = [clipped(each) for each in (sample["prompt"], sample["text"], sample["reason"], target(sample))]
     return len(json.dumps([texts, pieces(sample), sample["step_of"]]))
 
 
@@ -83,6 +84,12 @@ def pieces(sample: dict[str, Any]) -> list[str]:
     """The text of each token; its number in a run that was written without."""
     found = sample.get("pieces")
     return [str(piece)[:LONGEST] for piece in (found if isinstance(found, list) and found else sample["tokens"])]
+
+
+def target(sample: dict[str, Any]) -> str:
+    """What a right answer has; empty in a run that was written without."""
+    found = sample.get("target")
+    return found if isinstance(found, str) else ""
 
 
 def clipped(text: str) -> str:

@@ -16,7 +16,8 @@ class Sample:
     """One item, decoded and scored.
 
     index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
-    reason: why it isn't right. variants: the score by other ways of extracting the answer. pieces: each token's text.
+    reason: why it isn't right. variants: the score by other ways of extracting the answer.
+    target: what a right answer has, such as a letter or the tests. pieces: each token's text.
     The rest is the `dlmlab.types.Output`.
     """
 
@@ -32,6 +33,7 @@ class Sample:
     score: float | None
     reason: str
     variants: dict[str, float]
+    target: str = ""
     pieces: list[str] = field(default_factory=list)  # samples of older versions have none
 
 

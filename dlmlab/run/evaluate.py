@@ -110,6 +110,7 @@ def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pie
         score=None if score is None else score.value,
         reason="" if score is None else score.reason,
         variants={} if score is None else dict(score.variants),
+        target=item.answer,
         pieces=pieces,
     )
 

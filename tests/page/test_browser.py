@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from dlmlab.measure.stats import compare_right
@@ -28,7 +29,7 @@ def page(outputs, open_page):
 
 def pick(page, *runs):
     for run in runs:
-        page.get_by_label("Search").fill(f"{run} evaluate")
+        page.get_by_label("Search", exact=True).fill(f"{run} evaluate")
         rows(page).first.get_by_role("checkbox").check()
 
 
@@ -57,7 +58,7 @@ def test_it_filters_and_sorts(page):
         shown[order] = [float(text) for text in page.locator("td[data-label=forwards]").all_inner_texts()]
     assert shown["ascending"] == sorted(shown["ascending"])
     assert shown["descending"] == shown["ascending"][::-1]
-    page.get_by_label("Search").fill("no such thing")
+    page.get_by_label("Search", exact=True).fill("no such thing")
     expect(page.get_by_text("Nothing matches")).to_be_visible()
 
 
@@ -146,7 +147,7 @@ def test_hostile_text_is_text(outputs, open_page):
 
 
 def test_hostile_text_is_text_among_other_runs(page):
-    page.get_by_label("Search").fill("desrever")
+    page.get_by_label("Search", exact=True).fill("desrever")
     expect(rows(page)).to_have_count(1)
     expect(rows(page)).to_contain_text("<img src=x")
     assert page.evaluate("window.hit") is None
@@ -165,7 +166,7 @@ def test_nothing_is_wider_than_the_window_in_either_scheme(outputs, open_page, w
 
 
 def test_the_keyboard_is_enough(page):
-    page.get_by_label("Search").fill("evaluate 2026-11-2")
+    page.get_by_label("Search", exact=True).fill("evaluate 2026-11-2")
     page.locator("td.pick input").nth(0).focus()
     for _ in range(2):
         page.keyboard.press("Space")
@@ -186,3 +187,64 @@ def test_a_page_that_has_no_room_for_all_samples_says_so(outputs, open_page, mon
     page = open_page(write(outputs / "grid"))
     expect(page.get_by_text("samples stand on this page whole")).to_be_visible()
     assert LONG not in page.content()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("view", ["all", "run", "compare"])
+def test_axe_finds_nothing(outputs, open_page, scheme, view):
+    page = open_page(outputs / PAGE, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    if view == "run":
+        page.get_by_label("Search", exact=True).fill("2026-11-20/first")
+        page.locator(".results tbody a").first.click()
+        page.locator(".items summary").first.click()
+        page.locator(".canvas").first.wait_for()
+    if view == "compare":
+        pick(page, "2026-11-20/first", "2026-11-21/second")
+        page.get_by_role("link", name="Compare", exact=True).click()
+        expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_title_says_what_is_shown(page):
+    assert page.title().startswith("All runs · ")
+    page.get_by_label("Search", exact=True).fill("2026-11-20/first")
+    page.locator(".results tbody a").first.click()
+    page.get_by_role("heading", name="Samples").wait_for()
+    assert not page.title().startswith("All runs")
+
+
+def test_the_verdict_is_on_screen_at_1280(outputs, open_page):
+    page = open_page(outputs / PAGE, viewport={"width": 1280, "height": 900})
+    box = page.get_by_role("columnheader", name="verdict").bounding_box()
+    assert box["x"] + box["width"] <= 1280
+
+
+def test_a_plot_holds_what_can_be_compared_and_names_what_it_left_out(page):
+    said = page.locator(".panel .note").first
+    expect(said).to_contain_text("on other items or models")
+    expect(said).to_contain_text("of a run that is")
+    names = page.locator(".js-plotly-plot").first.evaluate("plot => plot.data.map(each => each.name)")
+    assert "candidate" not in names
+
+
+def test_a_sample_shows_what_a_right_answer_has_and_is_found_by_its_text(outputs, open_page):
+    page = open_page(outputs / "2026-11-20/first" / PAGE)
+    samples = [json.loads(line) for line in (outputs / "2026-11-20/first/samples.jsonl").read_text().splitlines()]
+    wanted = samples[3]
+    page.get_by_label("search samples").fill(wanted["id"])
+    expect(page.locator(".items summary").first).to_contain_text(wanted["id"])
+    page.locator(".items summary").first.click()
+    if wanted["target"]:
+        expect(page.locator("pre.target").first).to_have_text(wanted["target"])
+
+
+def test_end_tokens_are_one_chip(outputs, open_page):
+    page = open_page(outputs / "2026-11-20/first" / PAGE)
+    page.locator(".items summary").first.click()
+    chips = page.locator(".canvas").first.locator(".token")
+    sample = json.loads((outputs / "2026-11-20/first/samples.jsonl").read_text().splitlines()[0])
+    same = len(sample["pieces"]) - max(
+        (i + 1 for i, p in enumerate(sample["pieces"]) if p != sample["pieces"][-1]), default=0
+    )
+    expect(chips).to_have_count(len(sample["pieces"]) - (same - 1 if same > 2 else 0))

@@ -81,7 +81,7 @@ async function differencesTable(rows) {
     .filter((key) => !["started", "ended"].includes(key) && new Set(flat.map((each) => each.get(key))).size > 1);
   const own = keys.filter((key) => /^(config|data|model|seed|command)\b/.test(key)), others = keys.filter((key) => !own.includes(key));
   const names = runs.map((run) => `${run.experiment || run.name} ${run.date.slice(0, 16).replace("T", " ")}`);
-  const table = (some) => plainTable(["", ...names], some.map((key) => [key, ...flat.map((each) => each.get(key) ?? "–")]));
+  const table = (some) => plainTable(["setting", ...names], some.map((key) => [key, ...flat.map((each) => each.get(key) ?? "–")]));
   const data = own.filter((key) => key.startsWith("data."));
   return el("div", {},
     data.length > 0 && el("p", { class: "warning" }, "Their data differ: the same id may be another item."),

@@ -59,7 +59,7 @@ function plainTable(columns, rows, caption = "") {
   const numeric = columns.map((_, place) => rows.every((row) => !(row[place] instanceof Node) && number.test(row[place] ?? "")));
   const cell = (name, value, place) => el(name, { class: numeric[place] && "number", scope: name === "th" && "col" },
     value instanceof Node ? value : visible(shown(value)));
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption || "table" },
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption || "table" },
     el("table", {}, caption && el("caption", {}, visible(caption)),
       el("thead", {}, el("tr", {}, columns.map((column, place) => cell("th", column, place)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((value, place) => cell("td", value, place)))))));

@@ -23,17 +23,24 @@ function itemList(ids, line, open) {
   return el("div", {}, ids.length ? list : el("p", { class: "empty" }, "No such item."), more);
 }
 
+/** All text of an item that the page holds, to search in. */
+function said(item) {
+  const { prompt = "", text = "", reason = "", target = "" } = item.whole ?? {};
+  return [item.id, prompt, text, reason, target].join("\n").toLowerCase();
+}
+
 /** One or two answers to the same prompt; texts of two are marked where they differ. */
 function answers(named) {
   const whole = named.map(([, item]) => item?.whole);
-  const prompt = whole.find(Boolean)?.prompt;
+  const { prompt, target } = whole.find(Boolean) ?? {};
   const texts = whole.every(Boolean) && whole.length === 2 ? diff(whole[0].text, whole[1].text) : whole.map((each) => each && [[each.text, false]]);
   return el("div", {},
-    prompt !== undefined && el("figure", {}, el("figcaption", {}, "prompt"), el("pre", { dir: "ltr" }, visible(prompt))),
+    prompt !== undefined && el("figure", {}, el("figcaption", {}, "prompt"), el("pre", { dir: "ltr", tabindex: 0 }, visible(prompt))),
+    target && el("figure", {}, el("figcaption", {}, "a right answer"), el("pre", { class: "target", dir: "ltr", tabindex: 0 }, visible(target))),
     el("div", { class: "beside" }, named.map(([name, item], place) => el("section", {},
-      el("h4", {}, visible(name), " ", scoreMark(item)),
+      el("h3", {}, visible(name), " ", scoreMark(item)),
       whole[place] ? [
-        el("pre", { class: "answer", dir: "ltr" }, texts[place].map(([part, changed]) => changed ? el("mark", {}, visible(part)) : visible(part))),
+        el("pre", { class: "answer", dir: "ltr", tabindex: 0 }, texts[place].map(([part, changed]) => changed ? el("mark", {}, visible(part)) : visible(part))),
         whole[place].reason && el("p", { class: "reason" }, visible(whole[place].reason)),
         canvas(whole[place]),
       ] : el("p", { class: "empty" }, item ? "Not held by this page; samples.jsonl in the run's folder has it." : "This run has no such item.")))));
@@ -47,16 +54,22 @@ function scoreMark(item) {
 
 /** The canvas: each token coloured by the forward pass after which it was committed. */
 function canvas(sample) {
-  const last = Math.max(1, ...sample.step_of.map(Number));
-  const tokens = sample.pieces.map((piece, place) => {
-    const step = sample.step_of[place];
-    const share = Number(step) / last;
-    return el("span", { class: share > 0.55 ? "token late" : "token", style: `--share:${(100 * share).toFixed(0)}%`, title: `forward pass ${step + 1}` },
-      visible(piece).replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "∅");
-  });
-  return el("figure", { class: "canvas" },
+  const { pieces, step_of: steps } = sample, last = Math.max(1, ...steps.map(Number));
+  let end = pieces.length - 1;
+  while (end > 0 && pieces[end - 1] === pieces.at(-1)) end--;
+  const folded = pieces.length - end > 2 ? pieces.length - end : 0; // the end tokens behind an answer are all alike
+  const tokens = pieces.slice(0, folded ? end : pieces.length).map((piece, place) => chip(piece, steps[place], last));
+  if (folded) tokens.push(chip(pieces.at(-1), Math.max(...steps.slice(end).map(Number)), last, folded));
+  return el("figure", { class: "canvas dv" },
     el("figcaption", {}, "committed first ", el("span", { class: "ramp", "aria-hidden": "true" }), ` last; ${last + 1} forward passes`),
-    el("div", { class: "tokens", dir: "ltr" }, tokens));
+    el("div", { class: "tokens", dir: "ltr", tabindex: 0 }, tokens));
+}
+
+/** A token in the colour of its pass, which is the viewer's; of several that are alike, the last one's. */
+function chip(piece, step, last, times = 1) {
+  const share = Number(step) / last;
+  return el("span", { class: "token", style: passColours(share), title: `forward pass ${Number(step) + 1}` },
+    visible(piece).replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "∅", times > 1 && ` × ${times}`);
 }
 
 /** Two texts in parts [text, whether the other lacks it], by words. */

@@ -1,16 +1,16 @@
 // Where the page begins, and which view its address asks for.
 
 const view = el("main", { id: "view", tabindex: -1 });
-const bar = el("aside", { class: "selection", "aria-live": "polite", hidden: true });
+const bar = el("aside", { class: "selection", "aria-label": "selected results", "aria-live": "polite", hidden: true });
 
 /** Show the page. */
 function start() {
-  document.title = `${visible(index.folder)} · dlmlab`;
   document.body.append(
     el("header", { class: "top" }, el("a", { href: "#", class: "brand" }, el("span", { class: "squares", "aria-hidden": "true" },
       Array.from({ length: 8 }, (_, place) => el("i", { style: `--share:${[0, 43, 0, 14, 71, 100, 29, 57][place]}%` }))), "dlmlab"),
     el("p", {}, `${visible(index.folder)} · ${counted(index.runs.length, "run")}, ${counted(allRows.length, "result")}`)),
     view, bar);
+  if (index.watch) setInterval(() => { if (!selection.size) location.reload(); }, 1000 * index.watch);
   addEventListener("hashchange", route);
   route();
 }
@@ -22,9 +22,10 @@ async function route() {
   const rows = kind === "compare" ? which.split(",").map((key) => allRows.find((row) => row.key === key)).filter(Boolean) : [];
   view.setAttribute("aria-busy", "true");
   const parts = rows.length > 1 ? await compareView(rows) : run ? await runView(run) : overview();
-  const back = (rows.length > 1 || (run && !only)) && el("nav", {}, el("a", { href: "#" }, only ? "← the run" : "← all runs"));
+  const back = (rows.length > 1 || (run && !only)) && el("nav", { "aria-label": "back" }, el("a", { href: "#" }, only ? "← the run" : "← all runs"));
   view.replaceChildren(...el("div", {}, back, parts).childNodes);
   view.setAttribute("aria-busy", "false");
+  document.title = `${view.querySelector("h1")?.textContent.trim() || "dlmlab"} · ${visible(index.folder)} · dlmlab`;
   if (kind) { scrollTo(0, 0); view.focus({ preventScroll: true }); }
   selectionBar();
 }

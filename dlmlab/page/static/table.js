@@ -9,11 +9,12 @@ const COLUMNS = [
   { name: "decoder", of: nameOf, show: decoderCell },
   { name: "task", of: (row) => row.task },
   { name: "score", of: (row) => row.score, show: scoreCell, number: true, falling: true },
+  { name: "items", of: (row) => row.n, number: true, falling: true },
+  { name: "verdict", of: (row) => row.verdict, show: (row) => badge(row.verdict, row.note) },
   { name: "forwards", of: (row) => row.forwards, show: (row) => fixed(row.forwards, 2), number: true },
-  { name: "tokens / forward", of: (row) => row.tokens_per_forward, show: (row) => fixed(row.tokens_per_forward, 2),
+  { name: "per forward", of: (row) => row.tokens_per_forward, show: (row) => fixed(row.tokens_per_forward, 2),
     number: true, falling: true },
   { name: "tokens/s", of: (row) => row.speed, show: (row) => fixed(row.speed, 0), number: true, falling: true },
-  { name: "verdict", of: (row) => row.verdict, show: (row) => badge(row.verdict, row.note) },
   { name: "commit", of: (row) => row.run.commit, show: commitCell },
 ];
 const OF_RUN = ["date", "run", "model", "commit"];
@@ -78,13 +79,13 @@ function tableRow(row, columns, same, onSelect) {
     el("td", { class: "pick" }, row.series ? box : ""),
     columns.map((column) => {
       const cell = column.show ? column.show(row) : visible(column.of(row));
-      return el("td", { class: column.number && "number", "data-label": column.name }, cell);
+      return el("td", { class: column.number && "number", "data-label": column.name }, cell ?? "");
     }));
 }
 
 function haystack(row) {
   row.haystack ??= [row.run.name, row.run.experiment, row.run.title, row.run.model, nameOf(row), row.task, row.verdict,
-    row.run.date, row.run.commit, row.run.state, row.run.problem].join(" ").toLowerCase();
+    row.role, row.run.date, row.run.commit, row.run.state, row.run.problem].join(" ").toLowerCase();
   return row.haystack;
 }
 

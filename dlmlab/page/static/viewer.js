@@ -5,7 +5,6 @@
  * models are shown as text, whatever is in them.
  */
 function dlmlabViewer(element, traces) {
-  const STOPS = 9; // colours of the ramp in viewer.css
   const PACE = 600; // milliseconds a pass
   const GLYPHS = { anchor: "◆", neighbour: "◇" };
   const ICONS = {
@@ -147,11 +146,7 @@ function dlmlabViewer(element, traces) {
     }
 
     colour(node, pass) {
-      const share = this.most > 1 ? (pass - 1) / (this.most - 1) : 0;
-      const low = Math.min(STOPS - 2, Math.floor(share * (STOPS - 1)));
-      const part = 100 * (share * (STOPS - 1) - low);
-      node.style.background = `color-mix(in oklab, var(--dv-r${low + 1}) ${part}%, var(--dv-r${low}))`;
-      node.style.color = share < 0.4 ? "var(--dv-on-dark)" : "var(--dv-on-light)";
+      node.style.cssText += passColours(this.most > 1 ? (pass - 1) / (this.most - 1) : 0);
     }
   }
 
@@ -338,4 +333,12 @@ function dlmlabViewer(element, traces) {
   root.append(place);
   if (groups.length) open(0);
   element.replaceChildren(root);
+}
+
+/** The style of a token that was committed after a share of the passes, 0 to 1: a colour of viewer.css's ramp. */
+function passColours(share) {
+  const stops = 9, low = Math.min(stops - 2, Math.floor(share * (stops - 1)));
+  const part = 100 * (share * (stops - 1) - low);
+  return `background: color-mix(in oklab, var(--dv-r${low + 1}) ${part}%, var(--dv-r${low})); ` +
+    `color: ${share < 0.43 ? "var(--dv-on-dark)" : "var(--dv-on-light)"};`;
 }

@@ -5,6 +5,7 @@ function overview() {
   const quality = qualityPanel(allRows), speed = speedPanel(index.speeds);
   const table = resultsTable(allRows, { onFiltered: (rows) => quality?.update(rows), onSelect: selectionBar });
   return [
+    el("h1", {}, "All runs"),
     !index.runs.length && el("p", { class: "empty" }, "No runs yet: python run.py makes one."),
     (quality || speed) && el("div", { class: "panels" }, quality?.element, speed),
     problems(),
@@ -20,24 +21,49 @@ function problems() {
     el("ul", {}, wrong.map((run) => el("li", {}, badge(run.state), " ", el("a", { href: `#run/${run.number}` }, visible(run.name)), " ", visible(run.problem)))));
 }
 
-/** Quality against cost; null where no row has a score. */
+/** Quality against cost; null where no row has a score. Only rows on the same items by the same model share a plot. */
 function qualityPanel(rows, heading = "Quality against cost") {
-  const plottable = (some) => some.filter((row) => row.score !== null && (row.forwards || row.speed));
-  const tasks = [...count(plottable(rows).map((row) => row.task))].sort((a, b) => b[1] - a[1]).map(([task]) => task);
-  if (!tasks.length) return null;
-  let some = rows, task = tasks[0], cost = "forwards";
-  const plot = el("div", { class: "plot" });
+  const plottable = (some) => some.filter((row) => row.score !== null && (row.forwards || row.speed) && row.role !== "noise" && row.run.state === "finished");
+  const common = [...count(plottable(rows).map(groupOf))].sort((a, b) => b[1] - a[1]).map(([group]) => group);
+  if (!common.length) return null;
+  const names = new Map();
+  for (const row of plottable(rows)) if (!names.has(groupOf(row))) names.set(groupOf(row), groupName(row, names));
+  let some = rows, group = common[0], cost = "forwards";
+  const plot = el("div", { class: "plot" }), left = el("p", { class: "note" });
   function update(rowsLeft = some) {
     some = rowsLeft;
-    const own = plottable(some).filter((row) => row.task === task && row[cost] > 0);
+    const own = plottable(some).filter((row) => groupOf(row) === group && row[cost] > 0);
+    left.textContent = leftOut(some, own, cost);
     draw(plot, (look) => qualityFigure(own, cost, look));
   }
   update();
   const costs = { "forward passes": "forwards", "tokens/s": "speed" };
+  const named = common.map((each) => names.get(each));
   const element = el("section", { class: "panel" }, el("div", { class: "head" }, el("h2", {}, heading),
-    tasks.length > 1 && chooser("task", tasks, task, (word) => { task = word; update(); }),
-    plottable(rows).some((row) => row.speed) && chooser("against", Object.keys(costs), "forward passes", (word) => { cost = costs[word]; update(); })), plot);
+    named.length > 1 && chooser("on", named, named[0], (word) => { group = common[named.indexOf(word)]; update(); }),
+    plottable(rows).some((row) => row.speed) && chooser("against", Object.keys(costs), "forward passes", (word) => { cost = costs[word]; update(); })), plot, left);
   return { element, update };
+}
+
+/** What rows must share to be compared: the task, its items and the model. */
+function groupOf(row) {
+  return [row.task, row.items, row.run.model].join("\n");
+}
+
+/** A group in words, told from others of the same words by a number. */
+function groupName(row, names) {
+  const words = [row.task, row.run.model, row.n && counted(row.n, "item")].filter(Boolean).join(", ");
+  const same = [...names.values()].filter((name) => name === words || name.startsWith(`${words} (`)).length;
+  return same ? `${words} (${same + 1})` : words;
+}
+
+/** Why rows with a score are not on a plot, in a sentence; empty where all are. */
+function leftOut(rows, shown, cost) {
+  const reasons = count(rows.filter((row) => row.score !== null && !shown.includes(row)).map((row) =>
+    row.run.state !== "finished" ? `of a run that is ${row.run.state}` : row.role === "noise" ? "of the noise floor"
+      : row[cost] > 0 ? "on other items or models" : `without ${cost}`));
+  const parts = [...reasons].map(([reason, number]) => `${number} ${reason}`);
+  return parts.length ? `Not shown: ${parts.join(", ")}.` : "";
 }
 
 function count(words) {
@@ -65,6 +91,8 @@ function speedPanel(speeds) {
     settings.length > 1 && chooser("setting", settings, chosen, (word) => { chosen = word; update(); })), plot, said);
 }
 
+const LINKED = { "viewer.html": "the player", "denoising.gif": "a film", "denoising.png": "a still" };
+
 /** One run: what it asked, how, what came out, and its samples. */
 async function runView(run) {
   const { results = {}, manifest = {} } = (await unpack(`detail-${run.number}`)) ?? {};
@@ -79,6 +107,8 @@ async function runView(run) {
     run.problem && el("p", { class: "warning" }, visible(run.problem)),
     results.question && el("p", { class: "question" }, visible(results.question)),
     results.verdict && el("p", { class: "verdict" }, visible(shown(results.verdict))),
+    run.links.length > 0 && el("p", {}, "How canvases filled: ", run.links.map((name, place) => [place ? ", " : "",
+      el("a", { href: [...run.path.split("/"), name].map(encodeURIComponent).join("/").replace(/^\.\//, "") }, LINKED[name] ?? visible(name))])),
     factList(run, results, manifest),
     (results.tables ?? []).map((table) => reportTable(table, run)),
     quality && el("div", { class: "panels" }, quality.element,
@@ -108,17 +138,19 @@ function reportTable(table, run) {
 function runSamples(rows) {
   const name = (row) => `${nameOf(row)} — ${row.task}`;
   const kinds = { all: () => true, "not right": (item) => item.score !== 1, right: (item) => item.score === 1 };
-  let row = rows.find((each) => each.role !== "baseline") ?? rows[0], kind = "all";
+  let row = rows.find((each) => !each.role) ?? rows[0], kind = "all", words = "";
   const list = el("div");
   async function update() {
     const [items, traced] = await Promise.all([itemsOf(row), tracesOf(row)]);
-    const ids = [...items.keys()].filter((id) => kinds[kind](items.get(id)));
+    const ids = [...items.keys()].filter((id) => kinds[kind](items.get(id)) && said(items.get(id)).includes(words));
     list.replaceChildren(el("p", { class: "count", role: "status" }, counted(ids.length, "item")), itemList(ids,
       (id) => [el("span", {}, visible(id)), " ", scoreMark(items.get(id)), traced.has(id) ? " · traced" : ""],
       async (id) => el("div", {}, answers([[nameOf(row), items.get(id)]]), tracePlayer([traced.get(id)].filter(Boolean)))));
   }
   update();
-  return el("div", {}, el("div", { class: "filters" },
+  const search = el("input", { type: "search", placeholder: "in prompts, answers and targets", "aria-label": "search samples",
+    input: () => { words = search.value.toLowerCase().trim(); update(); } });
+  return el("div", {}, el("div", { class: "filters" }, el("label", { class: "field wide" }, el("span", {}, "search samples"), search),
     rows.length > 1 && chooser("result", rows.map(name), name(row), (word) => { row = rows.find((each) => name(each) === word); update(); }),
     chooser("show", Object.keys(kinds), kind, (word) => { kind = word; update(); })), sampledNote(), list);
 }
