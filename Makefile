@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format types check bench ci lock audit clean
+.PHONY: help install test lint format types check docs bench ci lock audit clean
 
 LOCK := .ci/requirements.txt
 EXTRAS := dev joblib optuna ray slurm
@@ -26,6 +26,9 @@ types: ## Check the types
 
 check: lint types ## All that a commit must pass, short of the tests
 	ruff format --check
+
+docs: ## Build the site from docs/ and the docstrings; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 bench: ## Time the decoders: tiny model against the baseline, on this machine
 	python run.py
