@@ -21,9 +21,10 @@ import psutil
 from hydra import compose, initialize_config_dir
 
 import dlmlab
+from dlmlab.loop.batch import Batch
 from dlmlab.paths import CONF
 from dlmlab.run import build
-from dlmlab.run.evaluate import evaluate
+from dlmlab.run.evaluate import Decoding, evaluate
 
 DECODERS = ("threshold", "localleap", "klass", "saber", "eb")
 OF_A_ROUND, OF_THE_SANDBOX = 36, 4
@@ -64,7 +65,7 @@ def soak(requests: int, folder: Path) -> list[Held]:
     for number in range(-(-requests // (OF_A_ROUND + OF_THE_SANDBOX))):
         for task in (spoken, run):
             rule = rules[number % len(rules)]
-            evaluate(model, task, rule, canvas[task.name], decoder="soak", batch_size=8, seed=number)
+            evaluate(model, task, {"soak": rule}, canvas[task.name], Decoding(Batch(8), seed=number))
         after.append(held(folder))
     return after
 

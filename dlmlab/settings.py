@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -56,18 +57,25 @@ def check_fields(owner: Any, prefix: str = "") -> None:
 
 @cache
 def kinds_of(target: Any) -> dict[str, Any]:
-    """What the parameters of a function, or the fields of a dataclass, may be."""
-    kinds = get_type_hints(target, include_extras=True)
-    own = {field.name for field in fields(target)} if is_dataclass(target) else kinds.keys() - {"return"}
-    return {key: kind for key, kind in kinds.items() if key in own}
+    """Return what the parameters of a function or class, or the fields of a dataclass, may be.
+
+    A parameter without an annotation takes anything; `**` stands for all other names where the target takes such.
+    """
+    if is_dataclass(target):
+        hints = get_type_hints(target, include_extras=True)
+        return {field.name: hints[field.name] for field in fields(target)}
+    hints = get_type_hints(
+        inspect.getattr_static(target, "__init__") if inspect.isclass(target) else target, include_extras=True
+    )
+    parameters = inspect.signature(target).parameters.values()
+    return {"**" if each.kind is each.VAR_KEYWORD else each.name: hints.get(each.name, Any) for each in parameters}
 
 
 def faults(key: str, value: object, kind: Any) -> list[str]:
     """What is wrong with a setting, a line for each."""
     if fits(value, kind):
         return []
-    if get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping):
-        part = get_args(kind)[1]
+    if isinstance(value, Mapping) and (part := values_of(kind)) is not None:
         return [line for name, each in value.items() for line in faults(f"{key}.{name}", each, part)]
     element = element_of(kind)
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
@@ -137,6 +145,13 @@ def element_of(kind: Any) -> Any:
     if get_origin(kind) in (list, Sequence):
         return get_args(kind)[0]
     return next((found for part in get_args(kind) if (found := element_of(part)) is not None), None)
+
+
+def values_of(kind: Any) -> Any:
+    """What each of a mapping's values must be; None for what is no mapping."""
+    if get_origin(kind) in (dict, Mapping):
+        return get_args(kind)[1]
+    return next((found for part in get_args(kind) if (found := values_of(part)) is not None), None)
 
 
 def hint(value: Any, kind: Any) -> str:

@@ -4,7 +4,7 @@
 
 Answers are scored again by the task, texts decoded again from their tokens, and every figure, interval, verdict and
 table computed again by the experiment's own code: from samples.jsonl, or from the timings that throughput keeps. What
-only the machine could tell, such as a rate, is taken as told. No model is loaded, nothing that a run names is
+only the machine could tell, such as a rate, is taken as recorded. No model is loaded, nothing that a run names is
 imported but dlmlab's own tasks and decoders, and code that a model wrote runs in the sandbox alone. Exit status 0 where
 all follows, else 1. What could not be checked is said.
 """
@@ -42,7 +42,7 @@ from dlmlab.sandbox import KINDS
 from dlmlab.task.base import Task
 
 ROOT = Path(__file__).resolve().parents[1]
-TOLD = {"experiment", "title", "question", "labels", "settings"}
+ASKED = {"experiment", "title", "question", "labels", "settings"}
 """Keys of results.json that say what was asked; the others follow."""
 TRUSTED = re.compile(r"dlmlab\.(task|decoder|sandbox)(\.\w+)*")
 """Modules whose classes a run's config may name."""
@@ -61,11 +61,11 @@ class Saved:
 
     folder: Path
     results: dict[str, Any]
-    made: dict[str, Any]
+    manifest: dict[str, Any]
 
     @cached_property
     def cfg(self) -> DictConfig:
-        cfg: DictConfig = OmegaConf.create(self.made["config"])
+        cfg: DictConfig = OmegaConf.create(self.manifest["config"])
         return cfg
 
     @cached_property
@@ -77,7 +77,7 @@ class Saved:
 
     @cached_property
     def model(self) -> SimpleNamespace:
-        ends = (self.made["model"] or {}).get("end_token_ids")
+        ends = (self.manifest["model"] or {}).get("end_token_ids")
         if ends is None:
             raise UserError(f"{self.folder / manifest.NAME} is of an older dlmlab, without end_token_ids: run it again")
         return SimpleNamespace(end_token_ids=tuple(ends))
@@ -90,8 +90,8 @@ class Saved:
         return sorted(own, key=lambda each: each.index)
 
 
-Follow = Callable[[Saved], dict[str, Any]]
-"""From what a run left to the Report's fields that follow from it."""
+Recompute = Callable[[Saved], dict[str, Any]]
+"""Of an experiment: computes a Report's fields from what a run left."""
 
 
 @dataclass
@@ -110,11 +110,11 @@ def verify(folder: Path, sandbox: str = "bubblewrap") -> Findings:
     saved = Saved(folder, results, manifest.read(folder))
     found = Findings()
     try:
-        follow = follow_of(results["experiment"])
+        recompute = recompute_of(results["experiment"])
         check_targets(saved.cfg.get("decoder"))
         if (folder / "samples.jsonl").exists():
             check_samples(saved, sandbox, found)
-        report = follow(saved)
+        report = recompute(saved)
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise UserError(f"{folder} is damaged, or of another version of dlmlab ({error!r}): run it again") from error
     found.problems += compare(results, report)
@@ -147,14 +147,19 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / RESULTS} cannot be read ({one_line(error)}): name a finished run") from error
 
 
-def follow_of(experiment: str) -> Follow:
-    """What the experiment's file says of how its results follow. Raises UserError where it says nothing."""
-    if not re.fullmatch(r"\w+", experiment) or not (ROOT / "experiments" / f"{experiment}.py").exists():
-        raise UserError(f"experiment={experiment} is none of experiments/")
-    follow: Follow | None = getattr(import_module(f"experiments.{experiment}"), "follow", None)
-    if follow is None:
-        raise UserError(f"experiment={experiment} leaves nothing from which its results could be computed again")
-    return follow
+def recompute_of(name: str) -> Recompute:
+    """Return how the results of one of experiments/ follow from what it left.
+
+    Raises:
+        UserError: there is no such experiment, or it doesn't say.
+    """
+    places = (ROOT / "experiments" / f"{name}.py", ROOT / "experiments" / name / "__init__.py")
+    if not re.fullmatch(r"\w+", name) or not any(place.exists() for place in places):
+        raise UserError(f"experiment={name} is none of experiments/")
+    recompute: Recompute | None = getattr(import_module(f"experiments.{name}"), "recompute", None)
+    if recompute is None:
+        raise UserError(f"experiment={name} has no `recompute`: nothing says how its results follow from what it left")
+    return recompute
 
 
 def check_targets(part: Any) -> None:
@@ -203,7 +208,7 @@ def check_texts(saved: Saved, found: Findings) -> None:
     except UserError as error:
         found.unchecked.append(f"texts: {one_line(error)}")
         return
-    if manifest.tokenizer_fingerprint(tokenizer) != saved.made["model"]["tokenizer"]:
+    if manifest.tokenizer_fingerprint(tokenizer) != saved.manifest["model"]["tokenizer"]:
         found.unchecked.append(f"texts: the tokenizer of {saved.cfg.model.path} is another one now")
         return
     model = SimpleNamespace(tokenizer=tokenizer, end_token_ids=saved.model.end_token_ids)
@@ -228,9 +233,9 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
         if OmegaConf.is_config(part.get("sandbox")):
             part.sandbox.kind = sandbox
     task = build.task(cfg, name, limit=None, shard=0, num_shards=1)
-    told = saved.made["data"].get(name)
-    if told != (now := manifest.describe_data([task])[name]):
-        raise UserError(f"its items or scoring are other ones now ({told} then, {now} now)")
+    recorded = saved.manifest["data"].get(name)
+    if recorded != (now := manifest.describe_data([task])[name]):
+        raise UserError(f"its items or scoring are other ones now ({recorded} then, {now} now)")
     return task
 
 
@@ -249,8 +254,8 @@ def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
     for each in known:
         score = scores[each.index, each.text]
         now = (score.value, score.reason, dict(score.variants)) if score else (None, "", {})
-        if now != (told := (each.score, each.reason, each.variants)):
-            yield f"{at(each)}: scored {now}, not {told}"
+        if now != (recorded := (each.score, each.reason, each.variants)):
+            yield f"{at(each)}: scored {now}, not {recorded}"
 
 
 def at(sample: Sample) -> str:
@@ -258,30 +263,30 @@ def at(sample: Sample) -> str:
     return f"sample {sample.id} of {sample.task} by {sample.decoder}"
 
 
-def compare(told: dict[str, Any], report: dict[str, Any]) -> list[str]:
+def compare(recorded: dict[str, Any], report: dict[str, Any]) -> list[str]:
     """The figures of results.json that are not those of a report."""
     results = report.pop("results")
     found = json.loads(json.dumps(plain({**report, **results})))
-    return list(mismatches({key: value for key, value in told.items() if key not in TOLD}, found))
+    return list(mismatches({key: value for key, value in recorded.items() if key not in ASKED}, found))
 
 
-def mismatches(told: Any, found: Any, key: str = "") -> Iterator[str]:
+def mismatches(recorded: Any, found: Any, key: str = "") -> Iterator[str]:
     """Where two JSON values differ, and how."""
-    if isinstance(told, dict) and isinstance(found, dict):
-        for name in dict.fromkeys([*told, *found]):
-            yield from mismatches(told.get(name), found.get(name), f"{key}.{name}" if key else name)
-    elif isinstance(told, list) and isinstance(found, list) and len(told) == len(found):
-        for place, (one, other) in enumerate(zip(told, found, strict=True)):
+    if isinstance(recorded, dict) and isinstance(found, dict):
+        for name in dict.fromkeys([*recorded, *found]):
+            yield from mismatches(recorded.get(name), found.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(recorded, list) and isinstance(found, list) and len(recorded) == len(found):
+        for place, (one, other) in enumerate(zip(recorded, found, strict=True)):
             yield from mismatches(one, other, f"{key}[{place}]")
-    elif not same(told, found):
-        yield f"{key}: {json.dumps(found, ensure_ascii=False)} follows, not {json.dumps(told, ensure_ascii=False)}"
+    elif not same(recorded, found):
+        yield f"{key}: {json.dumps(found, ensure_ascii=False)} follows, not {json.dumps(recorded, ensure_ascii=False)}"
 
 
-def same(told: Any, found: Any) -> bool:
+def same(recorded: Any, found: Any) -> bool:
     """Whether two JSON values are equal, floats nearly so."""
-    if isinstance(told, float) and isinstance(found, int | float):
-        return math.isclose(told, found, rel_tol=RELATIVE, abs_tol=RELATIVE)
-    return type(told) is type(found) and bool(told == found)
+    if isinstance(recorded, float) and isinstance(found, int | float):
+        return math.isclose(recorded, found, rel_tol=RELATIVE, abs_tol=RELATIVE)
+    return type(recorded) is type(found) and bool(recorded == found)
 
 
 def main() -> int:

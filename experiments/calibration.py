@@ -9,35 +9,32 @@ rest, with Holm's correction for their number. The fastest that passes is recomm
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlmlab.decoder.localleap import LocalLeap
-from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.loop.batch import Batch
 from dlmlab.measure.selection import ALPHA, Choice, Trial, choose, halves
 from dlmlab.measure.stats import compare_right, proportion_interval
-from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
+from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.memo import switch, use
 from dlmlab.picture.plots import draw
 from dlmlab.record.files import write_text
-from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
+from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import check_fit, gathered
-from dlmlab.run.evaluate import evaluate_all
-from dlmlab.run.samples import computed_of, detail_tables
+from dlmlab.run.evaluate import evaluate
+from dlmlab.run.samples import detail_tables
 from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, faults, fits, kinds_of, list_of, near
-from dlmlab.task.base import Item, Score, Task
+from dlmlab.task.base import Task
+from dlmlab.task.once import ScoredOnce
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
 
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"
+PATCH = "localleap.yaml"
 KINDS: Mapping[str, Any] = {
     "calibration.margin": Fraction,
     "calibration.split": Annotated[float, Limits(0.1, 0.9)],
@@ -69,45 +67,66 @@ class Setting:
     repeated: bool = False
 
 
-def run(cfg: DictConfig) -> None:
+class Parts(NamedTuple):
+    """The grid, the task and how its canvases are filled, and the baseline."""
+
+    settings: list[Setting]
+    task: Task
+    generation: Generation
+    baseline: Rule
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the grid and the task: the one that is asked for, else the model's functions.
+
+    Raises:
+        UserError: the decoder won't take the grid, or the task does not go with it or the model.
+    """
+    with gathered() as errors:
+        with errors:
+            settings, baseline = grid(cfg), build.decoder(cfg, BASELINE)
+        if cfg.generation.temperature:
+            errors.append(
+                f"generation.temperature={cfg.generation.temperature}: forward passes can be shared at 0 only"
+            )
+        with errors:
+            task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
+            generation = build.generation(cfg, task)
+            check_fit(cfg, task, generation)
+            if fits(cfg.calibration.split, KINDS["calibration.split"]):
+                halves(len(task.items()), cfg.calibration.split, cfg.seed)
+    return Parts(settings, task, generation, baseline)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
     """Decode the grid, judge every setting, choose one."""
-    settings = grid(cfg)
-    task, generation = chosen_task(cfg)
-    task = ScoredOnce(task)
-    model = build.model(cfg)
-    batch = Batch(cfg.batch_size)
-    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
-    file, ticks = SampleFile(build.folder()), list[StepTiming]()
-    rules = {BASELINE: build.decoder(cfg, BASELINE)} | {setting.name: setting.rule for setting in settings}
-    samples = evaluate_all(
-        model, task, rules, generation, batch_size=batch, seed=cfg.seed,
-        memo=build.memo(cfg, model, generation) or {}, file=file, on_step=ticks.append,
-    )  # fmt: skip
-    file.finish()
-
-    choice, points = judge(cfg, settings, samples)
-    speed = time_chosen(cfg, model, task, generation, rules, choice.chosen, batch.size)
-    if choice.chosen:
-        write_patch(
-            build.folder() / "localleap.yaml", cfg, task, next(p for p in points if p["role"] == "chosen"), made
+    settings, task, generation, baseline = parts
+    rules = {BASELINE: baseline} | {setting.name: setting.rule for setting in settings}
+    with begin(cfg, build.model(cfg), [task]) as run:
+        how = run.decoding(generation)
+        how = replace(how, memo=how.memo or {})  # the settings' passes are much the same
+        samples = evaluate(run.model, ScoredOnce(task), rules, generation, how)
+        choice, points = judge(cfg, settings, samples)
+        speed = time_chosen(run, parts, rules, choice.chosen)
+        if choice.chosen:
+            write_patch(run, task, next(point for point in points if point["role"] == "chosen"))
+        report = Report(
+            title=f"{type(settings[0].rule).__name__} calibration sweep — {build.model_name(cfg)}",
+            question=f"Which of {len(settings)} settings is the fastest that keeps the baseline's quality in "
+            f"{task.name}?",
+            settings={
+                "steps": generation.steps,
+                "gen_length": generation.gen_length,
+                "block_length": generation.block_length,
+                "items": f"{len(samples[BASELINE])} of {task.name}",
+                "decoder": str(settings[0].rule),
+                "batch_size": str(run.batch),
+                "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
+            },
+            pictures=draw(run.folder, points),
+            **report_fields(cfg, settings, samples, run.computed, speed),
         )
-
-    report = Report(
-        title=f"{type(settings[0].rule).__name__} calibration sweep — {cfg.model.path}",
-        question=f"Which of {len(settings)} settings is the fastest that keeps the baseline's quality in {task.name}?",
-        settings={
-            "steps": generation.steps,
-            "gen_length": generation.gen_length,
-            "block_length": generation.block_length,
-            "items": f"{len(samples[BASELINE])} of {task.name}",
-            "decoder": str(settings[0].rule),
-            "batch_size": str(batch),
-            "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
-        },
-        pictures=draw(build.folder(), points),
-        **conclude(cfg, settings, samples, computed_of(ticks, made), speed),
-    )
-    build.publish(cfg, "calibration", made, report)
+        run.publish(report)
 
 
 def judge(
@@ -123,7 +142,7 @@ def judge(
     return choice, [point(name, each, trials, own.margin, choice) for name, each in values.items()]
 
 
-def conclude(
+def report_fields(
     cfg: DictConfig,
     settings: Sequence[Setting],
     samples: Mapping[str, Sequence[Sample]],
@@ -162,34 +181,15 @@ def conclude(
     }
 
 
-def follow(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run that left these samples (`dlmlab.verify`). Speeds are taken as told."""
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run that left these samples (`dlmlab.verify`).
+
+    Speeds are taken as they were recorded.
+    """
     settings, task = grid(saved.cfg), saved.samples[0].task
     samples = {name: saved.of(task, name) for name in (BASELINE, *(setting.name for setting in settings))}
-    told = saved.results
-    return conclude(saved.cfg, settings, samples, told["forwards"]["computed"], told["canvas_tokens_per_second"])
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a grid that the decoder won't take, and for a task that does not go with it or the model."""
-    with gathered() as errors:
-        with errors:
-            grid(cfg)
-        if cfg.generation.temperature:
-            errors.append(
-                f"generation.temperature={cfg.generation.temperature}: forward passes can be shared at 0 only"
-            )
-        with errors:
-            task, generation = chosen_task(cfg)
-            check_fit(cfg, task, generation)
-            if fits(cfg.calibration.split, KINDS["calibration.split"]):
-                halves(len(task.items()), cfg.calibration.split, cfg.seed)
-
-
-def chosen_task(cfg: DictConfig) -> tuple[Task, Generation]:
-    """The task that is asked for, else the model's functions, and how its canvases are filled."""
-    task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
-    return task, build.generation(cfg, task)
+    computed, speed = saved.results["forwards"]["computed"], saved.results["canvas_tokens_per_second"]
+    return report_fields(saved.cfg, settings, samples, computed, speed)
 
 
 def grid(cfg: DictConfig) -> list[Setting]:
@@ -248,30 +248,6 @@ def canonical(rule: Rule) -> tuple[object, str | None]:
         return rule, None
     threshold = max(rule.tau, rule.kappa)
     return threshold, f"threshold {threshold:g}"
-
-
-class ScoredOnce:
-    """A task whose equal answers to an item are scored once."""
-
-    def __init__(self, task: Task):
-        self._task = task
-        self._scores: dict[tuple[str, str], Future[Score | None]] = {}
-        self._lock = threading.Lock()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def score(self, item: Item, text: str) -> Score | None:
-        """The task's score; whoever asks while it is found waits for it."""
-        with self._lock:
-            known = self._scores.get((item.id, text))
-            future = self._scores.setdefault((item.id, text), Future())
-        if known is None:
-            try:
-                future.set_result(self._task.score(item, text))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
 
 
 def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
@@ -383,29 +359,22 @@ def forwards_table(forwards: Mapping[str, int | None]) -> Table:
     return Table("Forward passes", ["asked for", "computed", "computed / asked for"], [[asked, computed, share]])
 
 
-def time_chosen(
-    cfg: DictConfig,
-    model: Any,
-    task: Task,
-    generation: Generation,
-    rules: Mapping[str, Rule],
-    chosen: str | None,
-    batch_size: int,
-) -> dict[str, dict[str, float]]:
+def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str | None) -> dict[str, dict[str, float]]:
     """Canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
-    items = task.items()[: cfg.calibration.timed_items]
+    own, generation, model = run.cfg.calibration, parts.generation, run.model
+    items = parts.task.items()[: own.timed_items]
     if not items:
         return {}
     prompts = [encode(model, item.prompt, generation.gen_length, item.id) for item in items]
 
     def job(rule: Rule) -> Any:
         requests = [Request(place, prompt, rule) for place, prompt in enumerate(prompts)]
-        time_decode(model, requests[:1], generation, batch_size)
-        return time_decode(model, requests, generation, batch_size)
+        time_decode(model, requests[:1], generation, run.batch.size)
+        return time_decode(model, requests, generation, run.batch.size)
 
     names = [BASELINE, *([chosen] if chosen else [])]
     jobs = {name: (lambda rule=rules[name]: job(rule)) for name in names}
-    timings = take_turns(jobs, cfg.calibration.timed_rounds, keep=TimingFile(build.folder()).keep)
+    timings = take_turns(jobs, own.timed_rounds, keep=run.timings.keep)
     return {name: spread(t.ledger.canvas / t.seconds for t in each)._asdict() for name, each in timings.items()}
 
 
@@ -416,19 +385,20 @@ def speed_table(speed: Mapping[str, Mapping[str, float]]) -> Table:
     return Table("Canvas tokens per second", ["setting", "median", "least", "most"], rows, note)
 
 
-def write_patch(path: Path, cfg: DictConfig, task: Task, chosen: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+def write_patch(run: Run, task: Task, chosen: Mapping[str, Any]) -> None:
     """What to put into the model's config, with where it came from; for a decoder that takes its values from there."""
+    cfg, manifest = run.cfg, run.manifest
     taken = [key for key in SYMBOLS if OmegaConf.is_interpolation(cfg.decoder, key)]
     if not set(taken) <= chosen.keys() or not taken:
         return
-    date, commit = made["started"].partition("T")[0], (made["git"] or {}).get("commit", "unknown")
+    date, commit = manifest["started"].partition("T")[0], (manifest["git"] or {}).get("commit", "unknown")
     lines = [
         f"# Calibrated on {date}: {chosen['against_baseline']['n']} items of {task.name}, version {task.version};",
         f"# {lost(chosen)} from a baseline of {chosen['against_baseline']['baseline']:.3f};",
         f"# {chosen['speedup']:.2f} × fewer forward passes;",
-        f"# run {path.parent.name}, commit {commit[:12]}, weights {made['model']['fingerprint'][:16]}",
+        f"# run {run.folder.name}, commit {commit[:12]}, weights {manifest['model']['fingerprint'][:16]}",
         "localleap:",
         f"  checkpoint: {cfg.model.path}",
         *(f"  {key}: {chosen[key]}" for key in taken),
     ]
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(run.folder / PATCH, "\n".join(lines) + "\n")

@@ -12,24 +12,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from dlmlab import settings as kinds
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.loop.batch import Batch
 from dlmlab.measure.aup import aup
 from dlmlab.measure.stats import compare_right
-from dlmlab.measure.timing import TimingFile, spread, take_turns, time_decode
+from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
-from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
-from dlmlab.run.check import TRACED, check_decoders, check_fit, gathered
-from dlmlab.run.evaluate import evaluate, evaluate_all
+from dlmlab.run.begin import Run, begin
+from dlmlab.run.build import plain
+from dlmlab.run.check import TRACED, check_fit, decoders, gathered
 from dlmlab.run.samples import cost_of, count_tokens, score_of
-from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, faults, fits, list_of, one_of
+from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
@@ -51,53 +52,62 @@ SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
 UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
-def run(cfg: DictConfig) -> None:
+class Parts(NamedTuple):
+    """What is compared. settings: how canvases are filled, by task. references: the same with the baseline's steps."""
+
+    tasks: list[Task]
+    settings: dict[str, Generation]
+    references: dict[str, Generation]
+    rules: dict[str, Rule]
+    baseline: Rule
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the decoders and the tasks.
+
+    Raises:
+        UserError: there are no such ones, or they don't go with the settings or the model.
+    """
+    with gathered() as errors:
+        with errors:
+            rules = decoders(cfg, cfg.decoders)
+            baseline = build.decoder(cfg, "baseline")
+        tasks = list[Task]()
+        settings, references = dict[str, Generation](), dict[str, Generation]()
+        with errors:
+            kinds.check("tasks", plain(cfg.tasks), list_of(one_of(build.options("task"))) | None)
+            tasks = scored_tasks(cfg)
+        for task in tasks:
+            with errors:
+                settings[task.name] = build.generation(cfg, task)
+                check_fit(cfg, task, settings[task.name])
+                if fits(cfg.baseline_steps, PositiveInt):
+                    references[task.name] = slowly(settings[task.name], cfg.baseline_steps)
+    return Parts(tasks, settings, references, rules, baseline)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
     """Decode and score every task with every decoder."""
-    tasks = scored_tasks(cfg)
-    settings = {task.name: build.generation(cfg, task) for task in tasks}
-    references = {name: slowly(own, cfg.baseline_steps) for name, own in settings.items()}
-    chosen = build.labels()["decoder"]  # its parameters may have been changed on the command line
-    rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders}
-    baseline = build.decoder(cfg, "baseline")
-    traces = build.traces(cfg)
-    model = build.model(cfg)
-    batch = Batch(cfg.batch_size)
-    made = build.begin(cfg, model, tasks) | {"batch": batch.log}
-    file, timings = SampleFile(build.folder()), TimingFile(build.folder())
-
-    points: list[dict[str, Any]] = []
-    for task in tasks:
-        own, slow = settings[task.name], references[task.name]
-        how = {"batch_size": batch, "seed": cfg.seed, "traces": traces, "file": file}
-        reference = evaluate(
-            model,
-            task,
-            baseline,
-            slow,
-            decoder=f"baseline, {slow.steps} steps",
-            memo=build.memo(cfg, model, slow),
-            **how,
-        )
-        samples = evaluate_all(model, task, rules, own, memo=build.memo(cfg, model, own), **how)
-        jobs = {reference[0].decoder: (baseline, slow)} | {name: (rule, own) for name, rule in rules.items()}
-        speeds = time_all(cfg, model, task, jobs, batch.size, timings)
-        found = points_of(model, {reference[0].decoder: reference, **samples}, cfg.margin, speeds)
-        points += found
-    file.finish()
-    traces.finish()
-
-    report = Report(
-        title=f"Decoders compared — {cfg.model.path}",
-        question=f"Which of {len(rules)} decoders wins, on what, by how much?",
-        settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
-                  for name, own in settings.items()} | {"batch_size": str(batch)},
-        pictures=draw(build.folder(), points),
-        **conclude(points),
-    )  # fmt: skip
-    build.publish(cfg, "compare", made, report)
+    with begin(cfg, build.model(cfg), parts.tasks) as run:
+        points: list[dict[str, Any]] = []
+        for task in parts.tasks:
+            own, slow = parts.settings[task.name], parts.references[task.name]
+            usual = f"baseline, {slow.steps} steps"
+            samples = run.evaluate(task, {usual: parts.baseline}, slow) | run.evaluate(task, parts.rules, own)
+            jobs = {usual: (parts.baseline, slow)} | {name: (rule, own) for name, rule in parts.rules.items()}
+            points += points_of(run.model, samples, cfg.margin, time_all(run, task, jobs))
+        report = Report(
+            title=f"Decoders compared — {build.model_name(cfg)}",
+            question=f"Which of {len(parts.rules)} decoders wins, on what, by how much?",
+            settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
+                      for name, own in parts.settings.items()} | {"batch_size": str(run.batch)},
+            pictures=draw(run.folder, points),
+            **report_fields(points),
+        )  # fmt: skip
+        run.publish(report)
 
 
-def conclude(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def report_fields(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the points say, in a Report's fields."""
     tasks = dict.fromkeys(each["task"] for each in points)
     return {
@@ -108,31 +118,18 @@ def conclude(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def follow(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run that left these samples (`dlmlab.verify`). Speeds are taken as told."""
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run that left these samples (`dlmlab.verify`).
+
+    Speeds are taken as they were recorded.
+    """
     points: list[dict[str, Any]] = []
     for task in dict.fromkeys(each["task"] for each in saved.results["points"]):
-        told = {each["name"]: each for each in saved.results["points"] if each["task"] == task}
-        speeds = {name: {key: each[key] for key in UNTIMED} for name, each in told.items()}
-        points += points_of(saved.model, {name: saved.of(task, name) for name in told}, saved.cfg.margin, speeds)
-    return conclude(points)
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for decoders and tasks that there aren't, or that don't go with the settings or the model."""
-    with gathered() as errors:
-        with errors:
-            check_decoders(cfg, cfg.decoders)
-        if wrong := faults("tasks", cfg.tasks, list_of(one_of(build.options("task"))) | None):
-            errors += wrong
-            return
-        with errors:
-            for task in scored_tasks(cfg):
-                with errors:
-                    own = build.generation(cfg, task)
-                    check_fit(cfg, task, own)
-                    if fits(cfg.baseline_steps, PositiveInt):
-                        slowly(own, cfg.baseline_steps)
+        recorded = {each["name"]: each for each in saved.results["points"] if each["task"] == task}
+        speeds = {name: {key: each[key] for key in UNTIMED} for name, each in recorded.items()}
+        samples = {name: saved.of(task, name) for name in recorded}
+        points += points_of(saved.model, samples, saved.cfg.margin, speeds)
+    return report_fields(points)
 
 
 def slowly(own: Generation, steps: int) -> Generation:
@@ -145,22 +142,18 @@ def slowly(own: Generation, steps: int) -> Generation:
 
 def scored_tasks(cfg: DictConfig) -> list[Task]:
     """The tasks that are named, or those of the model whose answers have a score."""
-    tasks = [build.task(cfg, name) for name in cfg.tasks or cfg.model.tasks.values()]
+    tasks = [build.task(cfg, name) for name in cfg.tasks or (cfg.model.get("tasks") or {}).values()]
+    if not tasks:
+        raise UserError("model.tasks has no task: choose some with 'tasks=[…]'")
     without = [task for task in tasks if task.score(task.items()[0], "") is None]
     if cfg.tasks and without:
         raise UserError(f"tasks has {without[0].name!r}, whose answers have no score of their own: leave it out")
     return [task for task in tasks if task not in without]
 
 
-def time_all(
-    cfg: DictConfig,
-    model: Any,
-    task: Task,
-    jobs: Mapping[str, tuple[Rule, Generation]],
-    batch_size: int,
-    file: TimingFile,
-) -> dict[str, dict[str, Any]]:
+def time_all(run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]) -> dict[str, dict[str, Any]]:
     """Canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round."""
+    cfg, model = run.cfg, run.model
     items = task.items()[: cfg.timed_items]
     if not items:
         return {}
@@ -172,11 +165,11 @@ def time_all(
         ]
 
     timed = {
-        name: partial(time_decode, model, requests(rule, generation), generation, batch_size)
+        name: partial(time_decode, model, requests(rule, generation), generation, run.batch.size)
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)
-    keep = partial(file.keep, part=task.name)
+    keep = partial(run.timings.keep, part=task.name)
     rates = {
         name: [timing.ledger.canvas / timing.seconds for timing in each]
         for name, each in take_turns(timed, cfg.timed_rounds, keep=keep).items()

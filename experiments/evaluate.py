@@ -2,68 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from dlmlab.denoise import StepTiming
-from dlmlab.loop.batch import Batch
 from dlmlab.memo import switch, use
-from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.record.samples import Sample
+from dlmlab.rule import Rule
 from dlmlab.run import build
+from dlmlab.run.begin import begin
 from dlmlab.run.check import TRACED, check_fit, gathered
-from dlmlab.run.evaluate import evaluate
 from dlmlab.run.resume import OBJECTIVES
-from dlmlab.run.samples import computed_of, cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.run.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report
 from dlmlab.types import Generation
 
-KINDS = TRACED
-
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
+KINDS: Mapping[str, Any] = TRACED
 
-def run(cfg: DictConfig) -> tuple[float | None, ...]:
-    """Decode every item of `task`, of the model's HumanEval unless one is chosen, with `decoder`, and score it.
 
-    Returns the score and the forward passes an item, which a search may weigh against each other.
+class Parts(NamedTuple):
+    """What is decoded, by which rule, and how its canvases are filled."""
+
+    rule: Rule
+    task: Task
+    generation: Generation
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the decoder and the task: the one that is chosen, else the model's HumanEval.
+
+    Raises:
+        UserError: one of them can't be had, or the task doesn't fit the model.
     """
-    task, generation = chosen(cfg)
-    rule = build.decoder(cfg)
-    traces = build.traces(cfg)
-    model = build.model(cfg)
-    batch = Batch(cfg.batch_size)
-    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
-    file, ticks = SampleFile(build.folder()), list[StepTiming]()
-    samples = evaluate(
-        model, task, rule, generation, decoder="candidate", batch_size=batch, seed=cfg.seed,
-        memo=build.memo(cfg, model, generation), traces=traces, file=file, on_step=ticks.append,
-    )  # fmt: skip
-    file.finish()
-    traces.finish()
-    found = conclude(model, samples, computed_of(ticks, made))
-    report = Report(
-        title=f"Evaluation: {task.name}",
-        question=f"How well does {rule} do {task.name} with {cfg.model.path}?",
-        settings={
-            "model": cfg.model.path,
-            "decoder": str(rule),
-            "generation": str(generation),
-            "n": len(samples),
-            "batch_size": str(batch),
-            "memo": use(switch("memo", cfg.memo), rule, generation),
-        },
-        **found,
-    )
-    build.publish(cfg, "evaluate", made, report)
+    with gathered() as errors:
+        with errors:
+            rule = build.decoder(cfg)
+        with errors:
+            task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
+            generation = build.generation(cfg, task)
+            check_fit(cfg, task, generation)
+    return Parts(rule, task, generation)
+
+
+def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
+    """Decode every item of the task and score it.
+
+    Returns:
+        The score and the forward passes an item, which a search may weigh against each other.
+    """
+    rule, task, generation = parts
+    with begin(cfg, build.model(cfg), [task]) as run:
+        [samples] = run.evaluate(task, {"candidate": rule}, generation).values()
+        found = report_fields(run.model, samples, run.computed)
+        report = Report(
+            title=f"Evaluation: {task.name}",
+            question=f"How well does {rule} do {task.name} with {build.model_name(cfg)}?",
+            settings={
+                "model": build.model_name(cfg),
+                "decoder": str(rule),
+                "generation": str(generation),
+                "n": len(samples),
+                "batch_size": str(run.batch),
+                "memo": use(switch("memo", cfg.memo), rule, generation),
+            },
+            **found,
+        )
+        run.publish(report)
     return tuple(found["summary"][name] for name in OBJECTIVES)
 
 
-def conclude(model: Any, samples: Sequence[Sample], computed: int | None) -> dict[str, Any]:
-    """What the samples say, in a Report's fields. computed: canvases that went through the model, where it is known."""
+def report_fields(model: Any, samples: Sequence[Sample], computed: int | None) -> dict[str, Any]:
+    """Return what the samples say, in a Report's fields.
+
+    Args:
+        model: what is known of it: the tokens that end an answer.
+        samples: of one decoder, scored.
+        computed: canvases that went through the model, where it is known.
+    """
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}
     return {
@@ -74,21 +94,6 @@ def conclude(model: Any, samples: Sequence[Sample], computed: int | None) -> dic
     }
 
 
-def follow(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
-    return conclude(saved.model, saved.samples, saved.results["forwards"]["computed"])
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a decoder or task that can't be had, and for a task that doesn't fit the model."""
-    with gathered() as errors:
-        with errors:
-            build.decoder(cfg)
-        with errors:
-            check_fit(cfg, *chosen(cfg))
-
-
-def chosen(cfg: DictConfig) -> tuple[Task, Generation]:
-    """The task and how its canvases are filled."""
-    task = build.task(cfg, cfg.task.get("name") or cfg.model.tasks.humaneval)
-    return task, build.generation(cfg, task)
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
+    return report_fields(saved.model, saved.samples, saved.results["forwards"]["computed"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import Comparison, compare_right, compare_texts
-from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
+from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import TRACED, check_fit, gathered
-from dlmlab.run.evaluate import evaluate, evaluate_all
+from dlmlab.run.evaluate import evaluate
 from dlmlab.run.samples import detail_tables
 from dlmlab.settings import Fraction, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
@@ -48,45 +49,56 @@ PADDING = 24
 """Columns by which the noise floor widens the padding."""
 
 
-def run(cfg: DictConfig) -> None:
+class Parts(NamedTuple):
+    """The gates' tasks and how their canvases are filled, by gate; and the two decoders, by name."""
+
+    tasks: dict[str, Task]
+    settings: dict[str, Generation]
+    rules: dict[str, Rule]
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the gates' tasks and the decoders.
+
+    Raises:
+        UserError: there is no such decoder, or a task doesn't go with its gate or the model.
+    """
+    tasks, settings = dict[str, Task](), dict[str, Generation]()
+    with gathered() as errors:
+        with errors:
+            rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
+        for gate in cfg.tasks if fits(cfg.tasks, KINDS["tasks"]) else []:
+            with errors:
+                tasks[gate] = gate_task(cfg, gate)
+                settings[gate] = gate_generation(cfg, gate, tasks[gate])
+                check_fit(cfg, tasks[gate], settings[gate])
+    return Parts(tasks, settings, rules)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
     """Run the gates of `tasks` for `decoder` against the baseline."""
-    tasks = {gate: gate_task(cfg, gate) for gate in cfg.tasks}
-    settings = {gate: gate_generation(cfg, gate, task) for gate, task in tasks.items()}
-    rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
-    traces = build.traces(cfg)
-    model = build.model(cfg)
-    batch = Batch(cfg.batch_size)
-    made = build.begin(cfg, model, list(tasks.values())) | {"batch": batch.log}
-    file = SampleFile(build.folder())
-    decode = partial(evaluate, batch_size=batch, seed=cfg.seed, file=file)
-
-    pairs: dict[str, dict[str, list[Sample]]] = {}
-    twice: dict[str, Any] = {}
-    noise: list[dict[str, Any]] = []
-    for gate, task in tasks.items():
-        generation = settings[gate]
-        if gate == "determinism":
-            twice = determinism(partial(decode, model), task, rules["candidate"], generation)
-            noise = noise_floor(model, decode, task, rules["baseline"], generation, batch.size)
-            continue
-        memo = build.memo(cfg, model, generation)
-        pairs[gate] = evaluate_all(
-            model, task, rules, generation, batch_size=batch, seed=cfg.seed, memo=memo, traces=traces, file=file
+    tasks, settings, rules = parts
+    with begin(cfg, build.model(cfg), list(tasks.values())) as run:
+        pairs: dict[str, dict[str, list[Sample]]] = {}
+        twice: dict[str, Any] = {}
+        noise: list[dict[str, Any]] = []
+        for gate, task in tasks.items():
+            if gate == "determinism":
+                twice = determinism(run, task, rules["candidate"], settings[gate])
+                noise = noise_floor(run, task, rules["baseline"], settings[gate])
+            else:
+                pairs[gate] = run.evaluate(task, rules, settings[gate])
+        report = Report(
+            title="Quality gates",
+            question=f"Does {rules['candidate']} keep the baseline's quality with {build.model_name(cfg)}?",
+            settings={"model": build.model_name(cfg), "decoder": str(rules["candidate"]), "batch_size": str(run.batch)}
+            | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
+            **report_fields(cfg, pairs, twice, noise),
         )
-    file.finish()
-    traces.finish()
-
-    report = Report(
-        title="Quality gates",
-        question=f"Does {rules['candidate']} keep the baseline's quality with {cfg.model.path}?",
-        settings={"model": cfg.model.path, "decoder": str(rules["candidate"]), "batch_size": str(batch)}
-        | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
-        **conclude(cfg, pairs, twice, noise),
-    )
-    build.publish(cfg, "quality_gate", made, report)
+        run.publish(report)
 
 
-def conclude(
+def report_fields(
     cfg: DictConfig,
     pairs: Mapping[str, dict[str, list[Sample]]],
     twice: Mapping[str, Any],
@@ -110,27 +122,16 @@ def conclude(
     }
 
 
-def follow(saved: Saved) -> dict[str, Any]:
+def recompute(saved: Saved) -> dict[str, Any]:
     """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
     tasks = {gate: saved.cfg.model.tasks[gate] for gate in saved.cfg.tasks if gate != "determinism"}
     pairs = {gate: {name: saved.of(task, name) for name in ("baseline", "candidate")} for gate, task in tasks.items()}
     if "determinism" not in saved.cfg.tasks:
-        return conclude(saved.cfg, pairs, {}, [])
+        return report_fields(saved.cfg, pairs, {}, [])
     of = partial(saved.of, saved.cfg.model.tasks["bleu"])
-    told = zip(saved.results["noise_floor"], NOISE, strict=True)
-    noise = [changed(row["name"], of(USUAL), of(decoder)) for row, decoder in told]
-    return conclude(saved.cfg, pairs, repeated(share_same(of("once"), of("twice")), len(of("once"))), noise)
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a decoder that there isn't, and for a task that does not go with its gate or the model."""
-    with gathered() as errors:
-        with errors:
-            build.decoder(cfg)
-        for gate in cfg.tasks if fits(cfg.tasks, KINDS["tasks"]) else []:
-            with errors:
-                task = gate_task(cfg, gate)
-                check_fit(cfg, task, gate_generation(cfg, gate, task))
+    recorded = zip(saved.results["noise_floor"], NOISE, strict=True)
+    noise = [changed(row["name"], of(USUAL), of(decoder)) for row, decoder in recorded]
+    return report_fields(saved.cfg, pairs, repeated(share_same(of("once"), of("twice")), len(of("once"))), noise)
 
 
 def gate_task(cfg: DictConfig, gate: str) -> Task:
@@ -138,7 +139,7 @@ def gate_task(cfg: DictConfig, gate: str) -> Task:
     own = cfg.gates[gate]
     limit = {} if OmegaConf.is_missing(own, "limit") else {"limit": own.limit}
     with build.homes(dict.fromkeys(limit, f"gates.{gate}")):
-        return build.task(cfg, cfg.model.tasks["bleu" if gate == "determinism" else gate], **limit)
+        return build.task(cfg, build.role(cfg, "bleu" if gate == "determinism" else gate), **limit)
 
 
 def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
@@ -160,9 +161,16 @@ def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
     return baseline, candidate
 
 
-def determinism(decode: Any, task: Task, rule: Rule, generation: Generation) -> dict[str, Any]:
+def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, **changes: Any) -> list[Sample]:
+    """Decode and score a task with every canvas computed, under a name. changes: other `Decoding`, or another model."""
+    model = changes.pop("model", run.model)
+    how = replace(run.decoding(), share=False, traces=None, **changes)
+    return evaluate(model, task, {name: rule}, generation, how)[name]
+
+
+def determinism(run: Run, task: Task, rule: Rule, generation: Generation) -> dict[str, Any]:
     """The same prompts and seed twice: every answer must be the same to the bit."""
-    first, second = (decode(task, rule, generation, decoder=name, share=False) for name in ("once", "twice"))
+    first, second = (decode(run, task, rule, generation, name) for name in ("once", "twice"))
     return repeated(share_same(first, second), len(first))
 
 
@@ -173,22 +181,16 @@ def repeated(same: float, n: int) -> dict[str, Any]:
     return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": n}
 
 
-def noise_floor(
-    model: Any, decode: Any, task: Task, rule: Rule, generation: Generation, batch_size: int
-) -> list[dict[str, Any]]:
+def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> list[dict[str, Any]]:
     """The share of prompts whose baseline answer changes with what should not matter."""
-    alone = partial(decode, model, task, rule, share=False)
     single, padded, precise = NOISE
+    other = replace(generation, confidence_dtype=other_dtype(generation))
     others = {
-        f"batch 1 and {batch_size}": alone(generation, decoder=single, batch_size=1),
-        f"{PADDING} more columns of padding": decode(
-            Padded(model), task, rule, generation, decoder=padded, share=False
-        ),
-        "confidence in float32 and float64": alone(
-            replace(generation, confidence_dtype=other_dtype(generation)), decoder=precise
-        ),
+        f"batch 1 and {run.batch.size}": decode(run, task, rule, generation, single, batch=Batch(1)),
+        f"{PADDING} more columns of padding": decode(run, task, rule, generation, padded, model=Padded(run.model)),
+        "confidence in float32 and float64": decode(run, task, rule, other, precise),
     }
-    usual = alone(generation, decoder=USUAL)
+    usual = decode(run, task, rule, generation, USUAL)
     return [changed(name, usual, samples) for name, samples in others.items()]
 
 

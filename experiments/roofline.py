@@ -24,9 +24,10 @@ from dlmlab.loop.canvases import Canvases, Window
 from dlmlab.loop.propose import propose
 from dlmlab.measure.profiling import RULE, PartTime, profile
 from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
-from dlmlab.measure.timing import Timing, TimingFile, clock, percentile, spread, take_turns, time_decode
+from dlmlab.measure.timing import Timing, clock, percentile, spread, take_turns, time_decode
 from dlmlab.picture.plots import save, step_parts
 from dlmlab.run import build
+from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import gathered
 from dlmlab.settings import PositiveInt, list_of
 from dlmlab.tracking import Cell, Report, Table
@@ -34,6 +35,8 @@ from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
 
 KINDS: Mapping[str, Any] = {"batch_sizes": list_of(PositiveInt), "prompt_length": PositiveInt, "repeats": PositiveInt}
+
+PRECISION = ("path", "dtype", "quantization", "load_format")
 
 
 class Step(NamedTuple):
@@ -67,16 +70,62 @@ class Step(NamedTuple):
         return sum(part.weight_bytes for part in self.work.values())
 
 
-def run(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> Generation:
+    """Return how canvases are filled.
+
+    Raises:
+        UserError: the schedule doesn't come out, or another decoder than the baseline is chosen.
+    """
+    with gathered() as errors:
+        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
+            generation = Generation(**cfg.generation)
+        with errors:
+            if build.decoder(cfg) != Baseline():
+                name = build.labels()["decoder"]
+                errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
+    return generation
+
+
+def run(cfg: DictConfig, generation: Generation) -> None:
     """Measure the machine, then the step at each of `batch_sizes`."""
-    generation = Generation(**cfg.generation)
+    with begin(cfg, build.model(cfg)) as run:
+        dtype, storage = arithmetic(cfg, run.model)
+        stored = dtype if storage == "none" else storage
+        ceilings = measure_ceilings(run.model.device, [dtype, ARITHMETIC.get(stored, stored)])
+        steps = measure(run, generation, ceilings)
+        described = [describe(step, ceilings, dtype) for step in steps]
+        report = Report(
+            title="Roofline",
+            question=f"How near is a step of {build.model_name(cfg)} to what the machine allows, and where does the "
+            "rest go?",
+            settings={key: cfg.model[key] for key in PRECISION if key in cfg.model}
+            | {key: value for key, value in asdict(generation).items() if value is not False}
+            | {key: cfg[key] for key in ("prompt_length", "repeats", "seed")},
+            verdict=answer(steps),
+            tables=[
+                step_table(steps),
+                ceiling_table(ceilings),
+                *(part_table(step, ceilings, dtype, run.model.device.type) for step in steps),
+            ],
+            results={"ceilings": ceilings._asdict(), "steps": described},
+            summary={f"step / floor batch={step.batch}": step.seconds / step.floor.seconds for step in steps}
+            | {f"step ms batch={step.batch}": 1e3 * step.seconds for step in steps},
+            pictures=[save(step_parts(described), run.folder / "where_a_step_goes.png")],
+        )
+        run.publish(report)
+
+
+def arithmetic(cfg: DictConfig, model: Any) -> tuple[str, str]:
+    """Return the type that a model computes in, and how its weights are stored."""
+    return str(model.dtype).removeprefix("torch."), str(cfg.model.get("quantization") or "none")
+
+
+def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
+    """Time the step and its pass at each batch size, in turns, then watch where it goes."""
+    cfg, model = run.cfg, run.model
     batches = list(dict.fromkeys(cfg.batch_sizes))
-    model = build.model(cfg)
-    made = build.begin(cfg, model)
     prompts = random_prompts(model, max(batches), cfg.prompt_length, generation, cfg.seed)
-    dtype, storage = cfg.model.dtype, str(cfg.model.quantization or "none")
-    stored = dtype if storage == "none" else storage
-    ceilings = measure_ceilings(model.device, [dtype, ARITHMETIC.get(stored, stored)])
+    dtype, storage = arithmetic(cfg, model)
 
     def job(batch: int) -> Timing:
         requests = [Request(index, prompt, Baseline()) for index, prompt in enumerate(prompts[:batch])]
@@ -88,44 +137,14 @@ def run(cfg: DictConfig) -> None:
     take_turns(passes, 1)
     seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
     steps = []
-    for batch, runs in take_turns(jobs, cfg.repeats, keep=TimingFile(build.folder()).keep).items():
+    for batch, runs in take_turns(jobs, cfg.repeats, keep=run.timings.keep).items():
         work = count(model.config, storage, dtype, batch, cfg.prompt_length + generation.gen_length,
                      batch * typical_places(generation))  # fmt: skip
-        trace = build.folder() / f"trace_batch_{batch}.json.gz"
+        trace = run.folder / f"trace_batch_{batch}.json.gz"
         step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {})
         spent = profile(model, prompts[:batch], generation, trace)
         steps.append(step._replace(parts=split(spent, step.seconds, step.pass_seconds)))
-
-    described = [describe(step, ceilings, dtype) for step in steps]
-    report = Report(
-        title="Roofline",
-        question=f"How near is a step of {cfg.model.path} to what the machine allows, and where does the rest go?",
-        settings={key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format")}
-        | {key: value for key, value in asdict(generation).items() if value is not False}
-        | {key: cfg[key] for key in ("prompt_length", "repeats", "seed")},
-        verdict=answer(steps),
-        tables=[
-            step_table(steps),
-            ceiling_table(ceilings),
-            *(part_table(step, ceilings, dtype, model.device.type) for step in steps),
-        ],
-        results={"ceilings": ceilings._asdict(), "steps": described},
-        summary={f"step / floor batch={step.batch}": step.seconds / step.floor.seconds for step in steps}
-        | {f"step ms batch={step.batch}": 1e3 * step.seconds for step in steps},
-        pictures=[save(step_parts(described), build.folder() / "where_a_step_goes.png")],
-    )
-    build.publish(cfg, "roofline", made, report)
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a schedule that doesn't come out, and for any decoder but the baseline."""
-    with gathered() as errors:
-        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
-            Generation(**cfg.generation)
-        with errors:
-            if build.decoder(cfg) != Baseline():
-                name = build.labels()["decoder"]
-                errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
+    return steps
 
 
 def typical_places(generation: Generation) -> float:

@@ -41,6 +41,7 @@ from dlmlab.measure.timing import (
 )
 from dlmlab.rule import Rule
 from dlmlab.run import build
+from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit, gathered
 from dlmlab.settings import NonNegativeFloat, PositiveInt, fits, list_of
 from dlmlab.task.base import Task
@@ -85,30 +86,60 @@ class Gate(NamedTuple):
     verdict: str
 
 
-def run(cfg: DictConfig) -> None:
-    """Time `decoder` and the baseline at `batch_sizes`, and the reference loop."""
-    task, generation = chosen_task(cfg)
-    texts = distinct_prompts(task, cfg.prompts)
-    rules = {BASELINE: build.decoder(cfg, BASELINE)}
-    chosen = build.decoder(cfg)
-    rules.setdefault(BASELINE if chosen == rules[BASELINE] else display_name(chosen), chosen)
+class Parts(NamedTuple):
+    """The prompts' texts, how their canvases are filled, and the decoders by the name that reports give them."""
+
+    task: Task
+    generation: Generation
+    texts: list[str]
+    chosen: Rule
+    rules: dict[str, Rule]
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the prompts and the decoders.
+
+    Raises:
+        UserError: a decoder can't be had, or the task does not fit the settings or the model.
+    """
+    texts = list[str]()
+    with gathered() as errors:
+        if all(fits(cfg[key], KINDS[key]) for key in ("prompts", "batch_sizes")):
+            widest = max(STEP_BATCH, *cfg.batch_sizes)
+            if cfg.prompts < widest:
+                errors.append(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
+        with errors:
+            rules = {BASELINE: build.decoder(cfg, BASELINE)}
+            chosen = build.decoder(cfg)
+            rules.setdefault(BASELINE if chosen == rules[BASELINE] else display_name(chosen), chosen)
+        with errors:
+            task = build.task(cfg, cfg.task.name if "_target_" in cfg.task else build.role(cfg, "bleu"))
+            generation = build.generation(cfg, task)
+            with errors:
+                check_fit(cfg, task, generation)
+            if fits(cfg.prompts, PositiveInt):
+                texts = distinct_prompts(task, cfg.prompts)
+    return Parts(task, generation, texts, chosen, rules)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
+    """Time the decoder and the baseline at `batch_sizes`, and the reference loop."""
+    generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
-
-    model = build.model(cfg)
-    made = build.begin(cfg, model, [task])
-    prompts = token_ids(model, texts, generation, cfg.seed, cfg.model.load_format == "dummy")
-    timings = measure(cfg, model, prompts, generation, rules, batches, TimingFile(build.folder()))
-
-    report = Report(
-        title="Performance benchmark",
-        question=f"How fast is {chosen} against the baseline with {cfg.model.path}?",
-        settings=settings(cfg, generation, chosen),
-        **conclude(cfg, timings, model.device.type, same_as_reference(timings)),
-    )
-    build.publish(cfg, "throughput", made, report)
+    with begin(cfg, build.model(cfg), [parts.task]) as run:
+        dummy = cfg.model.get("load_format") == "dummy"
+        prompts = token_ids(run.model, parts.texts, generation, cfg.seed, dummy)
+        timings = measure(cfg, run.model, prompts, generation, parts.rules, batches, run.timings)
+        report = Report(
+            title="Performance benchmark",
+            question=f"How fast is {parts.chosen} against the baseline with {build.model_name(cfg)}?",
+            settings=settings(cfg, generation, parts.chosen),
+            **report_fields(cfg, timings, run.model.device.type, same_as_reference(timings)),
+        )
+        run.publish(report)
 
 
-def conclude(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
+def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
     """What the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
@@ -135,35 +166,12 @@ def conclude(cfg: DictConfig, timings: Timings, device: str, same_tokens: float 
     }
 
 
-def follow(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run with these timings; see `dlmlab.verify`."""
-    told = saved.results
-    timings = {Setting(each["decoder"], each["batch"]): timings_of(each) for each in told["timings"]}
-    device = saved.made["model"]["device"].partition(":")[0]
-    return conclude(saved.cfg, timings, device, told["same_tokens_as_reference"])
-
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a task that does not fit the settings or the model."""
-    with gathered() as errors:
-        if all(fits(cfg[key], KINDS[key]) for key in ("prompts", "batch_sizes")):
-            widest = max(STEP_BATCH, *cfg.batch_sizes)
-            if cfg.prompts < widest:
-                errors.append(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
-        with errors:
-            build.decoder(cfg)
-        with errors:
-            task, generation = chosen_task(cfg)
-            with errors:
-                check_fit(cfg, task, generation)
-            if fits(cfg.prompts, PositiveInt):
-                distinct_prompts(task, cfg.prompts)
-
-
-def chosen_task(cfg: DictConfig) -> tuple[Task, Generation]:
-    """The task that is asked for, else the model's open prompts, and how its canvases are filled."""
-    task = build.task(cfg, cfg.task.name if "_target_" in cfg.task else cfg.model.tasks.bleu)
-    return task, build.generation(cfg, task)
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run with these timings; see `dlmlab.verify`."""
+    recorded = saved.results
+    timings = {Setting(each["decoder"], each["batch"]): timings_of(each) for each in recorded["timings"]}
+    device = saved.manifest["model"]["device"].partition(":")[0]
+    return report_fields(saved.cfg, timings, device, recorded["same_tokens_as_reference"])
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:

@@ -12,21 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from dlmlab.errors import UserError
-from dlmlab.loop.batch import Batch
 from dlmlab.page.viewer import viewer_page
 from dlmlab.picture.animation import film, still
 from dlmlab.record.files import write_text
 from dlmlab.record.report import visible
-from dlmlab.record.samples import SampleFile
 from dlmlab.record.traces import Trace, TraceFile, read
+from dlmlab.rule import Rule
 from dlmlab.run import build
-from dlmlab.run.check import check_decoders, check_fit, gathered
-from dlmlab.run.evaluate import evaluate_all
+from dlmlab.run.begin import begin
+from dlmlab.run.check import check_fit, decoders, gathered
 from dlmlab.settings import list_of
 from dlmlab.task.base import Item, fingerprint_items
 from dlmlab.tracking import Report, Table
@@ -68,45 +67,49 @@ class OnePrompt:
         """None."""
 
 
-def run(cfg: DictConfig) -> None:
-    """Decode `prompt` with each of `decoders`, or with `decoder`, and keep what every forward pass did."""
-    task = OnePrompt(prompt_of(cfg), Generation(**cfg.generation))
-    chosen = build.labels()["decoder"]  # its parameters may have been changed on the command line
-    rules = {name: build.decoder(cfg, None if name == chosen else name) for name in cfg.decoders or [chosen]}
-    model = build.model(cfg)
-    batch = Batch(cfg.batch_size)
-    made = build.begin(cfg, model, [task]) | {"batch": batch.log}
-    file, kept = SampleFile(build.folder()), TraceFile(build.folder(), limit=1)
-    memo = build.memo(cfg, model, task.generation)
-    samples = evaluate_all(
-        model, task, rules, task.generation, batch_size=batch, seed=cfg.seed, memo=memo, traces=kept, file=file
-    )
-    file.finish()
-    kept.finish()
-    found = {trace.decoder: trace for trace in read(kept.path).values()}
-    pictures = show([found[name] for name in rules], build.folder())
-    report = Report(
-        title="How a canvas fills",
-        question=f"In which order do {', '.join(rules)} answer “{visible(task.prompt)}” with {cfg.model.path}?",
-        settings={"model": cfg.model.path, "generation": str(task.generation)}
-        | {f"decoder {name}": str(rule) for name, rule in rules.items()},
-        tables=[Table("", ["decoder", "forward passes", "answer"],
-                      [[name, each.forwards, each.text] for name, [each] in samples.items()])],
-        results={"forwards": {name: each.forwards for name, [each] in samples.items()}},
-        summary={f"{name}/forwards": each.forwards for name, [each] in samples.items()},
-        pictures=pictures,
-    )  # fmt: skip
-    build.publish(cfg, "trace", made, report)
+class Parts(NamedTuple):
+    """The prompt, and the decoders by name."""
+
+    task: OnePrompt
+    rules: dict[str, Rule]
 
 
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for a prompt, schedule or decoder that can't be had, and a prompt that doesn't fit the model."""
+def check(cfg: DictConfig) -> Parts:
+    """Return the prompt, as a task, and the decoders.
+
+    Raises:
+        UserError: one of them can't be had, or the prompt doesn't fit the model.
+    """
     with gathered() as errors:
         with errors:
-            check_decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
+            rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
         with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
             task = OnePrompt(prompt_of(cfg), Generation(**cfg.generation))
             check_fit(cfg, task, task.generation)
+    return Parts(task, rules)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
+    """Decode the prompt with each of the decoders, and keep what every forward pass did."""
+    task, rules = parts
+    with begin(cfg, build.model(cfg), [task]) as run:
+        run.traces = TraceFile(run.folder, limit=1)
+        samples = run.evaluate(task, rules, task.generation)
+        run.traces.finish()
+        found = {trace.decoder: trace for trace in read(run.traces.path).values()}
+        report = Report(
+            title="How a canvas fills",
+            question=f"In which order do {', '.join(rules)} answer “{visible(task.prompt)}” with "
+                     f"{build.model_name(cfg)}?",
+            settings={"model": build.model_name(cfg), "generation": str(task.generation)}
+            | {f"decoder {name}": str(rule) for name, rule in rules.items()},
+            tables=[Table("", ["decoder", "forward passes", "answer"],
+                          [[name, each.forwards, each.text] for name, [each] in samples.items()])],
+            results={"forwards": {name: each.forwards for name, [each] in samples.items()}},
+            summary={f"{name}/forwards": each.forwards for name, [each] in samples.items()},
+            pictures=show([found[name] for name in rules], run.folder),
+        )  # fmt: skip
+        run.publish(report)
 
 
 def prompt_of(cfg: DictConfig) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from dlmlab.model import checkpoint, dummy
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
+from dlmlab.settings import one_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOAD_FORMATS = ("safetensors", "dummy")
@@ -34,14 +35,14 @@ projection are both called `ff_out`."""
 
 def load(
     path: str,
-    dtype: str = "float32",
+    dtype: Annotated[str, one_of(DTYPES)] = "float32",
     device: str = "auto",
-    quantization: str | None = None,
+    quantization: Annotated[str, one_of(("none", *QUANTIZERS))] | None = None,
     revision: str | None = None,
-    load_format: str = "safetensors",
+    load_format: Annotated[str, one_of(LOAD_FORMATS)] = "safetensors",
     config: Mapping[str, Any] | None = None,
-    compile: bool | str = "auto",
-    nf4_kernel: str = "auto",
+    compile: Annotated[bool | str, one_of(COMPILE)] = "auto",
+    nf4_kernel: Annotated[str, one_of(NF4_KERNELS)] = "auto",
 ) -> LLaDAModelLM:
     """The model of a checkpoint, with its tokenizer, ready to decode.
 
@@ -77,6 +78,33 @@ def load(
     if place.type == "cuda" and compile:
         _speed_up(model, nf4_kernel, required=compile is True)
     return model
+
+
+class Preview(NamedTuple):
+    """What is known of a model before its weights are read."""
+
+    config: LLaDAConfig
+    tokenizer: Any
+
+
+def preview(
+    path: str, load_format: str = "safetensors", config: Mapping[str, Any] | None = None, **_: Any
+) -> Preview | None:
+    """Return what a checkpoint's folder says of the model that `load` would make of it; None where only the hub knows.
+
+    Raises:
+        UserError: the path is neither a checkpoint's folder nor a name on the hub.
+    """
+    if not isinstance(path, str):
+        return None
+    folder = checkpoint.local(path)
+    if folder.is_dir():
+        return Preview(LLaDAConfig(**checkpoint.read_config(folder)), checkpoint.read_tokenizer(folder))
+    if load_format == "dummy" and config:
+        return Preview(LLaDAConfig(**config), None)
+    if folder.exists() or not checkpoint.HUB_NAME.fullmatch(path):
+        checkpoint.find(path)
+    return None
 
 
 def _speed_up(model: LLaDAModelLM, nf4_kernel: str, required: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 import torch
@@ -16,47 +17,65 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from dlmlab import tracking
 from dlmlab.errors import UserError
-from dlmlab.loop.batch import LIGHTER, check_batch_size, no_room
+from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
-from dlmlab.manifest import finish, manifest
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
-from dlmlab.record.traces import TraceFile
 from dlmlab.rule import Rule, check_composition
-from dlmlab.run import resume
 from dlmlab.settings import faults, kinds_of, near
-from dlmlab.tracking import Report, RunRecord, track
-from dlmlab.types import Generation, check_positive_int, check_seed
+from dlmlab.types import Denoiser, Generation
 
 if TYPE_CHECKING:
-    from dlmlab.model.llada import LLaDAModelLM
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
 
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
+LAB_KEYS = {"model": ("tasks", "localleap")}
+"""Keys of a group that are the lab's own, and no parameters of its `_target_`."""
 
-_trackers: Sequence[Tracker] = ()
-_loaded: tuple[DictConfig, LLaDAModelLM] | None = None
+Made = TypeVar("Made")
 
 
-def model(cfg: DictConfig) -> LLaDAModelLM:
-    """The config's model. Jobs of one process that want the same one share it.
+def keep_last(make: Callable[[str], Made]) -> Callable[[str], Made]:
+    """Let a function keep its last answer. It goes before another is made: a device may have no room for both."""
+    kept: dict[str, Made] = {}
 
-    Raises UserError for a model that can't be had, and for a bad batch size, seed or memo, before a model is loaded.
+    @wraps(make)
+    def kept_or_made(key: str) -> Made:
+        if key not in kept:
+            kept.clear()
+            kept[key] = make(key)
+        return kept[key]
+
+    kept_or_made.forget = kept.clear  # type: ignore[attr-defined]
+    return kept_or_made
+
+
+@keep_last
+def load(part: str) -> Denoiser:
+    """Return the model that a part of a config, as YAML, describes. Jobs of one process that want the same share it."""
+    config = OmegaConf.create(part)
+    assert isinstance(config, DictConfig)
+    loaded: Denoiser = instantiate(config)
+    return loaded
+
+
+def model(cfg: DictConfig) -> Denoiser:
+    """Return the config's model, loaded.
+
+    Raises:
+        UserError: the model can't be had.
     """
-    global _loaded
-    check_batch_size("batch_size", cfg.batch_size)
-    check_seed(cfg.seed)
-    switch("memo", cfg.memo)
-    wanted = OmegaConf.create({**cfg.model, "device": cfg.device})
-    for key in ("tasks", "localleap"):
-        wanted.pop(key, None)
-    if _loaded is None or _loaded[0] != wanted:
-        _loaded = None  # the one before leaves the device before the next one comes
-        _loaded = wanted, instantiate(wanted)
-    return _loaded[1]
+    wanted = {key: value for key, value in cfg.model.items() if key not in LAB_KEYS["model"]}
+    if "device" in kinds_of(target_of("model", cfg.model)):
+        wanted["device"] = cfg.device
+    return load(OmegaConf.to_yaml(OmegaConf.create(wanted), resolve=True))
+
+
+def model_name(cfg: DictConfig) -> str:
+    """Return what reports call the config's model: the checkpoint, or the config's name where it has none."""
+    return str(cfg.model.get("path") or labels()["model"])
 
 
 def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
@@ -73,10 +92,8 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
         raise uncalibrated(cfg) from error
     assert isinstance(values, dict)
     taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
-    if taken and calibration.get("checkpoint") != cfg.model.path:
+    if taken and calibration.get("checkpoint") != cfg.model.get("path"):
         raise uncalibrated(cfg)
-    if wrong := [*part_faults("decoder", chosen)]:
-        raise UserError(*wrong)
     with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
         rule: Rule = instantiate(OmegaConf.create(values))
     check_composition(rule, memo=cfg.memo == "force")
@@ -86,8 +103,8 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
 def uncalibrated(cfg: DictConfig) -> UserError:
     """What to say where a model has no calibration."""
     return UserError(
-        f"model.path={cfg.model.path} has no calibrated kappa, tau and radius: give decoder.kappa=, decoder.tau= and "
-        "decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
+        f"model.path={cfg.model.get('path')} has no calibrated kappa, tau and radius: give decoder.kappa=, "
+        "decoder.tau= and decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
     )
 
 
@@ -97,19 +114,31 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     overrides: values that go before both. Raises UserError for items that can't be had or scored, before an hour of
     loading and decoding.
     """
-    chosen = cfg.task.copy() if cfg.task.get("name") == name else choice(cfg, "task", name)
-    given = {
-        key: cfg.task[key] for key in TASK_OVERRIDES if key in cfg.task and not OmegaConf.is_missing(cfg.task, key)
-    }
-    if "_target_" in cfg.task and cfg.task.name != name:
+    own = cfg.task.get("name") == name
+    chosen = cfg.task.copy() if own else choice(cfg, "task", name)
+    given = {key: cfg.task[key] for key in TASK_OVERRIDES if key in cfg.task}  # ??? is not in
+    if "_target_" in cfg.task and not own:
         given.pop("path", None)  # another task's data
-    chosen.update({key: value for key, value in {**given, **overrides}.items() if key in chosen})
+    known = set(chosen.keys())  # `in` would leave out what is missing, ???
+    chosen.update({key: value for key, value in {**given, **overrides}.items() if key in known})
     if wrong := [*part_faults("task", chosen, bare=overrides)]:
         raise UserError(*wrong)
     with homes({str(key): "task" for key in chosen if key not in overrides}):
         found: Task = instantiate(chosen)
         found.items()
     return found
+
+
+def role(cfg: DictConfig, gate: str) -> str:
+    """Return the name of the task that the model's config gives a role (`mmlu`, `humaneval`, `bleu`).
+
+    Raises:
+        UserError: it gives none.
+    """
+    name = (cfg.model.get("tasks") or {}).get(gate)
+    if name is None:
+        raise UserError(f"model.tasks.{gate}={name} names no task of the model's for {gate}: choose a task=, or add it")
+    return str(name)
 
 
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
@@ -121,19 +150,11 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
         return Generation(**{key: value for key, (_, value) in given.items()})
 
 
-def memo(cfg: DictConfig, model: LLaDAModelLM, generation: Generation) -> Memo | None:
-    """What the config's memo keeps for a model and settings; None where it is off. Raises UserError for a bad value."""
+def memo(cfg: DictConfig, model: Any, generation: Generation) -> Memo | None:
+    """Return what the config's memo keeps for a model and settings; None where it is off."""
     if not switch("memo", cfg.memo):
         return None
     return DiskMemo(Path(cfg.memo_path), model, generation, cfg.memo_gb)
-
-
-def traces(cfg: DictConfig) -> TraceFile:
-    """Where a run's traces go, of no item unless it asks for them. Raises UserError for a bad value."""
-    if not isinstance(cfg.trace, bool):
-        raise UserError(f"trace={cfg.trace} is neither true nor false")
-    check_positive_int("trace_limit", cfg.trace_limit)
-    return TraceFile(folder(), cfg.trace_limit if cfg.trace else 0)
 
 
 def trackers(cfg: DictConfig) -> Sequence[Tracker]:
@@ -162,21 +183,20 @@ def composing() -> AbstractContextManager[Any]:
     return nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3")
 
 
-def part_faults(group: str, part: DictConfig, known: Container[str] = (), bare: Container[str] = ()) -> Iterator[str]:
+def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iterator[str]:
     """What is wrong with a part of the config by the parameters of its `_target_`, a line for each thing.
 
-    A value that comes from elsewhere is looked at there. known: keys that are no parameters. bare: keys that were
-    given by other names than the group's.
+    A value that comes from elsewhere is looked at there. bare: keys that were given by other names than the group's.
     """
     kinds: dict[str, Any] = kinds_of(target_of(group, part))
     for name in map(str, part):
-        if name.startswith("_") or name in known:
+        if name.startswith("_") or name in LAB_KEYS.get(group, ()):
             continue
         key = name if name in bare else f"{group}.{name}"
-        if name not in kinds:
+        if name not in kinds and "**" not in kinds:
             yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
         elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
-            yield from faults(key, plain(part[name]), kinds[name])
+            yield from faults(key, plain(part[name]), kinds.get(name, Any))
 
 
 def target_of(group: str, part: DictConfig) -> Any:
@@ -216,22 +236,6 @@ def instantiate(part: DictConfig) -> Any:
         if isinstance(cause, torch.OutOfMemoryError):
             raise no_room("the model", str(cause), LIGHTER) from None
         raise (cause if isinstance(cause, UserError) else error) from None
-
-
-def begin(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence[Task] = ()) -> dict[str, Any]:
-    """The manifest of a run that starts, or goes on, now; see `dlmlab.run.resume.begin`. Its followers are told."""
-    global _trackers
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
-    found = {**manifest(cfg, model, tasks), "overrides": overrides}
-    made, _trackers = resume.begin(folder(), found, bool(cfg.resume_force)), trackers(cfg)
-    experiment = cfg._target_.split(".")[-2]
-    tracking.begin(_trackers, RunRecord(folder(), experiment, labels(), made, Report(title="")))
-    return made
-
-
-def publish(cfg: DictConfig, experiment: str, made: Mapping[str, Any], report: Report) -> None:
-    """Write and report a finished run. made: its manifest, from when it began."""
-    track(_trackers or trackers(cfg), RunRecord(folder(), experiment, labels(), finish(made), report))
 
 
 def labels() -> dict[str, str]:

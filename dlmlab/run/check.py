@@ -1,18 +1,20 @@
 """What is wrong with a config, all of it at once and before a model is loaded.
 
 A value's kind is said where the value is used: by the parameters of what a group's `_target_` names, by `Generation`,
-and by an experiment's `KINDS`. What values must have to do with each other is the experiment's `check`.
+and by an experiment's `KINDS`. What values must have to do with each other is the experiment's `check`, which builds
+what the run needs; it is handed on, so that nothing is built twice.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from types import ModuleType, SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Annotated, Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -24,12 +26,11 @@ from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.loop.batch import check_batch_size
 from dlmlab.memo import switch
-from dlmlab.model import checkpoint
-from dlmlab.model.config import LLaDAConfig
-from dlmlab.model.loader import COMPILE, DTYPES, LOAD_FORMATS, NF4_KERNELS, pick_device
-from dlmlab.model.quantize import QUANTIZERS
+from dlmlab.model.loader import pick_device
+from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.build import part_faults, plain
+from dlmlab.run.experiment import Experiment
 from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, Seed, faults, kinds_of, list_of, near, one_of
 from dlmlab.task.base import Task
 from dlmlab.types import Generation
@@ -42,19 +43,11 @@ KINDS: Mapping[str, Any] = {
     "resume_force": bool,
     "memo_path": str,
     "memo_gb": Annotated[float, Limits(0.001)],
-    "model.path": str,
-    "model.dtype": one_of(DTYPES),
-    "model.quantization": one_of(("none", *QUANTIZERS)) | None,
-    "model.compile": one_of(COMPILE),
-    "model.nf4_kernel": one_of(NF4_KERNELS),
-    "model.load_format": one_of(LOAD_FORMATS),
-    "model.tasks": dict[str, str],
+    "model.tasks": dict[str, str] | None,
 }
 TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
 """Of experiments that can tell of every forward pass."""
 CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}
-PLAIN = {"model": ("tasks", "localleap")}
-"""Keys of a group that are no parameters of its `_target_`."""
 SPECIAL = ("device", "batch_size", "memo", "_target_")
 """Keys that are checked by what reads them."""
 
@@ -91,14 +84,20 @@ def subject(line: str) -> str:
     return key if equals and " " not in key else line
 
 
-def check(cfg: DictConfig) -> None:
-    """Raise UserError with a line for each thing that is wrong with a run's config. Loads no model."""
-    experiment = module_of(cfg)
-    known = {**KINDS, **getattr(experiment, "KINDS", {})}
+def check(cfg: DictConfig, experiment: Experiment) -> Any:
+    """Check a run's config, without loading a model.
+
+    Returns:
+        What the experiment's own check has built for its run.
+
+    Raises:
+        UserError: with a line for each thing that is wrong.
+    """
+    known = {**KINDS, **experiment.kinds}
     if broken := [*shape(cfg, known)]:
         raise UserError(*broken)
     with gathered() as errors:
-        errors += unknown(known) if hasattr(experiment, "KINDS") else []
+        errors += unknown(known)
         for key, kind in known.items():
             with errors:
                 if not comes_from_elsewhere(cfg, key):
@@ -106,32 +105,24 @@ def check(cfg: DictConfig) -> None:
         errors += calibration_faults(cfg.model.get("localleap"))
         for key, part in targets(cfg):
             with errors:
-                errors += part_faults(key, part, known=PLAIN.get(key, ()))
-        told = len(errors)
-        for attempt in (general, preview, build.trackers, getattr(experiment, "check", general)):
+                errors += part_faults(key, part)
+        said = len(errors)
+        for attempt in (general, preview, experiment.check):
             try:
                 with errors:
-                    attempt(cfg)
+                    built = attempt(cfg)
             except (TypeError, ValueError, KeyError, AttributeError, HydraException):
                 if not errors:  # else it stumbles over a value that is known to be wrong
                     raise
-        if told:  # what only follows from a bad value is not told
-            canvas = any(line.startswith("generation.") for line in errors[:told])
-            follows = [
-                line for line in errors[told:] if "full_key:" in line or (canvas and line.startswith("generation."))
-            ]
-            errors[told:] = [line for line in errors[told:] if line not in follows]
+        errors[said:] = [line for line in errors[said:] if not follows(line, cfg, errors[:said])]
+    return built
 
 
-def module_of(cfg: DictConfig) -> ModuleType:
-    """The experiment's module."""
-    target = cfg.get("_target_")
-    if target is None:
-        raise UserError(f"experiment=null: choose one of {', '.join(build.options('experiment'))}")
-    try:
-        return import_module(str(target).rpartition(".")[0])
-    except (ImportError, ValueError) as error:
-        raise UserError(f"_target_={target!r} cannot be imported ({error}): choose an experiment=") from error
+def follows(line: str, cfg: DictConfig, said: Sequence[str]) -> bool:
+    """Whether a line only follows from values that are known to be wrong."""
+    canvas = line.startswith("generation.") and any(each.startswith("generation.") for each in said)
+    part = any(line.startswith(f"{part._target_}: ") for _, part in targets(cfg))
+    return bool(said) and (canvas or part or "full_key:" in line)
 
 
 def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
@@ -162,10 +153,18 @@ def unknown(known: Mapping[str, Any]) -> Iterator[str]:
     job = HydraConfig.get()
     open_to_more = (*GROUPS, "generation", "grid", "hydra", *(key for key in known if "." not in key))
     own = {*known, *SPECIAL, *open_to_more, *job.runtime.choices}
-    for override in OverridesParser.create().parse_overrides(list(job.overrides.task)):
-        key = override.key_or_group
-        added = override.is_add() or override.is_force_add()
-        if added and not own & {key, key.rpartition(".")[0], key.partition(".")[0]}:
+    given = list(job.overrides.task)
+    overrides = OverridesParser.create().parse_overrides(given)
+    added = [override.is_add() or override.is_force_add() for override in overrides]
+    shipped: Any = None
+    for key in (override.key_or_group for override, new in zip(overrides, added, strict=True) if new):
+        if own & {key, key.rpartition(".")[0], key.partition(".")[0]}:
+            continue
+        if shipped is None:
+            with build.composing():
+                usual = [text for text, new in zip(given, added, strict=True) if not new]
+                shipped = hydra.compose("config", overrides=usual)
+        if OmegaConf.select(shipped, key) is None:
             yield f"{key} is not a setting{near(key, [*known, *SPECIAL])}"
 
 
@@ -206,31 +205,34 @@ def general(cfg: DictConfig) -> None:
 
 
 def preview(cfg: DictConfig) -> Any:
-    """What is known of a model that isn't loaded: its config and tokenizer; None where only the hub knows.
+    """Return what is known of a model that isn't loaded, by the function `preview` beside its target.
 
-    Raises UserError for a path that is neither a checkpoint's folder nor a name on the hub.
+    It is given the same settings, and answers with a `config` and a `tokenizer`; None where there is no such function,
+    or nothing is known.
+
+    Raises:
+        UserError: the model can't be had.
     """
-    path = cfg.model.path
-    if not isinstance(path, str):
-        return None
-    folder = checkpoint.local(path)
-    if folder.is_dir():
-        config = LLaDAConfig(**checkpoint.read_config(folder))
-        return SimpleNamespace(config=config, tokenizer=checkpoint.read_tokenizer(folder))
-    if cfg.model.load_format == "dummy" and cfg.model.get("config"):
-        return SimpleNamespace(config=LLaDAConfig(**plain(cfg.model.config)), tokenizer=None)
-    if folder.exists() or not checkpoint.HUB_NAME.fullmatch(path):
-        checkpoint.find(path)
-    return None
+    ask = getattr(inspect.getmodule(build.target_of("model", cfg.model)), "preview", None)
+    settings = {
+        key: value for key, value in plain(cfg.model).items() if key not in ("_target_", *build.LAB_KEYS["model"])
+    }
+    return None if ask is None else ask(**settings)
 
 
-def check_decoders(cfg: DictConfig, names: Sequence[str]) -> None:
-    """Raise UserError for `decoders` that there aren't, or that don't go with the config."""
+def decoders(cfg: DictConfig, names: Sequence[str]) -> dict[str, Rule]:
+    """Return the decoders of these names; of the config's own the parameters may be other than its file's.
+
+    Raises:
+        UserError: there is no such decoder, or it doesn't go with the config.
+    """
     kinds.check("decoders", plain(names), list_of(one_of(build.options("decoder"))))
+    rules = {}
     with gathered() as errors:
         for name in names:
             with errors:
-                build.decoder(cfg, None if name == build.labels()["decoder"] else name)
+                rules[name] = build.decoder(cfg, None if name == build.labels()["decoder"] else name)
+    return rules
 
 
 def check_fit(cfg: DictConfig, task: Task, generation: Generation) -> None:
@@ -238,7 +240,7 @@ def check_fit(cfg: DictConfig, task: Task, generation: Generation) -> None:
     known = preview(cfg)
     if known is None:
         return
-    if known.tokenizer is None and cfg.model.load_format == "dummy":
+    if known.tokenizer is None and cfg.model.get("load_format") == "dummy":
         if generation.gen_length >= known.config.max_sequence_length:
             raise UserError(
                 f"gen_length={generation.gen_length} leaves no room for a prompt in the model's context of "

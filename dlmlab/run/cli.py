@@ -10,10 +10,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -26,9 +27,9 @@ from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
-from dlmlab.run import resume
+from dlmlab.run import experiment, resume
+from dlmlab.run.experiment import Experiment
 from dlmlab.settings import near
-from dlmlab.tracking import followed
 
 FAILED_GATE = 3
 INTERRUPTED = 130
@@ -48,26 +49,36 @@ USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 os.environ["DLMLAB_ROOT"] = str(home())  # in a launcher's workers too
 
-_folders: list[Path] = []
-_multiruns: list[Path] = []
-_errors: list[BaseException] = []
+
+@dataclass
+class Command:
+    """What came of a command, in the process that the user started: where it writes, and a single run's error.
+
+    folder: of a single run, as Hydra was asked for it; it is new unless something was there before. multirun: the
+    folder that the jobs' lie in.
+    """
+
+    folder: Path | None = None
+    multirun: Path | None = None
+    error: BaseException | None = None
+
+
+_command: ContextVar[Command] = ContextVar("command")
 
 
 class Outcome(Callback):
-    """Remembers where a run or multirun writes, in the process that the user started."""
+    """Notes where a run or multirun writes, in the process that the user started."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before a single run."""
-        _folders.append(Path(config.hydra.run.dir))
-        resume.remember("hydra.run.dir", _folders[-1])
+        _command.get().folder = Path(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")
-        _multiruns.append(folder)
-        resume.remember("hydra.sweep.dir", folder)
+        _command.get().multirun = folder
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -99,14 +110,14 @@ def run_experiment(cfg: DictConfig) -> Any:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     try:
-        with interrupt.listening(), followed():
+        with interrupt.listening():
             return start_or_resume(cfg, folder)
     except Exception as error:
         if job.mode is RunMode.MULTIRUN:
             with suppress(OSError):
                 (folder / "error.txt").write_text(f"{one_line(error)}\n", encoding="utf-8")
         elif isinstance(error, USER_ERRORS):
-            _errors.append(error)
+            _command.get().error = error
             return None
         raise
 
@@ -119,11 +130,21 @@ def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
         if resume.finished(folder) and not changed:
             print(f"{folder} is finished: nothing is left to do")
             return resume.objectives(folder)
-    from dlmlab.run.check import check  # imports torch, which --help does without
+    from dlmlab.run import check  # imports torch, which --help does without
 
-    check(cfg)
+    chosen = find_experiment(cfg)
+    built = check.check(cfg, chosen)
     with resume.claim(folder):
-        return hydra.utils.get_method(cfg._target_)(cfg)
+        return chosen.run(cfg, built)
+
+
+def find_experiment(cfg: DictConfig) -> Experiment:
+    """Return the config's experiment. Raises UserError where it names none."""
+    if cfg.get("_target_") is None:
+        from dlmlab.run import build
+
+        raise UserError(f"experiment=null: choose one of {', '.join(build.options('experiment'))}")
+    return experiment.find(cfg._target_)
 
 
 def exit_status(main: Callable[[], None]) -> int:
@@ -133,13 +154,14 @@ def exit_status(main: Callable[[], None]) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
     warnings.filterwarnings("ignore", module="hydra")
-    for kept in (_folders, _multiruns, _errors):
-        kept.clear()
+    outcome = Command()
+    _command.set(outcome)
     try:
         status = attempt(main)
     finally:
-        problems = [problem for folder in _multiruns for problem in report_multirun(folder)]
-    return status or bool(problems) or (FAILED_GATE if any(map(gate_failed, [*_folders, *_multiruns])) else 0)
+        problems = report_multirun(outcome.multirun) if outcome.multirun else []
+    places = [place for place in (outcome.folder, outcome.multirun) if place]
+    return status or bool(problems) or (FAILED_GATE if any(map(gate_failed, places)) else 0)
 
 
 def attempt(main: Callable[[], None]) -> int:
@@ -148,7 +170,7 @@ def attempt(main: Callable[[], None]) -> int:
         sys.argv[1:] = resume.redirect(sys.argv[1:])
         with interrupt.listening():
             main()
-        for error in _errors:
+        if error := _command.get().error:
             raise error
     except KeyboardInterrupt:
         print(f"interrupted: what is finished is kept{how_to_go_on()}", file=sys.stderr)
@@ -172,8 +194,9 @@ def attempt(main: Callable[[], None]) -> int:
 
 def how_to_go_on() -> str:
     """How to resume what has begun, where there is something to resume."""
-    begun = [folder for folder in _folders if (folder / manifest.NAME).exists()] + _multiruns
-    return f"; go on with the same command plus resume={begun[0]}" if begun else ""
+    outcome = _command.get()
+    begun = outcome.folder if outcome.folder and (outcome.folder / manifest.NAME).exists() else outcome.multirun
+    return f"; go on with the same command plus resume={begun}" if begun else ""
 
 
 def report_multirun(folder: Path) -> Sequence[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -22,32 +23,45 @@ from dlmlab.task.base import Item, Task
 from dlmlab.types import Generation, Output, Request
 
 
-def evaluate(model: Any, task: Task, rule: Rule, generation: Generation, *, decoder: str, **how: Any) -> list[Sample]:
-    """All of the task's items, in order. decoder: what the rule is called in the samples. how: see `evaluate_all`."""
-    return evaluate_all(model, task, {decoder: rule}, generation, **how)[decoder]
+@dataclass(frozen=True)
+class Decoding:
+    """How a task's items are decoded, whatever the task and the rules.
+
+    batch: how many canvases go through the model at once. share: whether equal canvases share a pass. memo: proposals
+    that are known already. traces: where it is kept how the first few items' canvases were filled. file: where samples
+    are kept as items are scored; those that it has are not decoded again. on_step: called after each of the loop's
+    steps.
+    """
+
+    batch: Batch
+    seed: int = 0
+    share: bool = True
+    memo: Memo | None = None
+    traces: TraceFile | None = None
+    file: SampleFile | None = None
+    on_step: Callable[[StepTiming], None] = lambda step: None
 
 
-def evaluate_all(
-    model: Any,
-    task: Task,
-    rules: Mapping[str, Rule],
-    generation: Generation,
-    *,
-    batch_size: int | str | Batch,
-    seed: int = 0,
-    share: bool = True,
-    memo: Memo | None = None,
-    traces: TraceFile | None = None,
-    file: SampleFile | None = None,
-    on_step: Callable[[StepTiming], None] = lambda tick: None,
+def evaluate(
+    model: Any, task: Task, rules: Mapping[str, Rule], generation: Generation, how: Decoding
 ) -> dict[str, list[Sample]]:
-    """All of the task's items, in order, decoded by each of the rules in one pool, by the rule's name.
+    """Decode all of a task's items by each of the rules in one pool, and score them.
 
-    traces: where it is kept how the first few items' canvases were filled. file: where samples are kept as items are
-    scored; those that it has are not decoded again. on_step is called after each of the loop's steps. Above
-    temperature 0 only the first rule's randomness is what it would be alone.
-    Raises UserError for a prompt that doesn't fit the model, KeyboardInterrupt where the user has asked for an end,
-    once what was under way is kept.
+    Above temperature 0 only the first rule's randomness is what it would be alone.
+
+    Args:
+        model: what decodes.
+        task: whose items are decoded.
+        rules: by what they are called in the samples.
+        generation: how canvases are laid out and scheduled.
+        how: everything else.
+
+    Returns:
+        The samples in the items' order, by the rule's name.
+
+    Raises:
+        UserError: a prompt doesn't fit the model.
+        KeyboardInterrupt: the user has asked for an end; what was under way is kept.
     """
     items = task.items()
     shard, num_shards = getattr(task, "shard", 0), getattr(task, "num_shards", 1)
@@ -55,10 +69,10 @@ def evaluate_all(
     prompts = [encode(model, item.prompt, generation.gen_length, f"{task.name} item {item.id}") for item in items]
     meaning: dict[int, tuple[int, Item, str]] = {}
     requests: list[Request] = []
-    samples = {name: file.known(task.name, name) if file else {} for name in rules}
+    samples = {name: how.file.known(task.name, name) if how.file else {} for name in rules}
     for turn, (name, rule) in enumerate(rules.items()):
         for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
-            traced = traces is not None and place < traces.limit
+            traced = how.traces is not None and place < how.traces.limit
             request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced)
             if index not in samples[name]:
                 requests.append(request)
@@ -71,8 +85,8 @@ def evaluate_all(
             del pending[future]
             sample = future.result()
             samples[sample.decoder][sample.index] = sample
-            if file:
-                file.add(sample)
+            if how.file:
+                how.file.add(sample)
             bar.advance(shown)
 
     with finishing(), progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -80,16 +94,23 @@ def evaluate_all(
         done = len(meaning) - len(requests)
         shown = bar.add_task(f"{task.name}, {what}", total=len(meaning), completed=done)
         outputs = decode(
-            model, requests, generation, batch_size=batch_size, seed=seed, share=share, memo=memo, on_step=on_step
+            model,
+            requests,
+            generation,
+            batch_size=how.batch,
+            seed=how.seed,
+            share=how.share,
+            memo=how.memo,
+            on_step=how.on_step,
         )
         for output in outputs:
-            if traces is not None and output.trace:
+            if how.traces is not None and output.trace:
                 index, item, name = meaning[output.index]
-                traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
+                how.traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
             pieces = list(map(text_of, output.tokens))
             pending[pool.submit(scored, task, *meaning[output.index], output, pieces)] = None
             collect([future for future in pending if future.done()])
-        collect(list(pending))
+        collect(as_completed(list(pending)))
     return {name: [each[index] for index in indices] for name, each in samples.items()}
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlmlab.denoise import StepTiming
 from dlmlab.generation import answer_length
 from dlmlab.measure.stats import proportion_interval
 from dlmlab.record.samples import Sample
@@ -49,11 +48,6 @@ def verdict(figures: Mapping[str, Any]) -> str:
         return f"{figures['n']} answers without a score, {cost}."
     interval = f"{figures['ci_low']:.3f} … {figures['ci_high']:.3f}"
     return f"Score {figures['score']:.3f} (95 % interval {interval}, {figures['n']} items), {cost}."
-
-
-def computed_of(ticks: Iterable[StepTiming], made: Mapping[str, Any]) -> int | None:
-    """Canvases that went through the model in a run with this manifest; a run that was resumed does not know."""
-    return None if made["resumes"] else sum(tick.computed for tick in ticks)
 
 
 def evaluation_tables(results: Mapping[str, Cell], samples: Sequence[Sample]) -> list[Table]:

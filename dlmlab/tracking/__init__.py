@@ -11,23 +11,23 @@ from dlmlab.record.files import write_json
 from dlmlab.record.report import RESULTS, Cell, Follower, Report, RunRecord, Table, Tracker
 from dlmlab.tracking.table import write_table
 
-__all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "begin", "followed", "track"]
-
-_following: list[Follower] = []
-
-
-def begin(trackers: Iterable[Tracker], run: RunRecord) -> None:
-    """Tell the places that follow a run while it goes on. run: what is known of it; its report is empty."""
-    for tracker in trackers:
-        if isinstance(tracker, Follower):
-            _following.append(tracker)
-            with warned(tracker):
-                tracker.begin(run)
+__all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "following", "track"]
 
 
 @contextmanager
-def followed() -> Iterator[None]:
-    """What began in here and was not reported ends, wherever it is followed, as failed or interrupted."""
+def following(trackers: Iterable[Tracker], run: RunRecord) -> Iterator[None]:
+    """Let the places that follow a run know that it begins, and at the end how it ended.
+
+    A run that was reported meanwhile has ended already.
+
+    Args:
+        trackers: all places; some follow a run while it goes on.
+        run: what is known of it; its report is empty.
+    """
+    followers = [tracker for tracker in trackers if isinstance(tracker, Follower)]
+    for follower in followers:
+        with warned(follower):
+            follower.begin(run)
     error: BaseException | None = None
     try:
         yield
@@ -35,8 +35,8 @@ def followed() -> Iterator[None]:
         error = raised
         raise
     finally:
-        while _following:
-            _following.pop().end(error)
+        for follower in followers:
+            follower.end(error)
 
 
 def track(trackers: Iterable[Tracker], run: RunRecord) -> None:

@@ -78,30 +78,31 @@ NO_IDS = {"mask_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 """Of a tokenizer that is not there yet."""
 
 
-def run(cfg: DictConfig) -> None:
+def run(cfg: DictConfig, built: None) -> None:
     """The experiment: settings from conf/experiment/train_tiny.yaml, the checkpoint into the run's folder."""
     from omegaconf import OmegaConf
 
     from dlmlab.model.loader import load, pick_device
-    from dlmlab.run import build
+    from dlmlab.run.begin import begin
     from dlmlab.tracking import Report, Table
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    made, folder, device = build.begin(cfg), build.folder() / "checkpoint", str(pick_device(cfg.device))
-    results = train(folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed, device=device)
-    last = results["accuracy"][-1]
-    columns = ["kind", *(f"{each['decoding_steps']} steps" for each in results["accuracy"])]
-    kinds = [[kind, *(each["right"][kind] for each in results["accuracy"])] for kind in last["right"]]
-    report = Report(
-        title="Training of the tiny model",
-        question="How much of what was held out does it get right, decoded by the baseline?",
-        settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
-        tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
-        verdict=f"Right: {mean(last['right']):.1%} over all kinds, at {last['decoding_steps']} steps.",
-        results=results,
-        summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
-    )
-    build.publish(cfg, "train_tiny", made, report)
+    with begin(cfg) as run:
+        folder, device = run.folder / "checkpoint", str(pick_device(cfg.device))
+        results = train(folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed, device=device)
+        last = results["accuracy"][-1]
+        columns = ["kind", *(f"{each['decoding_steps']} steps" for each in results["accuracy"])]
+        kinds = [[kind, *(each["right"][kind] for each in results["accuracy"])] for kind in last["right"]]
+        report = Report(
+            title="Training of the tiny model",
+            question="How much of what was held out does it get right, decoded by the baseline?",
+            settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
+            tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
+            verdict=f"Right: {mean(last['right']):.1%} over all kinds, at {last['decoding_steps']} steps.",
+            results=results,
+            summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
+        )
+        run.publish(report)
 
 
 def check(cfg: DictConfig) -> None:

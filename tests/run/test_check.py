@@ -11,7 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from dlmlab.run.check import GROUPS, KINDS, SPECIAL, module_of
+from dlmlab.run import build
+from dlmlab.run.check import GROUPS, KINDS, SPECIAL
+from dlmlab.run.experiment import find
 from dlmlab.settings import fits, kinds_of
 from tests.conftest import ROOT
 
@@ -138,7 +140,7 @@ BAD: dict[str, list[str]] = {
 @pytest.fixture
 def no_model(monkeypatch):
     """Loading or training a model fails the test, and none is left from another one."""
-    monkeypatch.setattr("dlmlab.run.build._loaded", None)
+    build.load.forget()
     for name in ("dlmlab.model.loader.load", "experiments.train_tiny.train.train"):
 
         @wraps(get_object(name))
@@ -188,7 +190,7 @@ def test_every_setting_has_a_kind(experiment, monkeypatch):
     monkeypatch.setenv("DLMLAB_ROOT", str(ROOT))
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", overrides=[f"experiment={experiment}", "tracking=wandb", "task=tiny_humaneval"])
-    kinds = {**KINDS, **module_of(cfg).KINDS}
+    kinds = {**KINDS, **find(cfg._target_).kinds}
     for key in leaves(OmegaConf.to_container(cfg, resolve=False)):
         group, _, name = key.rpartition(".")
         if (

@@ -26,7 +26,7 @@ from PIL import Image
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.record.files import write_json
-from dlmlab.tracking import Table, begin, followed, track
+from dlmlab.tracking import Table, following, track
 from dlmlab.tracking.wandb import Wandb, logged_in
 from tests.tracking.wandb_file import exit_code, read, started, values
 
@@ -215,8 +215,7 @@ def test_an_error_ends_the_run_as_failed(make_run):
     run = make_run()
 
     def fail():
-        with followed():
-            begin([Wandb("dlmlab")], run)
+        with following([Wandb("dlmlab")], run):
             raise UserError("wrong")
 
     with pytest.raises(UserError, match="wrong"):
@@ -226,8 +225,7 @@ def test_an_error_ends_the_run_as_failed(make_run):
 
 def test_a_run_that_was_followed_is_one_run(make_run):
     run, tracker = make_run(), Wandb("dlmlab")
-    with followed():
-        begin([tracker], run)
+    with following([tracker], run):
         track([tracker], run)
     assert exit_code(read(run.folder)) == 0
 

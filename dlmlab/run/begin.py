@@ -1,0 +1,122 @@
+"""A run under way: the folder that it writes, and everything in it, until its report is published.
+
+with begin(cfg, build.model(cfg), [task]) as run:
+samples = run.evaluate(task, {"candidate": rule}, generation)
+run.publish(Report(title="…", …))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from dlmlab import manifest
+from dlmlab.denoise import StepTiming
+from dlmlab.loop.batch import Batch
+from dlmlab.measure.timing import TimingFile
+from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.record.traces import TraceFile
+from dlmlab.rule import Rule
+from dlmlab.run import build, resume
+from dlmlab.run.evaluate import Decoding, evaluate
+from dlmlab.run.experiment import name_of
+from dlmlab.tracking import Report, RunRecord, following, track
+from dlmlab.types import Denoiser, Generation
+
+if TYPE_CHECKING:
+    from dlmlab.task.base import Task
+    from dlmlab.tracking import Tracker
+
+
+class Run:
+    """A run that has begun.
+
+    folder: where it writes, alone. manifest: what makes its results, of its first start where it goes on. model: None
+    for an experiment that loads none. batch: how many canvases go through the model at once. samples, traces, timings:
+    what it has found so far, in files. steps: every step of the loop that the run took in this sitting.
+    """
+
+    def __init__(self, cfg: DictConfig, model: Any, tasks: Sequence[Task]) -> None:
+        self.cfg, self.model, self.folder = cfg, model, build.folder()
+        overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        found = {**manifest.manifest(cfg, model, tasks), "overrides": overrides}
+        self.manifest = resume.begin(self.folder, found, bool(cfg.resume_force))
+        self.trackers: Sequence[Tracker] = build.trackers(cfg)
+        self.batch, self.steps = Batch(cfg.batch_size), list[StepTiming]()
+        self.traces = TraceFile(self.folder, cfg.trace_limit if cfg.get("trace") else 0)
+
+    @cached_property
+    def samples(self) -> SampleFile:
+        return SampleFile(self.folder)
+
+    @cached_property
+    def timings(self) -> TimingFile:
+        return TimingFile(self.folder)
+
+    @property
+    def computed(self) -> int | None:
+        """Canvases that went through the model; a run that was resumed does not know."""
+        return None if self.manifest["resumes"] else sum(step.computed for step in self.steps)
+
+    def decoding(self, generation: Generation | None = None) -> Decoding:
+        """Return how the run decodes: into its files and with its batch.
+
+        Args:
+            generation: the settings whose memo answers; without any, every canvas is computed.
+        """
+        memo = None if generation is None else build.memo(self.cfg, self.model, generation)
+        return Decoding(
+            self.batch, self.cfg.seed, memo=memo, traces=self.traces, file=self.samples, on_step=self.steps.append
+        )
+
+    def evaluate(self, task: Task, rules: Mapping[str, Rule], generation: Generation) -> dict[str, list[Sample]]:
+        """Decode and score all of a task's items with each of the rules; see `dlmlab.run.evaluate.evaluate`."""
+        return evaluate(self.model, task, rules, generation, self.decoding(generation))
+
+    def record(self, report: Report) -> RunRecord:
+        """Return the run as trackers are given it."""
+        return RunRecord(self.folder, name_of(self.cfg), build.labels(), self.manifest, report)
+
+    def publish(self, report: Report) -> None:
+        """Finish the run's files, then write and report what it answers."""
+        if "samples" in vars(self):
+            self.samples.finish()
+            self.manifest["batch"] = self.batch.log
+        self.traces.finish()
+        self.manifest = manifest.finish(self.manifest)
+        track(self.trackers, self.record(report))
+
+
+@contextmanager
+def begin(cfg: DictConfig, model: Denoiser | None = None, tasks: Sequence[Task] = ()) -> Iterator[Run]:
+    """Begin a run in Hydra's folder, or let it go on there; the trackers that follow it know when it ends, and how.
+
+    Args:
+        cfg: the run's whole config.
+        model: what it decodes with, for the manifest; None where it loads none.
+        tasks: whose items it decodes, for the manifest.
+
+    Raises:
+        UserError: the folder holds another run.
+        OSError: the folder can't be written.
+    """
+    run = Run(cfg, model, tasks)
+    remember()
+    with following(run.trackers, run.record(Report(title=""))):
+        yield run
+
+
+def remember() -> None:
+    """Let `resume=last` mean the run that begins now, or the multirun that it is a job of."""
+    job = HydraConfig.get()
+    if job.mode is RunMode.MULTIRUN:
+        resume.remember("hydra.sweep.dir", Path(job.sweep.dir))
+    else:
+        resume.remember("hydra.run.dir", build.folder())
