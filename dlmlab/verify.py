@@ -158,7 +158,9 @@ def recompute_of(name: str) -> Recompute:
         raise UserError(f"experiment={name} is none of experiments/")
     recompute: Recompute | None = getattr(import_module(f"experiments.{name}"), "recompute", None)
     if recompute is None:
-        raise UserError(f"experiment={name} has no `recompute`: nothing says how its results follow from what it left")
+        raise UserError(
+            f"experiment={name} leaves nothing from which its results could be computed again: no `recompute`"
+        )
     return recompute
 
 
