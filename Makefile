@@ -27,7 +27,8 @@ types: ## Check the types
 check: lint types ## All that a commit must pass, short of the tests
 	ruff format --check
 
-docs: ## Build the site from docs/ and the docstrings; a broken link or reference fails
+docs: ## Write the table of docs/decoders.md, then build the site; a broken link or reference fails
+	python -m docs.decoder_table
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 bench: ## Time the decoders: tiny model against the baseline, on this machine

@@ -35,6 +35,9 @@ def generate(
     seed: int = 0,
     batch_size: int | str = 8,
     confidence_dtype: str = "float32",
+    logits_eos_inf: bool = False,
+    confidence_eos_eot_inf: bool = False,
+    confidence_eos_eot_zero: bool = False,
     trace: bool = False,
     cache: Policy | None = None,
 ) -> list[Output]:
@@ -51,7 +54,16 @@ def generate(
     decoder or the model.
     """
     block_length = gen_length if block_length is None else block_length
-    generation = Generation(gen_length, block_length, steps, temperature, confidence_dtype)
+    generation = Generation(
+        gen_length,
+        block_length,
+        steps,
+        temperature,
+        confidence_dtype,
+        logits_eos_inf,
+        confidence_eos_eot_inf,
+        confidence_eos_eot_zero,
+    )
     if isinstance(prompts, str):
         raise UserError("prompts is a string: give a list of prompts")
     if not len(prompts):

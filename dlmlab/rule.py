@@ -30,7 +30,9 @@ class Step(NamedTuple):
     quota_B1: Tensor
     """int64: how many positions the schedule asks for, at least 1; may be more than are eligible."""
     measure_BK: Tensor | None = None
-    """float, for rules with `measures`: what their `measure` answers; -inf where a position is not eligible."""
+    """float, for rules with `measures`: what their `measure` answers, (B, K) or (B, K, M). -inf where a position is not
+    eligible, but for rules with `revokes`, which get it at committed positions too.
+    """
     logits_BKV: Tensor | None = None
     """float, for rules with `needs_logits`: the logits at eligible positions, zero elsewhere."""
     kept_BK: Tensor | None = None
@@ -60,7 +62,7 @@ class Rule:
     """
 
     measures: ClassVar[bool] = False
-    """Whether the rule wants one more number per position, from `measure`; no full distribution is kept for it."""
+    """Whether the rule wants more numbers per position, from `measure`; no full distribution is kept for it."""
     needs_logits: ClassVar[bool] = False
     """Whether the rule wants all logits: (B, K, V) of memory."""
     needs_noise: ClassVar[bool] = False
@@ -82,9 +84,8 @@ class Rule:
         """
         return ()
 
-    @staticmethod
-    def measure(probability_NV: Tensor) -> Tensor:
-        """For rules with `measures`: one number for each of N positions, (N,), from all probabilities."""
+    def measure(self, probability_NV: Tensor) -> Tensor:
+        """For rules with `measures`: what N positions' probabilities say, one number each, (N,), or M, (N, M)."""
         raise NotImplementedError
 
     def transform(self, logits_BKV: Tensor, state: tuple[Tensor, ...]) -> Tensor:

@@ -29,8 +29,10 @@ class Generation:
     gen_length: positions of the canvas. block_length: positions of a block; blocks are filled from left to right.
     steps: scheduled forward passes over all blocks. temperature: 0 is greedy, above it is Gumbel-max.
     confidence_dtype: the precision of the softmax, `float32` or `float64`.
-    logits_eos_inf: the end token is never proposed. confidence_eos_eot_inf: end tokens are committed last
-    (both from LLaDA's appendix B.4). stop_at_end: no pass follows a full block that holds an end token; the rest of the
+    logits_eos_inf: the end token is never proposed. confidence_eos_eot_inf: end tokens are committed last, and every
+    confidence is a softmax over the other tokens, as in LLaDA's published code (which at a temperature does so for the
+    end of turn alone). confidence_eos_eot_zero: end tokens are committed last and no other confidence changes, as in
+    the text of LLaDA's appendix B.4. stop_at_end: no pass follows a full block that holds an end token; the rest of the
     canvas is filled with the end token (LLaDA's own loop decodes to the end).
 
     Raises UserError for a value out of range.
@@ -43,6 +45,7 @@ class Generation:
     confidence_dtype: Annotated[str, one_of(CONFIDENCE_DTYPES)] = "float32"
     logits_eos_inf: bool = False
     confidence_eos_eot_inf: bool = False
+    confidence_eos_eot_zero: bool = False
     stop_at_end: bool = False
 
     def __post_init__(self) -> None:

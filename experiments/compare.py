@@ -2,9 +2,9 @@
 
     python run.py experiment=compare 'decoders=[localleap,threshold]' 'tasks=[tiny_open]'
 
-Every decoder is compared, item by item, with a baseline that has `baseline_steps`. Rates are timed apart from the
-scores, in turns and with every canvas computed. A decoder's AUP (`dlmlab.measure.aup`) is that of the curve from the
-baseline to it.
+Every decoder runs at its authors' setting, where its config names one (`published`), and is compared, item by item,
+with a baseline that has `baseline_steps`. Rates are timed apart from the scores, in turns and with every canvas
+computed. A decoder's AUP (`dlmlab.measure.aup`) is that of the curve from the baseline to it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,15 @@ UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
 class Parts(NamedTuple):
-    """What is compared. settings: how canvases are filled, by task. references: the same with the baseline's steps."""
+    """What is compared.
+
+    settings: how canvases are filled, by task. published: the same as each decoder's authors have it, by task and
+    decoder. references: the same with the baseline's steps, by task.
+    """
 
     tasks: list[Task]
     settings: dict[str, Generation]
+    published: dict[str, dict[str, Generation]]
     references: dict[str, Generation]
     rules: dict[str, Rule]
     baseline: Rule
@@ -74,16 +79,18 @@ def check(cfg: DictConfig) -> Parts:
             baseline = build.decoder(cfg, "baseline")
         tasks = list[Task]()
         settings, references = dict[str, Generation](), dict[str, Generation]()
+        published = dict[str, dict[str, Generation]]()
         with errors:
             kinds.check("tasks", plain(cfg.tasks), list_of(one_of(build.options("task"))) | None)
             tasks = scored_tasks(cfg)
         for task in tasks:
             with errors:
-                settings[task.name] = build.generation(cfg, task)
-                check_fit(cfg, task, settings[task.name])
+                own = settings[task.name] = build.generation(cfg, task)
+                check_fit(cfg, task, own)
+                published[task.name] = {name: build.as_published(cfg, name, own) for name in rules}
                 if fits(cfg.baseline_steps, PositiveInt):
                     references[task.name] = slowly(settings[task.name], cfg.baseline_steps)
-    return Parts(tasks, settings, references, rules, baseline)
+    return Parts(tasks, settings, published, references, rules, baseline)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
@@ -91,11 +98,12 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     with begin(cfg, build.model(cfg), parts.tasks) as run:
         points: list[dict[str, Any]] = []
         for task in parts.tasks:
-            own, slow = parts.settings[task.name], parts.references[task.name]
+            own, slow = parts.published[task.name], parts.references[task.name]
             usual = f"baseline, {slow.steps} steps"
-            samples = run.evaluate(task, {usual: parts.baseline}, slow) | run.evaluate(task, parts.rules, own)
-            jobs = {usual: (parts.baseline, slow)} | {name: (rule, own) for name, rule in parts.rules.items()}
-            points += points_of(run.model, samples, cfg.margin, time_all(run, task, jobs))
+            jobs = {usual: (parts.baseline, slow)} | {name: (rule, own[name]) for name, rule in parts.rules.items()}
+            ran_with = {name: setting(rule, generation) for name, (rule, generation) in jobs.items()}
+            samples = decoded(run, task, jobs)
+            points += points_of(run.model, samples, cfg.margin, time_all(run, task, jobs), ran_with)
         report = Report(
             title=f"Decoders compared — {build.model_name(cfg)}",
             question=f"Which of {len(parts.rules)} decoders wins, on what, by how much?",
@@ -105,6 +113,21 @@ def run(cfg: DictConfig, parts: Parts) -> None:
             **report_fields(points),
         )  # fmt: skip
         run.publish(report)
+
+
+def decoded(run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]) -> dict[str, list[Sample]]:
+    """Return the task's samples by each decoder; decoders with the same settings go through the model together."""
+    found = dict[str, list[Sample]]()
+    for same in dict.fromkeys(generation for _, generation in jobs.values()):
+        rules = {name: rule for name, (rule, generation) in jobs.items() if generation == same}
+        found |= run.evaluate(task, rules, same)
+    return {name: found[name] for name in jobs}
+
+
+def setting(rule: Rule, generation: Generation) -> str:
+    """Return what a decoder ran with, in words: its schedule, if it has one, and the softmax's precision."""
+    steps = f"{generation.steps} steps, " if rule.scheduled else ""
+    return steps + generation.confidence_dtype
 
 
 def report_fields(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -128,7 +151,8 @@ def recompute(saved: Saved) -> dict[str, Any]:
         recorded = {each["name"]: each for each in saved.results["points"] if each["task"] == task}
         speeds = {name: {key: each[key] for key in UNTIMED} for name, each in recorded.items()}
         samples = {name: saved.of(task, name) for name in recorded}
-        points += points_of(saved.model, samples, saved.cfg.margin, speeds)
+        settings = {name: each["setting"] for name, each in recorded.items()}
+        points += points_of(saved.model, samples, saved.cfg.margin, speeds, settings)
     return report_fields(points)
 
 
@@ -185,11 +209,18 @@ def time_all(run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]) 
 
 
 def points_of(
-    model: Any, samples: Mapping[str, Sequence[Sample]], margin: float, speeds: Mapping[str, Mapping[str, Any]]
+    model: Any,
+    samples: Mapping[str, Sequence[Sample]],
+    margin: float,
+    speeds: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """A point for each of a task's decoders, of which the first is the baseline."""
+    """A point for each of a task's decoders, of which the first is the baseline. settings: see `setting`."""
     reference = next(iter(samples.values()))
-    points = [point(model, name, each, reference, margin, speeds.get(name, UNTIMED)) for name, each in samples.items()]
+    points = [
+        point(model, name, each, reference, margin, speeds.get(name, UNTIMED)) | {"setting": settings[name]}
+        for name, each in samples.items()
+    ]
     add_aup(points)
     return points
 
@@ -239,7 +270,7 @@ def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
 
 def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
     """A decoder a row; the baseline that they are compared with comes first at each task."""
-    columns = ["task", "decoder", "score", "95 % interval", "forwards", "tokens per forward", "tokens/s"]
+    columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "tokens per forward", "tokens/s"]
     columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]
     rows: list[list[Cell]] = []
     for each in points:
@@ -249,6 +280,7 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
             [
                 each["task"],
                 each["name"],
+                each["setting"],
                 f"{100 * each['score']:.1f}",
                 f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}",
                 f"{each['forwards']:.2f}",
@@ -264,7 +296,8 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
     items = {each["task"]: f"{each['n']} items of {each['task']}" for each in points}
     note = (
         f"{', '.join(items.values())}. Scores and differences in points of 100; canvas tokens; speedups, differences "
-        "and verdicts are against the task's first row. AUP: accuracy under parallelism, arXiv:2601.07568, of the "
-        "curve from the first row to this one."
+        "and verdicts are against the task's first row. Setting: the schedule, of rules that have one, and the "
+        "softmax's precision; the authors', where a decoder's config names them. AUP: accuracy under parallelism, "
+        "arXiv:2601.07568, of the curve from the first row to this one."
     )
     return Table("Decoders", columns, rows, note)

@@ -243,7 +243,14 @@ def measure(
 
 def expressible(generation: Generation) -> bool:
     """Whether the reference loop, which is greedy and takes every token as it is, knows these settings."""
-    return generation == replace(generation, temperature=0.0, logits_eos_inf=False, confidence_eos_eot_inf=False)
+    plain = replace(
+        generation,
+        temperature=0.0,
+        logits_eos_inf=False,
+        confidence_eos_eot_inf=False,
+        confidence_eos_eot_zero=False,
+    )
+    return generation == plain
 
 
 def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> Timing:

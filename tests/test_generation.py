@@ -128,3 +128,13 @@ def test_decode_answers_as_rows_finish_with_texts() -> None:
     found = list(decode(model, requests, Generation(8, 4, 4), batch_size=2))
     assert sorted(output.index for output in found) == list(range(5))
     assert all(isinstance(output.text, str) for output in found)
+
+
+@pytest.mark.parametrize("switch", ["logits_eos_inf", "confidence_eos_eot_inf", "confidence_eos_eot_zero"])
+def test_the_end_tokens_can_be_forbidden_or_put_last(switch: str) -> None:
+    requests = [Request(0, (1, 2), Threshold(0.5))]
+    [expected] = decode(FakeModel(favourite=EOS), requests, Generation(8, 4, 4, **{switch: True}), batch_size=1)
+    [found] = dlmlab.generate(FakeModel(favourite=EOS), [[1, 2]], Threshold(0.5), **SETTINGS, **{switch: True})
+    [plain] = dlmlab.generate(FakeModel(favourite=EOS), [[1, 2]], Threshold(0.5), **SETTINGS)
+    assert found == expected
+    assert found != plain

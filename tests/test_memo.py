@@ -143,6 +143,7 @@ CHANGES = {
     "confidence_dtype": {"confidence_dtype": "float64"},
     "logits_eos_inf": {"logits_eos_inf": True},
     "confidence_eos_eot_inf": {"confidence_eos_eot_inf": True},
+    "confidence_eos_eot_zero": {"confidence_eos_eot_zero": True},
     "block_length": {"block_length": 4},
 }
 

@@ -36,6 +36,10 @@ examples = settings(
 )
 
 
+SWITCHES = ("logits_eos_inf", "confidence_eos_eot_inf", "confidence_eos_eot_zero")
+"""LLaDA's ways to keep an answer from ending early."""
+
+
 @cache
 def small_llada() -> LLaDAModelLM:
     """Two layers of random weights in double precision, whose answers do not depend on how rows are batched."""
@@ -64,14 +68,14 @@ def generations(draw: Any, **fixed: Any) -> Generation:
         block_length=block,
         steps=blocks * draw(st.integers(1, block)),
         confidence_dtype="float64",
-        **{name: draw(st.booleans()) for name in ("logits_eos_inf", "confidence_eos_eot_inf") if name not in fixed},
+        **{name: draw(st.booleans()) for name in SWITCHES if name not in fixed},
         **fixed,
     )
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Numbers that a rule's parameter may be, by its annotation; the small ones, where something happens."""
-    base, limits = get_args(kind)
+    base, limits = get_args(kind) if get_origin(kind) is Annotated else (kind, Limits(0, 1))
     low, high = limits
     if base is int:
         return st.integers(int(low), int(min(high, 6)))
@@ -85,11 +89,8 @@ def rules(draw: Any, name: str) -> Rule:
     numbers = {
         field.name: kinds_of(type(rule))[field.name]
         for field in fields(rule)  # type: ignore[arg-type]
-        if not isinstance(getattr(rule, field.name), str)
+        if isinstance(getattr(rule, field.name), int | float)
     }
-    for key, kind in numbers.items():
-        assert get_origin(kind) is Annotated, f"{name}.{key} does not say what it may be"
-        assert isinstance(get_args(kind)[1], Limits)
     return replace(rule, **{key: draw(values(kind)) for key, kind in numbers.items()})  # type: ignore[type-var]
 
 
@@ -142,12 +143,20 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0)
             shown = rule.transform(raw, state).clone() if rule.needs_logits else logits.clone()
             if generation.logits_eos_inf:
                 shown[..., EOS] = -torch.inf
-            probability = shown.softmax(-1)
+            counted = shown.clone()
+            if generation.confidence_eos_eot_inf:
+                counted[..., list(model.end_token_ids)] = -torch.inf
+            probability = counted.softmax(-1)
             shown[..., MASK] = -torch.inf
             token = shown.argmax(-1)
             confidence = probability.gather(-1, token[..., None])[..., 0]
-            if generation.confidence_eos_eot_inf:
-                confidence = confidence.masked_fill((token == EOS) | (token == EOT) & has_turns(model), 0.0)
+            measure = rule.measure(probability[0])[None] if rule.measures else None
+            if generation.confidence_eos_eot_inf or generation.confidence_eos_eot_zero:
+                ends = (token == EOS) | (token == EOT) & has_turns(model)
+                confidence = confidence.masked_fill(ends, 0.0)
+                if measure is not None:
+                    nothing = rule.measure(torch.full((1, VOCABULARY), 1 / VOCABULARY, dtype=dtype))
+                    measure = torch.where(wide(ends, measure), nothing, measure)
             hidden = ~eligible
             kept = probability.gather(-1, x[place][None, :, None])[..., 0].masked_fill(eligible, -torch.inf)
             decision = rule(
@@ -156,7 +165,9 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0)
                     confidence.masked_fill(hidden, -torch.inf),
                     eligible,
                     torch.tensor([[generation.quota(step)]]),
-                    rule.measure(probability[0])[None].masked_fill(hidden, -torch.inf) if rule.measures else None,
+                    None
+                    if measure is None
+                    else measure.masked_fill(wide(hidden & (not rule.revokes), measure), -torch.inf),
                     raw if rule.needs_logits else None,
                     kept if rule.revokes else None,
                     torch.rand(width, generator=generator)[None] if rule.needs_noise else None,
@@ -171,6 +182,11 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0)
                     x[begin + offset], step_of[begin - start + offset] = MASK, forwards
             forwards, step = forwards + 1, step + 1
     return Output(request.index, x[start:].tolist(), forwards, step_of)
+
+
+def wide(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """A mask of positions for values that are one number or several at each."""
+    return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim))
 
 
 def has_turns(model: Any) -> bool:
@@ -190,7 +206,7 @@ def test_the_loop_gives_each_row_what_a_plain_loop_gives_it_alone(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_the_loop_gives_a_batch_what_the_reference_gives_it(name: str) -> None:
-    plain = {"logits_eos_inf": False, "confidence_eos_eot_inf": False}
+    plain = dict.fromkeys(SWITCHES, False)
 
     @examples
     @given(models, rules(name), st.lists(prompts, min_size=1, max_size=6), generations(**plain), batch_sizes, memos)

@@ -20,9 +20,10 @@ class Credit(Rule):
     position gains p(v*)^gamma by the model's own p. Tokens and confidences come from logits + alpha ln(1 + C). Steps of
     the schedule play no part.
 
-    Source: CreditDecoding, arXiv:2510.06133, equations 6 and 7, with the threshold of Fast-dLLM, arXiv:2505.22618.
-    The most confident position, committed when none reaches the threshold, is not in the paper. The state is a (K, V)
-    credit for a row, anew with each block, as in the authors' engine (dInfer).
+    Source: CreditDecoding, arXiv:2510.06133, equations 6 and 7, with the threshold of Fast-dLLM, arXiv:2505.22618; the
+    defaults are those of the authors' engine (dInfer, `CreditThresholdParallelDecoder`). The most confident position,
+    committed when none reaches the threshold, is not in the paper; dInfer commits all that come within 1e-5 of it. The
+    state is a (K, V) credit for a row, anew with each block, as there.
     """
 
     alpha: NonNegativeFloat

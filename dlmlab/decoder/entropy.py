@@ -16,7 +16,8 @@ from dlmlab.rule import Decision, Rule, Step
 class Entropy(Rule):
     """Commit the scheduled number of positions with the least entropy.
 
-    Source: Dream, arXiv:2508.15487, whose published code decodes so by default.
+    Source: Dream, arXiv:2508.15487; its code's `alg=entropy`. Its default is `alg=origin`, which draws the positions at
+    random, and its schedule another one: by timesteps over all masks that are left.
     """
 
     measures: ClassVar[bool] = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from dlmlab.decoder.topk import longest_prefix
 from dlmlab.rule import Decision, Rule, Step
-from dlmlab.settings import NonNegativeFloat
+from dlmlab.settings import NonNegativeFloat, one_of
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,21 @@ class Factor(Rule):
     """Of the confidences from high to low, commit the largest n with (n + 1)(1 − c₍ₙ₎) < f; steps play no part.
 
     f: a smaller one commits less. The left side only grows with n, so one look at all n finds the largest.
-    The published code differs: it takes ≤, and where only the least confident position fails, it commits that too.
+    variant: `paper`, or `published`: what NVlabs' code does, which takes c₍ₙ₎ ≥ 1 − f / (n + 1), and where only the
+    least confident position fails, commits that too.
 
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
     """
 
     f: NonNegativeFloat
+    variant: Annotated[str, one_of(("paper", "published"))] = "paper"
     scheduled: ClassVar[bool] = False
 
     def __call__(self, step: Step) -> Decision:
-        doubt_BK = 1 - step.confidence_BK.sort(-1, descending=True).values
-        count_K = torch.arange(1, doubt_BK.shape[-1] + 1, device=doubt_BK.device)
-        return Decision(longest_prefix(step.confidence_BK, (count_K + 1) * doubt_BK < self.f))
+        confidence_BK = step.confidence_BK.sort(-1, descending=True).values
+        count_K = torch.arange(1, confidence_BK.shape[-1] + 1, device=confidence_BK.device)
+        if self.variant == "paper":
+            return Decision(longest_prefix(step.confidence_BK, (count_K + 1) * (1 - confidence_BK) < self.f))
+        commit_BK = longest_prefix(step.confidence_BK, confidence_BK >= 1 - self.f / (count_K + 1))
+        left_B1 = (step.eligible_BK & ~commit_BK).sum(-1, keepdim=True)
+        return Decision(commit_BK | step.eligible_BK & (left_B1 == 1))

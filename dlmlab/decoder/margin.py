@@ -22,9 +22,14 @@ class Margin(Rule):
 
     @staticmethod
     def measure(probability_NV: Tensor) -> Tensor:
-        first_N, second_N = probability_NV.topk(2, dim=-1).values.unbind(-1)
-        return first_N - second_N
+        return lead(probability_NV)
 
     def __call__(self, step: Step) -> Decision:
         assert step.measure_BK is not None
         return Decision(top_k(step.measure_BK, step.quota_B1))
+
+
+def lead(probability_NV: Tensor) -> Tensor:
+    """The probability of the likeliest token less that of the next, (N,)."""
+    first_N, second_N = probability_NV.topk(2, dim=-1).values.unbind(-1)
+    return first_N - second_N

@@ -24,9 +24,10 @@ class Saber(Rule):
     It ends: a step that commits d positions masks at most d − 1 again, so that each step leaves fewer masks. Nothing is
     masked again once the block is full. Steps of the schedule play no part.
 
-    Source: Saber, arXiv:2510.18165; n and mu from the published code, which differs: it rounds the count up, takes
-    the probability of a position's likeliest token for that of the committed one, lets tokens committed now be masked
-    again at once, and keeps masked tokens in the mean. It has one block; here each block is by itself.
+    Source: Saber, arXiv:2510.18165; n from the published code, as is mu, which is a constant there. That code differs
+    (`dlmlab.decoder.saber_published`): it masks max(⌊n / 2⌋, ⌈committed now / 8⌉) again, takes the probability of a
+    position's likeliest token for that of the committed one, lets tokens committed now be masked again at once, keeps
+    masked tokens in the mean, and masks tokens of earlier blocks again; here each block is by itself.
     """
 
     n: PositiveInt

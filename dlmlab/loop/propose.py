@@ -87,23 +87,38 @@ def propose(
             present = sent(canvases.at(np.take(canvases.position_BK, slot[part])), device)
             kept.append(probability.gather(-1, present[:, None])[:, 0])
     token_N, score_N = torch.cat(tokens), torch.cat(scores)
-    if generation.confidence_eos_eot_inf:
-        ends = torch.isin(token_N, torch.tensor(model.end_token_ids, device=device))
-        score_N = score_N.masked_fill(ends & ~score_N.isnan(), 0.0)
+    measure_N = torch.cat(measures) if rule.measures else None
+    if generation.confidence_eos_eot_inf or generation.confidence_eos_eot_zero:
+        end_N = torch.isin(token_N, torch.tensor(model.end_token_ids, device=device))
+        score_N = score_N.masked_fill(end_N & ~score_N.isnan(), 0.0)
+        if measure_N is not None:
+            nothing = measure_of_ignorance(rule, model, measure_N)
+            measure_N = measure_N.where(like_shaped(~end_N, measure_N), nothing)
 
     def spread(values_N: Tensor, empty: float) -> Tensor:
-        return values_N.new_full((masked_BK.size,), empty).index_copy_(0, slot_N, values_N).view(masked_BK.shape)
+        more = values_N.shape[1:]
+        all_N = values_N.new_full((masked_BK.size, *more), empty).index_copy_(0, slot_N, values_N)
+        return all_N.view(*masked_BK.shape, *more)
 
     token_BK, confidence_BK = spread(token_N, 0), spread(score_N, -torch.inf)
-    measure_BK = spread(torch.cat(measures), -torch.inf) if rule.measures else None
+    measure_BK = None if measure_N is None else spread(measure_N, -torch.inf)
     if not rule.revokes:
         return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
     eligible_BK = sent(masked_BK, device)
     kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf)
     confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
-    if measure_BK is not None:
-        measure_BK = measure_BK.masked_fill(~eligible_BK, -torch.inf)
     return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
+
+
+def measure_of_ignorance(rule: Rule, model: Denoiser, like: Tensor) -> Tensor:
+    """The rule's measure, (1,) or (1, M), of a position about which nothing is known: all tokens are as likely."""
+    size = model.config.padded_vocab_size
+    return rule.measure(like.new_full((1, size), 1 / size))
+
+
+def like_shaped(mask: Tensor, values: Tensor) -> Tensor:
+    """A mask of positions with as many axes as the values that it is for."""
+    return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim))
 
 
 def sent(values: np.ndarray, device: torch.device) -> Tensor:
@@ -114,6 +129,7 @@ def sent(values: np.ndarray, device: torch.device) -> Tensor:
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
     """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
     more = rule.needs_logits or rule.measures or rule.revokes or generation.temperature > 0
+    more = more or generation.confidence_eos_eot_inf
     return not more and generation.confidence_dtype == "float32"
 
 
@@ -146,11 +162,16 @@ def sample(
     """Proposed tokens (N,) and all probabilities (N, V); overwrites the logits.
 
     The mask token counts in the softmax, as in LLaDA's published code, but is never proposed: a committed mask would
-    be masked still. At a temperature the choice is LLaDA's Gumbel-max, in float64 as there (arXiv:2409.02908).
+    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed. At a temperature the
+    choice is LLaDA's Gumbel-max, in float64 as there (arXiv:2409.02908).
     """
     if generation.logits_eos_inf:
         logits_NV[:, model.config.eos_token_id] = -torch.inf
-    probability_NV = logits_NV.softmax(-1)
+    counted_NV = logits_NV
+    if generation.confidence_eos_eot_inf:
+        ends = torch.tensor(model.end_token_ids, device=logits_NV.device)
+        counted_NV = logits_NV.index_fill(-1, ends, -torch.inf)
+    probability_NV = counted_NV.softmax(-1)
     logits_NV[:, model.config.mask_token_id] = -torch.inf
     if generator is None:
         return logits_NV.argmax(-1), probability_NV

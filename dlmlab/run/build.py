@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from pkgutil import resolve_name
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
 
+PUBLISHED = "published"
+"""Key of a decoder's config: settings of `Generation` that its authors run it with."""
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
-LAB_KEYS = {"model": ("tasks", "localleap")}
+LAB_KEYS = {"model": ("tasks", "localleap"), "decoder": (PUBLISHED,)}
 """Keys of a group that are the lab's own, and no parameters of its `_target_`."""
 
 Made = TypeVar("Made")
@@ -94,6 +97,7 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
     if taken and calibration.get("checkpoint") != cfg.model.get("path"):
         raise uncalibrated(cfg)
+    values.pop(PUBLISHED, None)
     with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
         rule: Rule = instantiate(OmegaConf.create(values))
     check_composition(rule, memo=cfg.memo == "force")
@@ -148,6 +152,20 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
     with homes({key: home for key, (home, _) in given.items() if home}):
         return Generation(**{key: value for key, (_, value) in given.items()})
+
+
+def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generation:
+    """Return the settings with what a decoder's authors set for it: `published` in conf/decoder/.
+
+    `steps: gen_length` there is a schedule of one token a step.
+
+    Raises:
+        UserError: a value there is out of range.
+    """
+    given: dict[str, Any] = plain(choice(cfg, "decoder", name).get(PUBLISHED)) or {}
+    if given.get("steps") == "gen_length":
+        given["steps"] = generation.gen_length
+    return replace(generation, **given)
 
 
 def memo(cfg: DictConfig, model: Any, generation: Generation) -> Memo | None:

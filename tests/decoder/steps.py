@@ -25,6 +25,7 @@ def rule_of(name: str) -> Rule:
     """A decoder of conf/decoder/ at its defaults."""
     calibration = {"kappa": 0.9, "tau": 0.75, "radius": 4}
     config = OmegaConf.create({"decoder": OmegaConf.load(CONF / f"{name}.yaml"), "model": {"localleap": calibration}})
+    config.decoder.pop("published", None)
     rule = hydra.utils.instantiate(config.decoder)
     assert isinstance(rule, Rule)
     return rule
@@ -101,7 +102,9 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
             masked(random(*shape), eligible_BK),
             eligible_BK,
             quota_B1=torch.randint(1, positions + 2, (len(rules), 1), generator=generator),
-            measure_BK=masked(random(*shape), eligible_BK) if rule.measures else None,
+            measure_BK=measured(rule, random(*shape, VOCABULARY), eligible_BK | rule.revokes)
+            if rule.measures
+            else None,
             logits_BKV=random(*shape, VOCABULARY) * 4 * eligible_BK[..., None] if rule.needs_logits else None,
             kept_BK=masked(random(*shape), ~eligible_BK) if rule.revokes else None,
             noise_BK=random(*shape) if rule.needs_noise else None,
@@ -113,6 +116,14 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
         eligible_BK = eligible_BK & ~decision.commit_BK
         if decision.revoke_BK is not None:
             eligible_BK = eligible_BK | decision.revoke_BK
+
+
+def measured(rule: Rule, weight_BKV: torch.Tensor, keep_BK: torch.Tensor) -> torch.Tensor:
+    """What the rule's measure says of random probabilities."""
+    probability_NV = (weight_BKV + 0.125).div((weight_BKV + 0.125).sum(-1, keepdim=True)).flatten(0, 1)
+    found = rule.measure(probability_NV)
+    found = found.view(*keep_BK.shape, *found.shape[1:])
+    return found.masked_fill(~keep_BK.view(*keep_BK.shape, *[1] * (found.ndim - 2)), -torch.inf)
 
 
 def row_of(part: Any, position: int) -> Any:

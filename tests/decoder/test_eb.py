@@ -1,4 +1,5 @@
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,3 +41,24 @@ def test_the_largest_k_that_the_formula_allows(row: Row, gamma: float, data: st.
 def test_gamma_is_not_negative() -> None:
     with pytest.raises(UserError, match=r"gamma=-1 is not a number of at least 0"):
         EB(-1)
+
+
+@given(rows, chances, st.data(), st.sampled_from(["entropy", "margin"]))
+def test_another_proxy_orders_the_positions_and_leaves_the_bound(
+    row: Row, gamma: float, data: st.DataObject, proxy: str
+) -> None:
+    entropy, lead = ([None if c is None else data.draw(chances) for c in row] for _ in range(2))
+    certainty: Row = [None if e is None else -e for e in entropy]
+    score: Row = certainty if proxy == "entropy" else lead
+    order = ordered(score)
+    h = [float(entropy[position] or 0) for position in order]
+    allowed = [k for k in range(1, len(h) + 1) if sum(h[:k]) - max(h[:k]) <= gamma]
+    measure = tensor([certainty])
+    if proxy == "margin":
+        measure = torch.stack((measure, tensor([lead])), -1)
+    assert committed(EB(gamma, proxy)(step_of([row], measure_BK=measure))) == [sorted(order[: max(allowed)])]
+
+
+def test_a_proxy_is_one_of_three() -> None:
+    with pytest.raises(UserError, match="error_proxy='entrpy' is not one of .*; did you mean entropy"):
+        EB(0.1, "entrpy")

@@ -26,3 +26,11 @@ def test_the_largest_n_that_the_formula_allows(row: Row, f: float) -> None:
 def test_f_is_not_negative() -> None:
     with pytest.raises(UserError, match=r"f=-0.5 is not a number of at least 0"):
         Factor(-0.5)
+
+
+def test_as_published_the_last_position_comes_along_and_the_bound_is_inclusive() -> None:
+    """Thresholds 1 − 1 / (n + 1) are 0.5, 0.667, 0.75, 0.8; the published code takes what is at least that."""
+    published = Factor(1.0, "published")
+    assert committed(published(step_of([[0.75, 0.9375, None, 0.75, 0.25, 0.125]]))) == [[0, 1, 3]]
+    assert committed(published(step_of([[0.75, 0.9375, None, 0.75, 0.25]]))) == [[0, 1, 3, 4]], "one fails: it too"
+    assert committed(published(step_of([[0.0, None]]))) == [[0]]

@@ -49,6 +49,21 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
     check_summary(tmp_path / "run")
 
 
+def test_a_decoder_is_compared_at_its_authors_setting_and_the_table_names_it(command, tmp_path):
+    """KLASS runs a schedule of one token a step where it falls back, in double precision; the task has 16 steps."""
+    status, _, _ = command("experiment=compare", "decoders=[klass,margin]", "tasks=[tiny_open]", *SMALL)
+    assert status == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    settings = {point["name"]: point["setting"] for point in results["points"]}
+    assert settings == {
+        "baseline, 64 steps": "64 steps, float32",
+        "klass": "64 steps, float64",
+        "margin": "16 steps, float32",
+    }
+    table = results["tables"][0]
+    assert [row[table["columns"].index("setting")] for row in table["rows"]] == list(settings.values())
+
+
 def found(name, role, verdict, forwards):
     speedup = {"median": 4.0}
     return {

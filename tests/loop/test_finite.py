@@ -49,7 +49,15 @@ def test_every_decoder_stops_at_the_step_and_names_the_layer(name: str, value: f
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
-@pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"confidence_eos_eot_inf": True}, {"logits_eos_inf": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.7},
+        {"confidence_eos_eot_inf": True},
+        {"confidence_eos_eot_zero": True},
+        {"logits_eos_inf": True},
+    ],
+)
 def test_one_logit_of_one_token_is_enough(value: float, settings: dict[str, float]) -> None:
     model = small_model()
     break_from(model, "model.transformer.ff_out", value, passes=2)

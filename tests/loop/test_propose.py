@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dlmlab.decoder.baseline import Baseline
+from dlmlab.decoder.entropy import Entropy
 from dlmlab.decoder.margin import Margin
 from dlmlab.loop.canvases import Canvases, Window, pad
 from dlmlab.loop.propose import Proposal, propose
@@ -86,8 +87,7 @@ def test_a_rule_that_asks_gets_measures_logits_and_what_is_kept() -> None:
             probability_V = (logits_V * 2).softmax(-1)
             masked = token == MASK
             assert (proposal.confidence_BK[index, offset] > -torch.inf) == masked
-            expected = probability_V.amin() if masked else torch.tensor(-torch.inf)
-            torch.testing.assert_close(proposal.measure_BK[index, offset], expected)
+            torch.testing.assert_close(proposal.measure_BK[index, offset], probability_V.amin())
             expected = torch.tensor(-torch.inf) if masked else probability_V[token]
             torch.testing.assert_close(proposal.kept_BK[index, offset], expected)
 
@@ -109,7 +109,7 @@ def test_the_end_token_can_be_forbidden_or_put_last() -> None:
     model = FakeModel(fixed=fixed)
     free = propose(model, canvases(), GENERATION, Baseline())
     forbidden = propose(model, canvases(), Generation(6, 3, 2, logits_eos_inf=True), Baseline())
-    last = propose(model, canvases(), Generation(6, 3, 2, confidence_eos_eot_inf=True), Baseline())
+    last = propose(model, canvases(), Generation(6, 3, 2, confidence_eos_eot_zero=True), Baseline())
     masked_BK = free.confidence_BK > -torch.inf
     assert (free.token_BK[masked_BK] == EOS).all()
     assert (forbidden.token_BK[masked_BK] == 7).all()
@@ -117,6 +117,31 @@ def test_the_end_token_can_be_forbidden_or_put_last() -> None:
     assert (last.token_BK[masked_BK] == EOS).all()
     assert (last.confidence_BK[masked_BK] == 0).all()
     assert (last.confidence_BK[~masked_BK] == -torch.inf).all()
+
+
+def test_without_the_end_tokens_every_other_confidence_is_a_softmax_over_the_rest() -> None:
+    """LLaDA's published option; the paper's text changes the end tokens' own confidences alone."""
+    fixed = [0.0] * VOCABULARY
+    fixed[EOS], fixed[EOT], fixed[7] = 4.0, 1.0, 5.0
+    rest = torch.tensor(fixed)
+    rest[[EOS, EOT]] = -torch.inf
+    for change, logits in (("confidence_eos_eot_inf", rest), ("confidence_eos_eot_zero", torch.tensor(fixed))):
+        found = propose(FakeModel(fixed=fixed), canvases(), Generation(6, 3, 2, **{change: True}), Baseline())
+        masked_BK = found.confidence_BK > -torch.inf
+        assert (found.token_BK[masked_BK] == 7).all()
+        assert (found.confidence_BK[masked_BK] == logits.softmax(-1)[7]).all()
+
+
+@pytest.mark.parametrize("change", ["confidence_eos_eot_inf", "confidence_eos_eot_zero"])
+@pytest.mark.parametrize("rule", [Margin(), Entropy()])
+def test_a_measure_puts_end_tokens_last_as_well(rule: Rule, change: str) -> None:
+    fixed = [0.0] * VOCABULARY
+    fixed[EOS], fixed[7] = 9.0, 4.0
+    proposal = propose(FakeModel(fixed=fixed), canvases(), Generation(6, 3, 2, **{change: True}), rule)
+    assert proposal.measure_BK is not None
+    masked_BK = proposal.confidence_BK > -torch.inf
+    [nothing] = rule.measure(torch.full((1, VOCABULARY), 1 / VOCABULARY))
+    assert (proposal.measure_BK[masked_BK] == nothing).all()
 
 
 def test_padding_is_on_the_right_and_none_is_needed_for_equal_lengths() -> None:
