@@ -119,6 +119,8 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
         except TemplateError as error:
             raise UserError(f"the checkpoint's chat template fails ({error}): give token ids, or mend it") from error
         prompt = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if model.config.mask_token_id is None:
+        raise UserError("the checkpoint states no mask_token_id: add it to its config.json, or load it with one")
     ids = tuple(int(token) for token in prompt)
     context, vocabulary = model.config.max_sequence_length, model.config.vocab_size
     if len(ids) + gen_length > context:

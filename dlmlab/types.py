@@ -171,6 +171,8 @@ class Query(NamedTuple):
     """int64: where the last hidden states are asked for, as indices into B × L; None where they are everywhere."""
     reuse: Reuse | None = None
     """Where only some positions are computed, what stands for the others."""
+    block_length: int | None = None
+    """Where attention is block-causal, how long its blocks are, from the row's first position on; None: as trained."""
 
 
 class Denoiser(Protocol):

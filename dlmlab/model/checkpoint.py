@@ -5,36 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.family import FAMILIES, network_config, source
 
 SHIPPED = Path(__file__).parent
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
-ARCHITECTURE = "LLaDAModelLM"
-
-STATED = (
-    *("vocab_size", "d_model", "n_layers", "n_heads", "max_sequence_length", "activation_type", "block_type", "rope"),
-    *("rope_theta", "layer_norm_type", "include_bias", "bias_for_layer_norm", "weight_tying"),
-    *("mask_token_id", "eos_token_id", "pad_token_id"),
-)
-"""Keys that a config.json must hold: where it doesn't, the published code and ours would assume different values."""
+GENERATION = "generation_config.json"
 
 SMALL_FILES = ("*.json", "*.jinja")
 ALL_FILES = (*SMALL_FILES, "*.safetensors")
+
+EMBEDDING = "model.transformer.wte.weight"
+HEAD = "model.transformer.ff_out.weight"
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -85,18 +85,16 @@ def hub_commit(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises UserError unless it describes a LLaDA."""
+def read_config(folder: Path, mask_token_id: int | None = None) -> LLaDAConfig:
+    """The network that the folder's config.json describes. mask_token_id: stands in for the file's.
+
+    Raises UserError where it can't be had.
+    """
     config = _read_json(folder / CONFIG)
-    architectures = config.get("architectures") or [ARCHITECTURE]
-    if config.get("model_type") != "llada" or architectures != [ARCHITECTURE]:
-        raise UserError(
-            f"{folder / CONFIG} describes model_type={config.get('model_type')!r}, architectures={architectures!r}, "
-            f"not a {ARCHITECTURE}: only LLaDA checkpoints can be loaded"
-        )
-    if unstated := [key for key in STATED if key not in config]:
-        raise UserError(f"{folder / CONFIG} does not state {', '.join(unstated)}: add what the model was trained with")
-    return config
+    if mask_token_id is not None:
+        config["mask_token_id"] = mask_token_id
+    ends = _read_json(folder / GENERATION) if (folder / GENERATION).exists() else {}
+    return network_config(config, str(folder / CONFIG), ends)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -169,6 +167,45 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+class Checkpoint:
+    """The network's parameters as a checkpoint of its family holds them.
+
+    Raises UserError unless the weights are exactly the tensors that the config asks for; a copy of the embedding that
+    stands for a tied head may be there as well.
+    """
+
+    def __init__(self, folder: Path, config: LLaDAConfig, weights: Weights, shapes: Mapping[str, tuple[int, ...]]):
+        self._weights, self._shapes = weights, shapes
+        self._sources = {name: source(config, name) for name in shapes}
+        found, wanted = weights.shapes(), self._wanted()
+        if config.weight_tying and (copy := source(config, HEAD).names[0]) in found:
+            [embedding] = self._sources[EMBEDDING].names
+            if not torch.equal(weights.read(copy), weights.read(embedding)):
+                raise UserError(f"tensor {copy} of {folder} is no copy of {embedding}, to which its {CONFIG} ties it")
+            del found[copy]
+        check_shapes(folder, found, wanted)
+
+    def _wanted(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the checkpoint's tensors. Parameters that are stacked of several have one more dimension."""
+        wanted: dict[str, tuple[int, ...]] = {}
+        for name, (names, _) in self._sources.items():
+            *outer, width = self._shapes[name]
+            shape = (math.prod(outer) // len(names), width) if outer else (width,)
+            for each in names:
+                before = wanted[each][0] if each in wanted else 0
+                wanted[each] = (before + shape[0], *shape[1:])
+        return wanted
+
+    def read(self, name: str) -> Tensor:
+        """A parameter of the network, from as many tensors as it lies in."""
+        names, begin = self._sources[name]
+        tensors = [self._weights.read(each) for each in names]
+        tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+        shape = self._shapes[name]
+        rows = math.prod(shape[:-1]) if len(shape) > 1 else shape[0]
+        return tensor[begin : begin + rows].view(shape)
+
+
 def check_shapes(folder: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
     """Raise UserError unless a checkpoint holds exactly the tensors that its config.json asks for."""
     for problem, names in (
@@ -186,10 +223,11 @@ def check_shapes(folder: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
             raise UserError(f"tensor {name} of {folder} has shape {found[name]}, but its {CONFIG} asks for {shape}")
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTrainedTokenizerBase | None:
     """The checkpoint's tokenizer, or None where it has none.
 
     The class is fixed: a tokenizer_config.json that names another, or code of its own, is not followed.
+    config: the network's, whose special tokens it must have. Raises UserError where it can't be read or has not.
     """
     if not (folder / TOKENIZER).exists():
         return None
@@ -203,7 +241,23 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
         raise UserError(f"tokenizer of {folder} cannot be read ({reason}): fetch it again") from error
     finally:
         chatty.setLevel(level)
+    if config is not None:
+        check_special_tokens(folder, config, tokenizer.get_vocab())
     return tokenizer
+
+
+def check_special_tokens(folder: Path, config: LLaDAConfig, vocabulary: Mapping[str, int]) -> None:
+    """Raise UserError where a tokenizer lacks the mask, or what ends an answer of its family."""
+    family = FAMILIES[config.family]
+    if not family.special_tokens_checked:
+        return
+    ids = {"mask": config.mask_token_id, "end of text": config.eos_token_id}
+    known = set(vocabulary.values())
+    missing = [f"{what} ({token})" for what, token in ids.items() if token is not None and token not in known]
+    if family.end_of_turn and family.end_of_turn not in vocabulary:
+        missing.append(f"end of turn ({family.end_of_turn})")
+    if missing:
+        raise UserError(f"tokenizer of {folder} has no {' and no '.join(missing)}: fetch it and {CONFIG} of one model")
 
 
 def fingerprint(folder: Path) -> str:

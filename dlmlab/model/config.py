@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
@@ -13,6 +15,8 @@ from dlmlab.errors import UserError
 from dlmlab.types import check_number, check_positive_int
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
+
+ROUTERS: dict[str, Callable[[Tensor], Tensor]] = {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid}
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "alibi": (False, "only rotary positions are supported"),
@@ -91,9 +95,18 @@ class LLaDAConfig(PretrainedConfig):
     init_std: float = 0.02
     init_cutoff_factor: float | None = None
     use_cache: bool = False
-    mask_token_id: int = 126336
+    mask_token_id: int | None = 126336
     eos_token_id: int = 126081
     pad_token_id: int = 126081
+
+    # What no LLaDA has, and a key of no LLaDA's config; see NetworkConfig.
+    family = "llada"
+    head_norm = False
+    rotary_width = 0
+    logits_shift = False
+    block_size = 0
+    canvas = "fixed"
+    n_experts = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         for key, value in kwargs.items():
@@ -123,8 +136,7 @@ class LLaDAConfig(PretrainedConfig):
             raise UserError(
                 f"config key activation_type={self.activation_type!r} is not one of {', '.join(ACTIVATIONS)}"
             )
-        if self.d_model % (2 * self.n_heads):
-            raise UserError(f"config key d_model={self.d_model} is no even multiple of n_heads={self.n_heads}")
+        self._check_heads()
         if self.n_heads % self.kv_heads:
             raise UserError(f"config key n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}")
         if self.padded_vocab_size < self.vocab_size:
@@ -132,9 +144,15 @@ class LLaDAConfig(PretrainedConfig):
                 f"config key embedding_size={self.embedding_size} is less than vocab_size={self.vocab_size}"
             )
         for key in ("mask_token_id", "eos_token_id", "pad_token_id"):
-            token = getattr(self, key)
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.padded_vocab_size:
-                raise UserError(f"config key {key}={token!r} is not a token id below {self.padded_vocab_size}")
+            self._check_token(key, getattr(self, key))
+
+    def _check_heads(self) -> None:
+        if self.d_model % (2 * self.n_heads):
+            raise UserError(f"config key d_model={self.d_model} is no even multiple of n_heads={self.n_heads}")
+
+    def _check_token(self, key: str, token: object) -> None:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.padded_vocab_size:
+            raise UserError(f"config key {key}={token!r} is not a token id below {self.padded_vocab_size}")
 
     @property
     def head_width(self) -> int:
@@ -161,3 +179,79 @@ class LLaDAConfig(PretrainedConfig):
     @property
     def norm_bias(self) -> bool:
         return self.include_bias if self.bias_for_layer_norm is None else self.bias_for_layer_norm
+
+
+class NetworkConfig(LLaDAConfig):
+    """The network of another family, in LLaDA's words and some more; `dlmlab.model.family` makes it of a config.json.
+
+    family: its name. head_dim: width of a head. head_norm: queries and keys are normed, each head by itself.
+    rotary_width: how much of each head is turned by its position; 0 is all. logits_shift: the output at position i is
+    the prediction for position i + 1. block_size: where above 0, a position sees its own block and those before it, of
+    so many positions unless a caller says otherwise. canvas: how the family generates, `fixed` or `growing`.
+    other_end_ids: what ends an answer beside `eos_token_id`. mask_token_id may be None: there is no decoding then.
+
+    n_experts: of each layer but the `dense_layers`; 0 is none at all. experts_per_token: how many of them see a token.
+    expert_width, shared_width: of an expert's MLP, and of one that sees every token. router: `softmax` or `sigmoid`,
+    what makes weights of the router's scores. router_bias: a number for each expert is added to them, for the choice
+    alone where `bias_only_selects`. normalize_weights: those of the chosen experts sum to 1. routed_scale: what they
+    are multiplied by. groups, groups_per_token: experts are chosen among those of the best groups, by their two best.
+    """
+
+    model_type = "dlmlab"
+
+    family: str = ""
+    head_dim: int = 128
+    head_norm: bool = False
+    rotary_width: int = 0
+    logits_shift: bool = False
+    block_size: int = 0
+    canvas: str = "fixed"
+    other_end_ids: list[int] = field(default_factory=list)
+    n_experts: int = 0
+    dense_layers: list[int] = field(default_factory=list)
+    experts_per_token: int = 1
+    expert_width: int = 1
+    shared_width: int = 0
+    router: str = "softmax"
+    router_bias: bool = False
+    bias_only_selects: bool = False
+    normalize_weights: bool = False
+    routed_scale: float = 1.0
+    groups: int = 1
+    groups_per_token: int = 1
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim
+
+    def _check_values(self) -> None:
+        super()._check_values()
+        for token in self.other_end_ids:
+            self._check_token("eos_token_id", token)
+        check_number("config key routed_scale", self.routed_scale, low=0.0)
+        if self.n_experts:
+            self._check_experts()
+
+    def _check_heads(self) -> None:
+        check_positive_int("config key head_dim", self.head_dim)
+        if self.head_dim % 2 or self.rotary_width % 2 or self.rotary_width > self.head_dim:
+            raise UserError(
+                f"config key head_dim={self.head_dim}, of which {self.rotary_width} are turned: both must be even"
+            )
+
+    def _check_token(self, key: str, token: object) -> None:
+        if not (key == "mask_token_id" and token is None):
+            super()._check_token(key, token)
+
+    def _check_experts(self) -> None:
+        for key in ("n_experts", "experts_per_token", "expert_width", "groups", "groups_per_token"):
+            check_positive_int(f"config key {key}", getattr(self, key))
+        if self.router not in ROUTERS:
+            raise UserError(f"config key router={self.router!r} is not one of {', '.join(ROUTERS)}")
+        if self.groups > 1 and (self.n_experts % self.groups or self.n_experts // self.groups < 2):
+            raise UserError(
+                f"config key groups={self.groups} leaves no groups of two or more of {self.n_experts} experts"
+            )
+        among = self.n_experts // self.groups * min(self.groups, self.groups_per_token)
+        if self.experts_per_token > among:
+            raise UserError(f"config key experts_per_token={self.experts_per_token} is more than {among}, the choice")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlmlab.model import family
 from dlmlab.model.config import LLaDAConfig
 
 SEED = 0
@@ -37,3 +40,10 @@ def fingerprint(config: LLaDAConfig) -> str:
     """What stands for the weights' hash: the seed, and a hash of the shape."""
     shape = hashlib.sha256(config.to_json_string().encode()).hexdigest()
     return f"dummy weights, seed {SEED}, config {shape}"
+
+
+def network_config(config: Mapping[str, Any]) -> LLaDAConfig:
+    """The network of a config in place of a config.json; LLaDA's, whose defaults are the published model's, where it
+    names no architecture.
+    """
+    return family.network_config(config, "model.config") if config.get("architectures") else LLaDAConfig(**config)

@@ -31,14 +31,17 @@ HEAD_WIDTHS = (32, 64, 128, 256)
 PLAIN = {
     "activation_type": "silu",
     "attention_layer_norm": False,
+    "block_size": 0,
+    "head_norm": False,
     "include_bias": False,
-    "include_qkv_bias": False,
     "input_emb_norm": False,
     "layer_norm_with_affine": True,
+    "n_experts": 0,
     "norm_bias": False,
     "rope_full_precision": True,
+    "rotary_width": 0,
 }
-"""What the kernels compute; published LLaDAs are all like this."""
+"""What the kernels compute; published LLaDAs, iLLaDAs and Dreams are all like this."""
 
 
 class Layer(NamedTuple):
@@ -231,6 +234,7 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
     norms = [norm.weight for norm in (block.attn_norm, block.ff_norm)]
     assert norms[0] is not None
     assert norms[1] is not None
+    assert block.ff_proj is not None
     return Layer(
         norms[0].detach(),
         side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),

@@ -1,7 +1,7 @@
-"""LLaDA (arXiv:2502.09992): a Llama-like transformer whose attention sees both directions.
+"""LLaDA (arXiv:2502.09992): a Llama-like transformer whose attention sees both directions; and its relatives.
 
-Modules carry the names of the published checkpoints, so that those load as they are. What a config can say is honoured
-or refused by name. Shape suffixes as in `dlmlab.types`, and H heads, E width of a head.
+Modules carry the names of LLaDA's checkpoints, so that those load as they are; what other families call them is said in
+`dlmlab.model.family`. Shape suffixes as in `dlmlab.types`, and H heads, E width of a head.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from dlmlab.errors import UserError
 from dlmlab.model.cached import KeyValueStore, cached_pass
-from dlmlab.model.config import ACTIVATIONS, LLaDAConfig
+from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
+from dlmlab.model.experts import Experts, Router
+from dlmlab.model.family import FAMILIES
 from dlmlab.policy import KEPT
 from dlmlab.types import Query
 
@@ -46,13 +48,13 @@ class Block(nn.Module):
 
     def __init__(self, config: LLaDAConfig, layer: int) -> None:
         super().__init__()
-        self.width = config.head_width
+        self.width, self.head_norm = config.head_width, config.head_norm
         self.groups = config.n_heads // config.kv_heads
         self.act = ACTIVATIONS[config.activation_type]
         self.attention_dropout = config.attention_dropout
         self.residual_dropout = config.residual_dropout
 
-        kv_width = config.kv_heads * config.head_width
+        width, kv_width = config.n_heads * config.head_width, config.kv_heads * config.head_width
         qkv_bias = config.include_bias or config.include_qkv_bias
         self.attn_norm = norm(config)
         self.ff_norm = norm(config)
@@ -60,27 +62,40 @@ class Block(nn.Module):
         self.k_norm: RMSNorm | None = None
         if config.attention_layer_norm:
             affine = config.attention_layer_norm_with_affine
-            self.q_norm = RMSNorm(config.d_model, config.rms_norm_eps, affine, config.norm_bias)
+            self.q_norm = RMSNorm(width, config.rms_norm_eps, affine, config.norm_bias)
             self.k_norm = RMSNorm(kv_width, config.rms_norm_eps, affine, config.norm_bias)
-        self.q_proj = linear(config, config.d_model, config.d_model, qkv_bias)
+        elif config.head_norm:
+            self.q_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
+            self.k_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
+        self.q_proj = linear(config, config.d_model, width, qkv_bias)
         self.k_proj = linear(config, config.d_model, kv_width, qkv_bias)
         self.v_proj = linear(config, config.d_model, kv_width, qkv_bias)
-        self.attn_out = linear(config, config.d_model, config.d_model, config.include_bias, residual_of=layer)
-        self.ff_proj = linear(config, config.d_model, config.mlp_width, config.include_bias)
-        self.up_proj = linear(config, config.d_model, config.mlp_width, config.include_bias)
-        self.ff_out = linear(config, config.mlp_width, config.d_model, config.include_bias, residual_of=layer)
+        self.attn_out = linear(config, width, config.d_model, config.include_bias, residual_of=layer)
+        mlp_width = config.mlp_width
+        self.router: Router | None = None
+        if isinstance(config, NetworkConfig) and config.n_experts and layer not in config.dense_layers:
+            self.router, self.experts = Router(config), Experts(config)
+            mlp_width = config.shared_width
+        self.ff_proj: nn.Linear | None = None
+        if mlp_width:
+            self.ff_proj = linear(config, config.d_model, mlp_width, config.include_bias)
+            self.up_proj = linear(config, config.d_model, mlp_width, config.include_bias)
+            self.ff_out = linear(config, mlp_width, config.d_model, config.include_bias, residual_of=layer)
 
     def forward(
         self,
         x: Tensor,
         cos_L1E: Tensor,
         sin_L1E: Tensor,
-        bias_B11L: Tensor | None,
+        bias: Tensor | None,
         where_N: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D) to the same; to (N, D) where only some positions, counted through the batch, are asked for."""
+        """(B, L, D) to the same; to (N, D) where only some positions, counted through the batch, are asked for.
+
+        bias: see `attention_bias`.
+        """
         q_BHLE, k_BHLE, v_BHLE = (each.transpose(1, 2) for each in self.heads(x, cos_L1E, sin_L1E))
-        mixed = self.mix(q_BHLE, k_BHLE, v_BHLE, bias_B11L)
+        mixed = self.mix(q_BHLE, k_BHLE, v_BHLE, bias)
         if where_N is not None:
             mixed, x = (each.flatten(0, 1).index_select(0, where_N) for each in (mixed, x))
         return self.finish(x, mixed)
@@ -89,25 +104,37 @@ class Block(nn.Module):
         """(…, L, D) to the heads' queries, keys and values, (…, L, H, E); the first two are rotated."""
         h = self.attn_norm(x)
         q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
-        if self.q_norm is not None and self.k_norm is not None:
+        normed = self.q_norm is not None and self.k_norm is not None
+        if normed and not self.head_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (each.unflatten(-1, (-1, self.width)) for each in (q, k, v))
+        if normed and self.head_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
 
-    def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias_B11L: Tensor | None = None) -> Tensor:
+    def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the heads' queries gather of all keys' values, (B, L, D)."""
         if self.groups > 1:
             k_BHLE = k_BHLE.repeat_interleave(self.groups, dim=1)
             v_BHLE = v_BHLE.repeat_interleave(self.groups, dim=1)
         dropout = self.attention_dropout if self.training else 0.0
-        mixed_BHLE = F.scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, attn_mask=bias_B11L, dropout_p=dropout)
+        mixed_BHLE = F.scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, attn_mask=bias, dropout_p=dropout)
         return mixed_BHLE.transpose(1, 2).flatten(2)
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """(…, D) and what its heads have gathered to the block's output."""
         x = x + self._drop(self.attn_out(mixed))
-        h = self.ff_norm(x)
-        return x + self._drop(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
+        return x + self._drop(self._feed_forward(self.ff_norm(x)))
+
+    def _feed_forward(self, h: Tensor) -> Tensor:
+        """The MLP, the experts' mixture, or both together where one MLP sees every token."""
+        parts: list[Tensor] = []
+        if self.ff_proj is not None:
+            parts.append(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
+        if self.router is not None:
+            h_ND = h.flatten(0, -2)
+            parts.append(self.experts(h_ND, *self.router(h_ND)).view_as(h))
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.residual_dropout) if self.training and self.residual_dropout else x
@@ -131,16 +158,21 @@ class LLaDAModel(nn.Module):
         self._rotary: tuple[Tensor, Tensor] | None = None
 
     def forward(
-        self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None = None, where_N: Tensor | None = None
+        self,
+        input_ids_BL: Tensor,
+        attention_mask_BL: Tensor | None = None,
+        where_N: Tensor | None = None,
+        block_length: int | None = None,
     ) -> Tensor:
         length = self.check_length(input_ids_BL)
         x_BLD = self.embed(input_ids_BL)
         cos, sin = self.angles(x_BLD, slice(length))
-        bias_B11L = None if attention_mask_BL is None else padding_bias(attention_mask_BL, x_BLD.dtype)
+        block_length = (block_length or self.config.block_size) if self.config.block_size else 0
+        bias = attention_bias(attention_mask_BL, length, block_length, x_BLD)
         *blocks, last = self.transformer["blocks"].children()
         for block in blocks:
-            x_BLD = block(x_BLD, cos, sin, bias_B11L)
-        return self.transformer["ln_f"](last(x_BLD, cos, sin, bias_B11L, where_N))  # type: ignore[no-any-return]
+            x_BLD = block(x_BLD, cos, sin, bias)
+        return self.transformer["ln_f"](last(x_BLD, cos, sin, bias, where_N))  # type: ignore[no-any-return]
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token ids of any shape to (…, D)."""
@@ -229,17 +261,23 @@ class LLaDAModelLM(PreTrainedModel):
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
         """The tokens that end an answer: the end of text and, where the tokenizer has one, the end of turn."""
-        turn = self.tokenizer.get_vocab().get("<|eot_id|>") if self.tokenizer else None
-        return (self.config.eos_token_id,) if turn is None else (self.config.eos_token_id, turn)
+        config, end_of_turn = self.config, FAMILIES[self.config.family].end_of_turn
+        more = config.other_end_ids if isinstance(config, NetworkConfig) else []
+        turn = self.tokenizer.get_vocab().get(end_of_turn) if self.tokenizer and end_of_turn else None
+        return tuple(dict.fromkeys(end for end in (config.eos_token_id, *more, turn) if end is not None))
 
     def hidden(self, query: Query) -> Tensor:
-        """The final norm's output, (N, D) at the positions that are wanted; (B, L, D) where all are.
+        """What predicts the tokens at the positions that are wanted, (N, D); the final norm's output, (B, L, D), where
+        none are named.
 
-        What the last block computes for other positions is left out. Padding may be on any side.
+        Where logits are shifted, the prediction for a position is the output one to the left of it. What the last
+        block computes for other positions is left out. Padding may be on any side.
 
         Raises UserError for a row longer than the model's context.
         """
-        ids_BL, real_BL, wanted_N, reuse = query
+        if self.config.logits_shift:
+            query = shifted(query)
+        ids_BL, real_BL, wanted_N, reuse, block_length = query
         if reuse is not None:
             return cached_pass(self.model, query)
         if self.fast is not None and wanted_N is not None:
@@ -247,7 +285,7 @@ class LLaDAModelLM(PreTrainedModel):
             return self.fast(ids_BL, real_BL, wanted_N)
         asked = (ids_BL, real_BL, wanted_N)
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
-        return self.model(*sent)  # type: ignore[no-any-return]
+        return self.model(*sent, block_length)  # type: ignore[no-any-return]
 
     def new_store(self, positions: int) -> KeyValueStore:
         """See `dlmlab.types.Denoiser`. Raises UserError for a row longer than the model's context."""
@@ -262,9 +300,12 @@ class LLaDAModelLM(PreTrainedModel):
             logits_NV = transformer["ff_out"](hidden_ND)
         return logits_NV / math.sqrt(self.config.d_model) if self.config.scale_logits else logits_NV
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> MaskedLMOutput:
-        """Logits (B, L, V) of every position; at padded positions they mean nothing."""
-        return MaskedLMOutput(logits=self.head(self.hidden(Query(input_ids, attention_mask))))
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, block_length: int | None = None
+    ) -> MaskedLMOutput:
+        """Logits (B, L, V) as the network puts them out, not shifted; at padded positions they mean nothing."""
+        query = Query(input_ids, attention_mask, block_length=block_length)
+        return MaskedLMOutput(logits=self.head(self.hidden(query)))
 
     def get_input_embeddings(self) -> nn.Module:
         embedding: nn.Module = self.model.transformer["wte"]
@@ -279,6 +320,9 @@ class LLaDAModelLM(PreTrainedModel):
                 init.ones_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, Router | Experts):
+            for parameter in module.parameters():
+                init.normal_(parameter, std=config.init_std)
         elif isinstance(module, nn.Linear | nn.Embedding):
             residual_of = getattr(module, "residual_of", None)
             if config.init_fn == "mitchell":
@@ -316,7 +360,8 @@ def linear(config: LLaDAConfig, width_in: int, width_out: int, bias: bool, resid
 
 def rotary_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
     """What `LLaDAModel.rotary` keeps."""
-    exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32, device=device) / config.head_width
+    width = config.rotary_width or config.head_width
+    exponents = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
     positions = torch.arange(config.max_sequence_length, dtype=torch.float32, device=device)
     angles = torch.outer(positions, 1.0 / config.rope_theta**exponents)[:, None]
     cos, sin = angles.cos(), angles.sin()
@@ -324,17 +369,39 @@ def rotary_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Te
 
 
 def rotate(x_BLHE: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> Tensor:
-    """Rotary positions (arXiv:2104.09864) with the halves of a head paired; the tables' dtype is the precision."""
-    swapped = x_BLHE.roll(x_BLHE.shape[-1] // 2, dims=-1)
+    """Rotary positions (arXiv:2104.09864) with the halves of a head paired; the tables' dtype is the precision.
+
+    Where the tables are narrower than a head, what is behind them stays as it is.
+    """
+    width = cos_L1E.shape[-1]
+    if width < x_BLHE.shape[-1]:
+        return torch.cat((rotate(x_BLHE[..., :width], cos_L1E, sin_L1E), x_BLHE[..., width:]), dim=-1)
+    swapped = x_BLHE.roll(width // 2, dims=-1)
     return torch.addcmul(x_BLHE * cos_L1E, swapped, sin_L1E).to(x_BLHE.dtype)
 
 
-def padding_bias(attention_mask_BL: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to attention scores so that nothing attends to padding: (B, 1, 1, L).
+def attention_bias(attention_mask_BL: Tensor | None, length: int, block_length: int, like: Tensor) -> Tensor | None:
+    """What is added to attention scores so that nothing sees padding, nor a later block: (B or 1, 1, L or 1, L).
 
-    Rows start at multiples of 16 elements: fused CUDA attention copies a bias that is aligned otherwise at each layer.
+    None where everything is seen. block_length: 0 where attention sees both directions. like: gives dtype and device.
     """
-    length = attention_mask_BL.shape[1]
-    padded = F.pad(attention_mask_BL == 0, (0, -length % 16))
-    bias = torch.zeros(padded.shape, dtype=dtype, device=padded.device).masked_fill_(padded, MASKED_SCORE)
-    return bias[:, None, None, :length]
+    if attention_mask_BL is None and not block_length:
+        return None
+    hidden = torch.zeros(1, 1, length, dtype=torch.bool, device=like.device)
+    if attention_mask_BL is not None:
+        hidden = hidden | (attention_mask_BL == 0)[:, None]
+    if block_length:
+        block_L = torch.arange(length, device=like.device) // block_length
+        hidden = hidden | (block_L > block_L[:, None])
+    # Rows start at multiples of 16: fused CUDA attention copies a bias that is aligned otherwise at each layer.
+    hidden = F.pad(hidden, (0, -length % 16))
+    bias = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, MASKED_SCORE)
+    return bias[:, None, :, :length]
+
+
+def shifted(query: Query) -> Query:
+    """The query for what stands left of the positions that are wanted; a row's first position has no left one."""
+    if query.wanted_N is None:
+        return query
+    left_N = query.wanted_N - (query.wanted_N % query.tokens_BL.shape[1] > 0).long()
+    return query._replace(wanted_N=left_N)

@@ -1,4 +1,4 @@
-"""Load a LLaDA checkpoint: from a folder or the hub, in a dtype, quantised or not, on a device.
+"""Load a checkpoint of any family: from a folder or the hub, in a dtype, quantised or not, on a device.
 
     model = load("GSAI-ML/LLaDA-1.5", dtype="bfloat16", quantization="nf4")
 
@@ -22,7 +22,7 @@ from dlmlab.model import checkpoint, dummy
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
-from dlmlab.settings import one_of
+from dlmlab.settings import NonNegativeInt, one_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOAD_FORMATS = ("safetensors", "dummy")
@@ -43,6 +43,7 @@ def load(
     config: Mapping[str, Any] | None = None,
     compile: Annotated[bool | str, one_of(COMPILE)] = "auto",
     nf4_kernel: Annotated[str, one_of(NF4_KERNELS)] = "auto",
+    mask_token_id: NonNegativeInt | None = None,
 ) -> LLaDAModelLM:
     """The model of a checkpoint, with its tokenizer, ready to decode.
 
@@ -52,7 +53,8 @@ def load(
     config: stands in for config.json with load_format=dummy, where `path` is no local folder.
     compile: whether passes go through kernels of our own, recorded as CUDA graphs (`dlmlab.model.fast`): true, false,
     or auto, where the device and the model allow it. nf4_kernel: what multiplies NF4 weights there: bnb (bitsandbytes),
-    fused (one kernel), or auto, the faster for the number of rows.
+    fused (one kernel), or auto, the faster for the number of rows. mask_token_id: stands for a missing token where the
+    checkpoint doesn't say it.
 
     Raises UserError, naming the value and the remedy, for what cannot be had.
     """
@@ -72,7 +74,9 @@ def load(
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":
         model = _load_dummy(path, revision, config, place, number, kind)
     else:
-        model = _load_checkpoint(checkpoint.find(path, revision), place, number, kind)
+        folder = checkpoint.find(path, revision)
+        model = skeleton(checkpoint.read_config(folder, mask_token_id))
+        _load_checkpoint(model, folder, place, number, kind)
     model.model.rotary(place)
     model.train(False)
     if place.type == "cuda" and compile:
@@ -99,9 +103,10 @@ def preview(
         return None
     folder = checkpoint.local(path)
     if folder.is_dir():
-        return Preview(LLaDAConfig(**checkpoint.read_config(folder)), checkpoint.read_tokenizer(folder))
+        network = checkpoint.read_config(folder)
+        return Preview(network, checkpoint.read_tokenizer(folder, network))
     if load_format == "dummy" and config:
-        return Preview(LLaDAConfig(**config), None)
+        return Preview(dummy.network_config(config), None)
     if folder.exists() or not checkpoint.HUB_NAME.fullmatch(path):
         checkpoint.find(path)
     return None
@@ -118,16 +123,18 @@ def _speed_up(model: LLaDAModelLM, nf4_kernel: str, required: bool) -> None:
             raise UserError(f"compile=true can't be had: {error}") from error
 
 
-def _load_checkpoint(folder: Path, place: torch.device, dtype: torch.dtype, kind: str) -> LLaDAModelLM:
-    model = skeleton(checkpoint.read_config(folder))
+def _load_checkpoint(model: LLaDAModelLM, folder: Path, place: torch.device, dtype: torch.dtype, kind: str) -> None:
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     with checkpoint.Weights(folder) as weights:
-        checkpoint.check_shapes(
-            folder, weights.shapes(), {name: tuple(p.shape) for name, p in model.named_parameters()}
-        )
-        fill(model, lambda name, _: weights.read(name).to(place, dtype, copy=True), kind)
+        held = checkpoint.Checkpoint(folder, model.config, weights, shapes)
+        fill(model, lambda name, _: held.read(name).to(place, precision(name, dtype), copy=True), kind)
     model.identify, model.commit = partial(checkpoint.fingerprint, folder), checkpoint.hub_commit(folder)
-    model.tokenizer = checkpoint.read_tokenizer(folder)
-    return model
+    model.tokenizer = checkpoint.read_tokenizer(folder, model.config)
+
+
+def precision(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a parameter in a model of one: a router's biases tell apart what bfloat16 would make alike."""
+    return torch.float32 if name.endswith(".router.bias") else dtype
 
 
 def _load_dummy(
@@ -141,19 +148,21 @@ def _load_dummy(
     folder = None
     if config is None or checkpoint.local(path).is_dir():
         folder = checkpoint.find(path, revision, checkpoint.SMALL_FILES)
-        config = checkpoint.read_config(folder)
-    model = skeleton(config)
+        network = checkpoint.read_config(folder)
+    else:
+        network = dummy.network_config(config)
+    model = skeleton(network)
     weights = dummy.DummyWeights(dtype, place)
     fill(model, lambda _, shape: weights.make(shape), kind)
     model.identify = partial(dummy.fingerprint, model.config)
-    model.tokenizer = checkpoint.read_tokenizer(folder) if folder else None
+    model.tokenizer = checkpoint.read_tokenizer(folder, network) if folder else None
     return model
 
 
-def skeleton(config: Mapping[str, Any]) -> LLaDAModelLM:
+def skeleton(config: LLaDAConfig) -> LLaDAModelLM:
     """The model without weights: its parameters have a shape and no storage."""
     with torch.device("meta"):
-        return LLaDAModelLM(LLaDAConfig(**config))
+        return LLaDAModelLM(config)
 
 
 def fill(model: LLaDAModelLM, tensor_of: Callable[[str, torch.Size], Tensor], kind: str) -> None:

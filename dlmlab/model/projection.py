@@ -34,17 +34,25 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
     """One projection to all that these project to, in their order.
 
     nf4_kernel: see `dlmlab.model.loader.load`; bnb, and a matrix that the kernels can't take, goes through the modules.
-    whole: its products are in one part and have no scales.
+    whole: its products are in one part and have no scales; only then the modules may have biases.
     """
     first = modules[0]
     if isinstance(first, Float8Linear):
-        return _float8(modules, whole)
+        return _biased(_float8(modules, whole), modules)
     if type(first) is nn.Linear:
-        return _dense(modules, whole)
+        return _biased(_dense(modules, whole), modules)
     if nf4_kernel in NF4_PRODUCTS and all(map(_packable, modules)):
         multiply, packed = NF4_PRODUCTS[nf4_kernel], packed_weights(modules)
-        return lambda x: Product(multiply(x, packed)[None])
+        return _biased(lambda x: Product(multiply(x, packed)[None]), modules)
     return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
+
+
+def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
+    """The projection with the modules' biases, where they have any."""
+    if all(module.bias is None for module in modules):
+        return multiply
+    bias_N = torch.cat([module.bias.detach() for module in modules])
+    return lambda x: Product(multiply(x).parts_SMN + bias_N)
 
 
 def _dense(modules: Sequence[Any], whole: bool) -> Projection:

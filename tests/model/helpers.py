@@ -31,9 +31,14 @@ def small_model(**changes: Any) -> LLaDAModelLM:
     model = LLaDAModelLM(LLaDAConfig(**(SMALL | changes))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+            randomized(parameter)
     return model
+
+
+def randomized(tensor: torch.Tensor) -> None:
+    """Make a vector random, so that leaving it out shows."""
+    if tensor.dim() == 1:
+        tensor.add_(torch.randn_like(tensor), alpha=0.3)
 
 
 def save_small(folder: Path, **changes: Any) -> LLaDAModelLM:

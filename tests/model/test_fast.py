@@ -78,12 +78,21 @@ def test_auto_leaves_what_it_cannot_do_to_the_plain_pass(folder: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the kernels are compiled")
-@pytest.mark.parametrize(("padded", "hidden"), [(False, 512), (True, 512), (True, 511)])
-def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path, padded: bool, hidden: int) -> None:
+@pytest.mark.parametrize(
+    ("padded", "more"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"mlp_hidden_size": 511}),
+        (True, {"include_qkv_bias": True, "n_kv_heads": 2}),
+        (False, {"weight_tying": True, "n_kv_heads": 1}),
+    ],
+)
+def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path, padded: bool, more: dict) -> None:
     pytest.importorskip("triton")
     from dlmlab.model.fast import Fast
 
-    save_small(tmp_path / "small", **WIDE | {"mlp_hidden_size": hidden})
+    save_small(tmp_path / "small", **WIDE | more)
     model = load(str(tmp_path / "small"), device="cpu", dtype="float32")
     ids = torch.randint(0, 94, (3, 40), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids, dtype=torch.bool)

@@ -319,7 +319,11 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
     (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
     (lambda folder: edit_config(folder, model_type="llama"), "model_type='llama'"),
-    (lambda folder: edit_config(folder, architectures=["LLaDAMoEModelLM"]), "architectures=['LLaDAMoEModelLM']"),
+    (
+        lambda folder: edit_config(folder, architectures=["GPT2LMHeadModel"]),
+        "architectures=['GPT2LMHeadModel'], which is not one of LLaDAModelLM (llada), ILLaDAForCausalLM (illada),",
+    ),
+    (lambda folder: edit_config(folder, architectures=["DreamModel"]), "does not state hidden_size, num_hidden_layers"),
     (lambda folder: edit_config(folder, alibi=True), "alibi=True"),
     (lambda folder: edit_config(folder, _attn_implementation="org/kernel"), "_attn_implementation='org/kernel'"),
     (lambda folder: edit_config(folder, attn_implementation="org/kernel"), "attn_implementation='org/kernel'"),

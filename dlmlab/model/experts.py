@@ -1,0 +1,77 @@
+"""Mixtures of experts (LLaDA-MoE, arXiv:2509.24389; LLaDA2.0, arXiv:2512.15745): a router, and small MLPs side by side.
+
+Shape suffixes as in `dlmlab.types`; X experts, A of them for a token, I their width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlmlab.model.config import ACTIVATIONS, ROUTERS, NetworkConfig
+
+
+class Router(nn.Module):
+    """Which experts see a token, and how much each counts; in float32, whatever the model's dtype."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config.n_experts, config.d_model))
+        self.bias = nn.Parameter(torch.zeros(config.n_experts)) if config.router_bias else None
+
+    def forward(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) to the chosen experts' numbers and weights, each (N, A)."""
+        config = self.config
+        score_NX = ROUTERS[config.router](F.linear(x_ND.float(), self.weight.float()))
+        biased_NX = score_NX if self.bias is None else score_NX + self.bias
+        weight_NA, expert_NA = self._in_best_groups(biased_NX).topk(config.experts_per_token, -1)
+        if config.bias_only_selects:
+            weight_NA = score_NX.gather(-1, expert_NA)
+        if config.normalize_weights:
+            weight_NA = weight_NA / (weight_NA.sum(-1, keepdim=True) + 1e-20)
+        return expert_NA, weight_NA * config.routed_scale
+
+    def _in_best_groups(self, score_NX: Tensor) -> Tensor:
+        """The scores, -inf outside the groups whose two best experts score most together."""
+        config = self.config
+        if config.groups == 1:
+            return score_NX
+        score_NGx = score_NX.unflatten(-1, (config.groups, -1))
+        best_Ng = score_NGx.topk(2, -1).values.sum(-1).topk(config.groups_per_token, -1).indices
+        chosen_NG = torch.zeros_like(score_NGx[..., 0], dtype=torch.bool).scatter_(-1, best_Ng, True)
+        return torch.where(chosen_NG[..., None], score_NGx, -torch.inf).flatten(1)
+
+
+class Experts(nn.Module):
+    """Gated MLPs, their weights stacked: gate and up projection one below the other, (X, 2I, D); down, (X, D, I)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.act = ACTIVATIONS[config.activation_type]
+        self.gate_up = nn.Parameter(torch.empty(config.n_experts, 2 * config.expert_width, config.d_model))
+        self.down = nn.Parameter(torch.empty(config.n_experts, config.d_model, config.expert_width))
+
+    def forward(self, x_ND: Tensor, expert_NA: Tensor, weight_NA: Tensor) -> Tensor:
+        """(N, D) to what the chosen experts make of it, weighted and summed up, (N, D)."""
+        order = expert_NA.flatten().argsort(stable=True)
+        token = order // expert_NA.shape[-1]
+        count_X = torch.bincount(expert_NA.flatten(), minlength=len(self.gate_up))
+        mixed = self._mlps(x_ND[token], count_X)
+        y_NAD = torch.empty_like(mixed).index_copy_(0, order, mixed).view(*expert_NA.shape, -1)
+        y_ND: Tensor = (y_NAD.float() * weight_NA[..., None]).sum(1)
+        return y_ND.to(x_ND.dtype)
+
+    def _mlps(self, x: Tensor, count_X: Tensor) -> Tensor:
+        """Rows sorted by expert, so many for each, through their experts' MLPs."""
+        if x.is_cuda and x.dtype == torch.bfloat16:  # nothing waits for the counts
+            ends_X = count_X.cumsum(0).to(torch.int32)
+            gate, up = F.grouped_mm(x, self.gate_up.transpose(1, 2), offs=ends_X).chunk(2, -1)
+            return F.grouped_mm(self.act(gate) * up, self.down.transpose(1, 2), offs=ends_X)
+        parts = []
+        for expert, part in enumerate(x.split(count_X.tolist())):
+            if len(part):
+                gate, up = F.linear(part, self.gate_up[expert]).chunk(2, -1)
+                parts.append(F.linear(self.act(gate) * up, self.down[expert]))
+        return torch.cat(parts)
