@@ -104,12 +104,11 @@ class Block(nn.Module):
         """(…, L, D) to the heads' queries, keys and values, (…, L, H, E); the first two are rotated."""
         h = self.attn_norm(x)
         q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
-        normed = self.q_norm is not None and self.k_norm is not None
-        if normed and not self.head_norm:
+        if self.head_norm:
+            q, k = (each.unflatten(-1, (-1, self.width)) for each in (q, k))
+        if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (each.unflatten(-1, (-1, self.width)) for each in (q, k, v))
-        if normed and self.head_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (each.view(*h.shape[:-1], -1, self.width) for each in (q, k, v))
         return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
 
     def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias: Tensor | None = None) -> Tensor:

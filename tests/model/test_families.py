@@ -15,6 +15,7 @@ from torch import Tensor
 import dlmlab
 from dlmlab.errors import UserError
 from dlmlab.model.loader import load
+from dlmlab.types import Query
 from tests.model.families import BLOCK, CONFIGS, EOS, MASK, NAMES, VOCABULARY, save_family
 from tests.model.helpers import edit_config, shard
 
@@ -88,8 +89,8 @@ def test_what_predicts_a_position_stands_left_of_it_where_logits_are_shifted(tmp
     model = load(str(tmp_path), device="cpu")
     ids, where = ids_of(2, 10), torch.tensor([0, 1, 7, 10, 15])
     with torch.inference_mode():
-        everywhere = model.hidden(ids).flatten(0, 1)
-        asked = model.hidden(ids, None, where)
+        everywhere = model.hidden(Query(ids)).flatten(0, 1)
+        asked = model.hidden(Query(ids, wanted_N=where))
     expected = torch.tensor([0, 0, 6, 10, 14]) if name == "dream" else where
     torch.testing.assert_close(asked, everywhere[expected])
 
