@@ -220,7 +220,7 @@ class Padded:
 
     def hidden(self, query: Query) -> Tensor:
         """`hidden` of the same positions, in rows wider by PADDING columns."""
-        tokens_BL, real_BL, wanted_N, _ = query
+        tokens_BL, real_BL, wanted_N = query[:3]
         if real_BL is None:
             real_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
         if wanted_N is not None:

@@ -64,7 +64,7 @@ class FakeModel:
         return self.fused
 
     def hidden(self, query: Query) -> Tensor:
-        input_ids_BL, attention_mask_BL, where_N, _ = query
+        input_ids_BL, attention_mask_BL, where_N = query[:3]
         self.canvases += len(input_ids_BL)
         self.batches.append(len(input_ids_BL))
         real_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL.long()
