@@ -219,7 +219,7 @@ def test_probe_names_a_limit_that_does_not_bind(limit: str, name: str, monkeypat
 
 @needs_bubblewrap
 def test_probe_names_what_is_not_isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "bubblewrap_command", lambda role, tmp_bytes: launch.rlimit_command(role))
+    monkeypatch.setattr(launch, "bubblewrap_command", lambda role, *rest: launch.rlimit_command(role))
     with pytest.raises(UserError, match=r"not contained here: .*file system, other processes.*; it needs bubblewrap"):
         probe(Sandbox(processes=7))
 

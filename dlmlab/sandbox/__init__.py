@@ -29,6 +29,7 @@ What stays out of reach:
 """
 
 from dlmlab.sandbox.probes import probe
-from dlmlab.sandbox.run import KINDS, REASONS, Sandbox, SandboxError, Verdict
+from dlmlab.sandbox.run import KINDS, REASONS, Sandbox, Verdict
+from dlmlab.sandbox.trouble import SandboxError
 
 __all__ = ["KINDS", "REASONS", "Sandbox", "SandboxError", "Verdict", "probe"]

@@ -12,6 +12,7 @@ import builtins
 import json
 import os
 import resource
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,10 @@ class Oversized(Exception):
     """A message is longer than MAX_FRAME."""
 
 
+class Malformed(Exception):
+    """What came over the channel is no message: the program has written there itself."""
+
+
 class CandidateError(Exception):
     """The candidate raised something that has no built-in exception class."""
 
@@ -56,10 +61,19 @@ class Foreign:
 
 
 class Channel:
-    """Messages over two pipes: eight bytes of length, then JSON."""
+    """Messages over two pipes: eight bytes of length, then JSON in ASCII whose objects have one key each."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self.read_fd, self.write_fd = read_fd, write_fd
+        self.unread = select.poll()
+        self.unread.register(read_fd, select.POLLIN)
+
+    def ask(self, message: Any) -> Any:
+        """Send a message and return the answer to it, which may not have been there before."""
+        if any(event & select.POLLIN for _, event in self.unread.poll(0)):
+            raise Malformed("an answer that nobody has asked for")
+        self.send(message)
+        return self.receive()
 
     def send(self, message: Any) -> None:
         data = json.dumps(message).encode()
@@ -76,7 +90,10 @@ class Channel:
         size = int.from_bytes(self._read(8), "big")
         if size > MAX_FRAME:
             raise Oversized(f"a value of {size} bytes")
-        return json.loads(self._read(size))
+        try:
+            return json.loads(self._read(size).decode("ascii"), object_pairs_hook=_one_pair)
+        except (ValueError, RecursionError) as error:
+            raise Malformed(type(error).__name__) from error
 
     def _read(self, size: int) -> bytes:
         data = bytearray()
@@ -89,6 +106,11 @@ class Channel:
                 raise Closed
             data += chunk
         return bytes(data)
+
+
+def _one_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    [(tag, data)] = pairs
+    return {tag: data}
 
 
 def encode(value: Any) -> Any:
@@ -117,15 +139,22 @@ def encode(value: Any) -> Any:
         return {"complex": [complex.real.__get__(value), complex.imag.__get__(value)]}
     if kind is range:
         return {"range": [hex(value.start), hex(value.stop), hex(value.step)]}
-    if kind.__module__ in ("decimal", "fractions") and kind.__name__ in ("Decimal", "Fraction"):
-        return {kind.__name__: str(value)}
+    if kind is _imported("decimal", "Decimal"):
+        return {"Decimal": str(value)}
+    if kind is _imported("fractions", "Fraction"):
+        return {"Fraction": [hex(value.numerator), hex(value.denominator)]}
     if hasattr(kind, "__iter__") and not isinstance(value, type):
         return {"iterator": [encode(item) for item in value]}
     return {"foreign": kind.__name__}
 
 
+def _imported(module: str, name: str) -> Any:
+    """A class of a module that the program has imported, so that its values can't be of it where it has not."""
+    return getattr(sys.modules.get(module), name, None)
+
+
 def decode(value: Any) -> Any:
-    """The inverse of `encode`. Raises ValueError, TypeError or KeyError for what `encode` can't have written."""
+    """The inverse of `encode`. May raise any exception for what `encode` can't have written."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):
@@ -140,10 +169,15 @@ def _decimal(text: str) -> Any:
     return Decimal(text)
 
 
-def _fraction(text: str) -> Any:
+def _fraction(parts: list[str]) -> Any:
     from fractions import Fraction
 
-    return Fraction(text)
+    numerator, denominator = (int(part, 16) for part in parts)
+    return Fraction(numerator, denominator)
+
+
+def _foreign(type_name: str) -> Foreign:
+    return Foreign(str.__getitem__(type_name, slice(100)))
 
 
 DECODERS: dict[str, Callable[[Any], Any]] = {
@@ -159,7 +193,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "Decimal": _decimal,
     "Fraction": _fraction,
     "iterator": lambda data: iter(decode(data)),
-    "foreign": Foreign,
+    "foreign": _foreign,
 }
 
 
@@ -181,6 +215,9 @@ def restrict(limits: dict[str, int], uid: int | None) -> None:
     for name, value in limits.items():
         # The soft CPU limit ends a program by a signal that tells it apart, the hard one also where that is ignored.
         hard = value + 1 if name == "RLIMIT_CPU" else value
+        most = resource.getrlimit(getattr(resource, name))[1]
+        if most != resource.RLIM_INFINITY:  # a lower limit that we ourselves are held to stays
+            value, hard = min(value, most), min(hard, most)
         resource.setrlimit(getattr(resource, name), (value, hard))
     os.environ.clear()
 
@@ -200,9 +237,9 @@ def candidate(alone: bool) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     channel = Channel(move(0, null), move(1, 2))
     channel.send("started")
-    job = channel.receive()
+    program, entry_point = channel.receive()
     try:
-        code = compile(job["program"], "<program>", "exec", dont_inherit=True)
+        code = compile(program, "<program>", "exec", dont_inherit=True)
     except BaseException as error:
         channel.send({"unreadable": describe(error)})
         return
@@ -210,11 +247,11 @@ def candidate(alone: bool) -> None:
     sys.modules["program"] = module
     try:
         exec(code, module.__dict__)
-        function = module.__dict__[job["entry_point"]]
+        function = module.__dict__[entry_point]
     except BaseException as error:
         channel.send({"raised": describe(error)})
         return
-    channel.send("ready")
+    channel.send({"ready": True})
     while (call := channel.receive()) != "done":
         args, kwargs = decode(call)
         try:
@@ -243,33 +280,69 @@ def left_behind(alone: bool) -> str:
     return ""
 
 
+def _description(tag: str, data: Any, *tags: str) -> tuple[str, str]:
+    """What `describe` wrote, under one of these tags."""
+    match data:
+        case [str(name), str(message)] if tag in tags:
+            return name, message
+    raise Malformed(tag)
+
+
 class Judge:
     """Runs the tests; the function that they call lives in the candidate."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.raised: BaseException | None = None
+        self.malformed: Malformed | None = None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the candidate's function; what it raises is raised here too, as a built-in exception where it is one."""
-        self.channel.send(encode((args, kwargs)))
-        answer = self.channel.receive()
-        if "returned" in answer:
-            return decode(answer["returned"])
-        name, message = answer["raised"]
+        message = encode((args, kwargs))
+        try:
+            return self._returned(*self._answer(message))
+        except (Closed, Oversized):
+            raise
+        except Exception as error:
+            if error is not self.raised:  # kept as well as raised, since a test may swallow it
+                error = self.malformed = (
+                    error if isinstance(error, Malformed) else Malformed(": ".join(describe(error)))
+                )
+            raise error from None
+
+    def _answer(self, message: Any) -> tuple[str, Any]:
+        """Ask, and take the one tag off the answer."""
+        answer = self.channel.ask(message)
+        if not isinstance(answer, dict):
+            raise Malformed(f"{type(answer).__name__} without a tag")
+        [(tag, data)] = answer.items()
+        return tag, data
+
+    def _returned(self, tag: str, data: Any) -> Any:
+        """What the function returned; raise what it raised."""
+        if tag == "returned":
+            return decode(data)
+        name, message = _description(tag, data, "raised")
         kind = getattr(builtins, name, None)
-        if kind in REBUILT:
-            self.raised = kind(message)
-        else:
-            self.raised = CandidateError(f"{name}: {message}")
+        self.raised = kind(message) if kind in REBUILT else CandidateError(f"{name}: {message}")
         raise self.raised
 
     def verdict(self, job: dict[str, str]) -> tuple[str, str]:
         """The reason and its detail, or `("gone", "")` where only the candidate's exit status can tell."""
+        reason, detail = self._first_verdict(job)
+        if self.malformed:
+            return "exception", f"the program broke into the channel of its answers: {self.malformed}"
+        return reason, detail
+
+    def _first_verdict(self, job: dict[str, str]) -> tuple[str, str]:
+        """The verdict as it is unless a malformed answer was among those that led to it."""
         try:
             return self._verdict(job)
         except Closed:
             return "gone", ""
+        except Malformed as error:
+            self.malformed = error
+            return "exception", ""
         except BaseException as error:
             name, message = describe(error)
             if error is self.raised:
@@ -285,17 +358,22 @@ class Judge:
             check = namespace["check"]
         except BaseException as error:
             return "broken test", ": ".join(describe(error))
-        self.channel.send({"program": job["program"], "entry_point": job["entry_point"]})
-        state = self.channel.receive()
-        if state != "ready":
-            ((stage, (name, message)),) = state.items()
-            if stage == "unreadable":
-                return "syntax error", f"{name}: {message}"
-            return ("killed" if name == "MemoryError" else "exception"), f"{name}: {message}"
+        tag, data = self._answer([job["program"], job["entry_point"]])
+        if tag != "ready":
+            name, message = _description(tag, data, "unreadable", "raised")
+            reason = "killed" if name == "MemoryError" else "exception"
+            return "syntax error" if tag == "unreadable" else reason, f"{name}: {message}"
         check(self.call)
-        self.channel.send("done")
-        left = self.channel.receive()["left"]
-        return ("killed", f"left {left} running") if left else ("passed", "")
+        _, left = self._answer("done")
+        return ("killed", f"left {left} running") if left else self._end()
+
+    def _end(self) -> tuple[str, str]:
+        """The verdict on a program that has passed so far: it leaves now, without another word."""
+        try:
+            self.channel.receive()
+        except Closed:
+            return "passed", ""
+        raise Malformed("an answer after the last")
 
 
 def judge(requests: int, answers: int) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
 from dlmlab.errors import UserError
-from dlmlab.sandbox.run import Sandbox, SandboxError
+from dlmlab.sandbox import launch
+from dlmlab.sandbox.run import Sandbox
+from dlmlab.sandbox.trouble import SandboxError, remedy
 
 _PATIENCE = 60.0
 """Seconds that a probe may take on a busy machine."""
@@ -80,7 +85,7 @@ def probe():
     try:
         open("/probe", "w")
     except OSError:
-        return "contained" if set(os.listdir("/tmp")) == set() and not os.path.exists("/home") else "open"
+        return "open" if os.path.exists({outside!r}) else "contained"
 """,
         "passed",
     ),
@@ -91,6 +96,16 @@ def probe():
     try:
         os.kill(-1, 0)
     except ProcessLookupError:
+        return "contained"
+""",
+        "passed",
+    ),
+    "system calls": Probe(
+        """
+import ctypes
+def probe():
+    libc = ctypes.CDLL(None)
+    if libc.ptrace(0, 0, None, None) and libc.unshare(0) and libc.klogctl(10, None, 0):
         return "contained"
 """,
         "passed",
@@ -112,28 +127,32 @@ def probe(sandbox: Sandbox) -> None:
             return
         probes = {**_LIMITS, **(_ISOLATION if sandbox.kind == "bubblewrap" else {})}
         quick = replace(sandbox, cpu_seconds=1, output_kb=1)
-        with ThreadPoolExecutor(len(probes)) as executor:
-            runs = {name: executor.submit(_binds, quick, name, attempt) for name, attempt in probes.items()}
+        try:
+            with ThreadPoolExecutor(len(probes)) as executor:
+                runs = {name: executor.submit(_binds, quick, name, attempt) for name, attempt in probes.items()}
+        except RuntimeError as error:  # what Python raises where the system refuses a thread
+            raise SandboxError(sandbox.kind, str(error), errno.EAGAIN) from error
         loose = [name for name, run in runs.items() if not run.result()]
         if loose:
-            raise UserError(f"sandbox={sandbox.kind}: not contained here: {', '.join(loose)}; {_remedy(sandbox)}")
+            raise UserError(
+                f"sandbox={sandbox.kind}: not contained here: {', '.join(loose)}; {_remedy(sandbox, loose)}"
+            )
         _held.add(sandbox)
 
 
 def _binds(sandbox: Sandbox, name: str, attempt: Probe) -> bool:
     sandbox = replace(sandbox, wall_seconds=0.2 if name == "wall time" else _PATIENCE)
-    program = attempt.program.format(memory_mb=sandbox.memory_mb, processes=sandbox.processes)
-    try:
+    with tempfile.NamedTemporaryFile() as outside:
+        sizes = {"memory_mb": sandbox.memory_mb, "processes": sandbox.processes}
+        program = attempt.program.format(**sizes, outside=outside.name)
         verdict = sandbox.run(program, setup="", test=_TEST, entry_point="probe")
-    except SandboxError as error:
-        raise UserError(f"sandbox={sandbox.kind}: {error}; {_remedy(sandbox)}") from error
     return verdict.reason == attempt.reason and attempt.detail in verdict.detail
 
 
-def _remedy(sandbox: Sandbox) -> str:
-    if sandbox.kind == "rlimit":
-        return "install bubblewrap (0.7 or newer) and use sandbox=bubblewrap"
-    return (
-        "it needs bubblewrap 0.7 or newer and the right to make namespaces (in a container: --privileged), "
-        "or choose sandbox=rlimit, which leaves network, files and other processes open to the program"
-    )
+def _remedy(sandbox: Sandbox, loose: list[str]) -> str:
+    if "processes" in loose and os.geteuid() == 0 and launch.fresh_uid() is None:
+        return (
+            "root's processes are not limited, and root can't become another user here: run as an ordinary user, or "
+            "give the container more user ids (/etc/subuid) and the capabilities setuid, setgid and kill"
+        )
+    return remedy(sandbox.kind)
