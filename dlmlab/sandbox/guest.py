@@ -341,7 +341,7 @@ class Judge:
         except Closed:
             return "gone", ""
         except Malformed as error:
-            self.malformed = error
+            self.malformed = self.malformed or error
             return "exception", ""
         except BaseException as error:
             name, message = describe(error)

