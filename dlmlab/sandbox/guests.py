@@ -83,7 +83,7 @@ def exit_status(process: subprocess.Popen[bytes]) -> int | None:
 def _start(
     stack: contextlib.ExitStack, containment: Containment, role: dict[str, Any], streams: _Streams
 ) -> subprocess.Popen[bytes]:
-    uid = launch.fresh_uid()
+    uid = launch.fresh_uid(containment.kind)
     role = {**role, "limits": containment.limits, "uid": uid}
     options: dict[str, Any] = {"env": {}, "cwd": "/", "start_new_session": True}
     others = streams.others

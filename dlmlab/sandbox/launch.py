@@ -21,26 +21,27 @@ GUEST_INSIDE = "/guest.py"
 _UIDS = range(61184, 65520)
 """Where systemd takes its dynamic users from: nothing on a machine is owned by these."""
 _NOBODY = "65534"
-_RIGHTS = {"kill": 5, "setgid": 6, "setuid": 7}
-"""Capabilities, by their bits, without which root can neither become another user nor end that user's processes."""
+_KILL, _SETGID, _SETUID = 5, 6, 7
+_RIGHTS = {"bubblewrap": (_SETGID, _SETUID), "rlimit": (_SETGID, _SETUID, _KILL)}
+"""Capabilities that root needs to become another user and, where no namespace ends it, to end what that one runs."""
 _next_uid = itertools.count(os.getpid() * 64)
 
 
-def fresh_uid() -> int | None:
+def fresh_uid(kind: str) -> int | None:
     """A user id that no other guest has, so that the process limit counts one guest; None where we can't give one."""
-    return _UIDS[next(_next_uid) % len(_UIDS)] if _rules_other_users() else None
+    return _UIDS[next(_next_uid) % len(_UIDS)] if _rules_other_users(kind) else None
 
 
 @cache
-def _rules_other_users() -> bool:
-    """Whether we are root in more than name: in a rootless container root may be the one user that there is."""
+def _rules_other_users(kind: str) -> bool:
+    """Whether we are root in more than name: in a container it may lack rights, or be the one user that there is."""
     if os.geteuid() != 0:
         return False
     status = Path("/proc/self/status").read_text()
     held = int(status.partition("CapEff:")[2].split()[0], 16)
     spans = [list(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
     mapped = any(first <= _UIDS.start and first + count >= _UIDS.stop for first, _, count in spans)
-    return mapped and all(held >> bit & 1 for bit in _RIGHTS.values())
+    return mapped and all(held >> bit & 1 for bit in _RIGHTS[kind])
 
 
 def bubblewrap_command(role: dict[str, Any], tmp_bytes: int, info_fd: int, rules_fd: int) -> list[str]:

@@ -150,7 +150,7 @@ def _binds(sandbox: Sandbox, name: str, attempt: Probe) -> bool:
 
 
 def _remedy(sandbox: Sandbox, loose: list[str]) -> str:
-    if "processes" in loose and os.geteuid() == 0 and launch.fresh_uid() is None:
+    if "processes" in loose and os.geteuid() == 0 and launch.fresh_uid(sandbox.kind) is None:
         return (
             "root's processes are not limited, and root can't become another user here: run as an ordinary user, or "
             "give the container more user ids (/etc/subuid) and the capabilities setuid, setgid and kill"
