@@ -1,0 +1,49 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.llada import rotary_tables, rotate
+
+CAPACITY = 100
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "width"), [(6, 2, 32), (2, 2, 128), (2, 1, 64)], ids=["grouped", "wide", "one key head"]
+)
+@pytest.mark.parametrize("splits", [1, 2, 4])
+def test_new_tokens_attend_to_all_that_their_row_has_kept(draw, near, heads, kv_heads, width, splits) -> None:
+    """Three rows: one computes a part of itself, one all, one a single token; slots lie in another order."""
+    from dlmlab.kernel.cached_attention import KeptRows, cached_attention
+
+    new = [torch.arange(40, 75), torch.arange(70), torch.tensor([3])]
+    keys, slots = [90, 70, 5], [2, 0, 1]
+    kept = draw(2, 4 * CAPACITY, kv_heads, width)  # a fourth slot must not change
+    before = kept.clone()
+    tokens = sum(map(len, new))
+    qkv = draw(tokens + 6, (heads + 2 * kv_heads) * width)  # six that are no tokens
+    tables = rotary_tables(LLaDAConfig(d_model=heads * width, n_heads=heads, max_sequence_length=128), qkv.device)
+    base = [slot * CAPACITY for slot in slots]
+    into = torch.cat([own + at for own, at in zip(new, base, strict=True)] + [torch.full((6,), -1)])
+    position = torch.cat([*new, torch.zeros(6)])
+    begin = torch.tensor([0, *map(len, new), 0]).cumsum(0)  # and a row that isn't there
+    told = (position, into, begin, torch.tensor([*base, 0]), torch.tensor([*keys, 0]))
+    rows = KeptRows(*(each.to(qkv.device, torch.int32) for each in told))
+    mixed = qkv.new_empty(len(qkv), heads * width)
+    part = None if splits == 1 else torch.empty(splits, len(qkv), heads, width + 2, device=qkv.device)
+    cached_attention(qkv, rows, 4, tables, kept, mixed, part)
+
+    sizes = [heads * width, kv_heads * width, kv_heads * width]
+    q, k, v = (each.unflatten(-1, (-1, width))[:tokens] for each in qkv.split(sizes, -1))
+    cos, sin = (table[position[:tokens].long()] for table in tables)
+    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    wanted = before.clone()
+    wanted[:, into[:tokens]] = torch.stack((k, v))
+    near(kept, wanted)
+    assert torch.equal(kept[:, 3 * CAPACITY :], before[:, 3 * CAPACITY :])
+    for at, low, count, length in zip(base, begin.tolist(), map(len, new), keys, strict=False):
+        own_k, own_v = wanted[:, at : at + length].double().repeat_interleave(heads // kv_heads, 2).transpose(1, 2)
+        exact = F.scaled_dot_product_attention(
+            q[None, low : low + count].transpose(1, 2).double(), own_k[None], own_v[None]
+        )
+        near(mixed[low : low + count], exact[0].transpose(0, 1).flatten(1))
