@@ -61,8 +61,8 @@ def _keep(
 
 @triton.jit
 def _attend(
-    qkv_ptr, position_ptr, begin_ptr, base_ptr, keys_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, out_ptr, part_ptr, scale,
-    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr, T,
+    qkv_ptr, position_ptr, begin_ptr, base_ptr, keys_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, out_ptr, part_ptr,
+    scale, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr, T,
 ):  # fmt: skip
     """A program: Q queries of one head of one row, over a share of the row's keys, K at a time (arXiv:2205.14135)."""
     head, row, split = tl.program_id(0), tl.program_id(2) // SPLITS, tl.program_id(2) % SPLITS

@@ -9,20 +9,24 @@ are asked for need.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import triton
 from torch import Tensor
 
 from dlmlab.errors import UserError
-from dlmlab.kernel.attention import QUERIES, attention
+from dlmlab.kernel.attention import attention
+from dlmlab.kernel.cached_attention import cached_attention
 from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize, swiglu
+from dlmlab.model.arena import Arena, Slot
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import Block, LLaDAModelLM
+from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
+from dlmlab.types import Query
 
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""
@@ -55,33 +59,10 @@ class Layer(NamedTuple):
     ff_out: Projection
 
 
-class Shape(NamedTuple):
-    """What a pass is recorded for: positions, rows, and tiles of the longest row, each rounded up."""
-
-    positions: int
-    rows: int
-    tiles: int
-
-
-class PackedRows(NamedTuple):
-    """Rows that follow each other without padding, as the kernels read them.
-
-    told: int32, the T token ids, then the T positions, then where each of the B rows begins and the last one ends.
-    """
-
-    shape: Shape
-    told: Tensor
-
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """ids_T, position_T, begin_B."""
-        positions = self.shape.positions
-        return self.told[:positions], self.told[positions : 2 * positions], self.told[2 * positions :]
-
-
 class Recorded(NamedTuple):
     """A recorded pass, and the memory that it reads from and writes to; see `Fast._mix`."""
 
-    packed: PackedRows
+    packed: PackedRows | PackedKept
     graph: torch.cuda.CUDAGraph
     x_TD: Tensor
     mixed_TD: Tensor
@@ -116,8 +97,9 @@ class Fast:
         blocks = list(transformer["blocks"].children())
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
-        self._seen: set[Shape] = set()
-        self._recorded: OrderedDict[Shape, Recorded] = OrderedDict()
+        self.arena = Arena(model.config, like=self._embedding)
+        self._seen: set[Shape | KeptShape] = set()
+        self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
         self._pool: Any = None
         self._written = self._embedding.new_empty(2, 0, self._embedding.shape[1])
 
@@ -129,7 +111,23 @@ class Fast:
         """
         real_BL = None if attention_mask_BL is None else attention_mask_BL.numpy(force=True) != 0
         packed, where = pack_rows(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
-        x_TD, mixed_TD = self._until_last(packed)
+        return self._from_last(*self._until_last(packed), where)
+
+    @torch.inference_mode()
+    def cached(self, query: Query) -> Tensor:
+        """The same for a pass over some positions of rows in the arena; see `serves`."""
+        packed, where = pack_kept(query, self._config.n_heads)
+        return self._from_last(*self._until_last(packed), where)
+
+    @staticmethod
+    def serves(query: Query) -> bool:
+        """Whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
+        assert query.reuse is not None
+        whole = all(visible is None or visible.all() for visible in query.reuse.visible)
+        return whole and query.wanted_N is not None and all(isinstance(each, Slot) for each in query.reuse.stores)
+
+    def _from_last(self, x_TD: Tensor, mixed_TD: Tensor, where: np.ndarray) -> Tensor:
+        """The final norm's output at some positions, from the residual stream and the heads of the last block."""
         # Launched one by one, for as many positions as there are, while the device computes what was recorded.
         where_N = torch.from_numpy(where).to(x_TD.device, non_blocking=True)
         x, layer = x_TD.index_select(0, where_N), self._layers[-1]
@@ -138,10 +136,10 @@ class Fast:
         assert isinstance(out, Tensor)
         return out
 
-    def _until_last(self, packed: PackedRows) -> tuple[Tensor, Tensor]:
+    def _until_last(self, packed: PackedRows | PackedKept) -> tuple[Tensor, Tensor]:
         """The residual stream in the last block, and what its heads mix; overwritten by the next call."""
         if packed.shape not in self._recorded:
-            on_device = PackedRows(packed.shape, packed.told.to(self._embedding.device))
+            on_device = packed._replace(told=packed.told.to(self._embedding.device))
             x_TD, mixed_TD = self._room(packed.shape.positions)
             if packed.shape not in self._seen:
                 self._seen.add(packed.shape)
@@ -163,7 +161,7 @@ class Fast:
         x_TD, mixed_TD = self._written[:, :positions]
         return x_TD, mixed_TD
 
-    def _record(self, packed: PackedRows, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
+    def _record(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
         if not self._recorded:
             self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
         graph = torch.cuda.CUDAGraph()
@@ -175,17 +173,32 @@ class Fast:
             raise
         return Recorded(packed, graph, x_TD, mixed_TD)
 
-    def _mix(self, packed: PackedRows, x_TD: Tensor, mixed_TD: Tensor) -> None:
+    def _mix(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> None:
         """Fill in the residual stream in the last block, and what the last block's heads mix."""
-        ids_T, position_T, begin_B = packed.parts()
-        config, y = self._config, None
-        torch.index_select(self._embedding, 0, ids_T, out=x_TD)
-        for layer in self._layers:
+        y = None
+        torch.index_select(self._embedding, 0, packed.ids(), out=x_TD)
+        attend = self._attention(packed, mixed_TD)
+        for number, layer in enumerate(self._layers):
             [qkv] = layer.qkv(self._normed(x_TD, y, layer.attn_norm)).parts_SMN
-            tiles, heads, kv_heads = packed.shape.tiles, config.n_heads, config.kv_heads
-            attention(qkv, position_T, begin_B, tiles, self._rotary, heads, kv_heads, mixed_TD)
+            attend(number, qkv)
             if layer is not self._layers[-1]:
                 y = self._feed_forward(x_TD, mixed_TD, layer)
+
+    def _attention(self, packed: PackedRows | PackedKept, mixed_TD: Tensor) -> Callable[[int, Tensor], None]:
+        """What mixes the heads of a block, which has a number, from its queries, keys and values."""
+        shape, config = packed.shape, self._config
+        if isinstance(packed, PackedRows):
+            position_T, begin_B = packed.rows()
+            sizes = config.n_heads, config.kv_heads
+            return lambda _, qkv: attention(
+                qkv, position_T, begin_B, shape.tiles, self._rotary, *sizes, out_TD=mixed_TD
+            )
+        rows, splits = packed.rows(), packed.shape.splits
+        room = splits, len(mixed_TD), config.n_heads, config.head_width + 2
+        part = mixed_TD.new_empty(room, dtype=torch.float32) if splits > 1 else None
+        return lambda number, qkv: cached_attention(
+            qkv, rows, shape.tiles, self._rotary, self.arena.memory[number], mixed_TD, part
+        )
 
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
         """Add the attention's part to x, and answer the MLP's, still to be added."""
@@ -195,38 +208,6 @@ class Fast:
 
     def _normed(self, x: Tensor, y: Product | None, weight: Tensor) -> Tensor | Float8:
         return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
-
-
-def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
-    """The rows without their padding, on the host, and where the positions `where_N` are then."""
-    rows, length = ids_BL.shape
-    if real_BL is None:
-        ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
-        length_B = np.full(rows, length)
-    else:
-        ids_T, position_T = ids_BL[real_BL], np.nonzero(real_BL)[1]
-        length_B = real_BL.sum(-1)
-        where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
-    count = len(ids_T)
-    shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), QUERIES)))
-    told = np.zeros(2 * shape.positions + shape.rows + 1, dtype=np.int32)
-    told[:count] = ids_T
-    told[shape.positions : shape.positions + count] = position_T
-    begin_B = told[2 * shape.positions :]
-    begin_B[1 : rows + 1] = np.cumsum(length_B)
-    begin_B[rows + 1 :] = count  # rows that aren't there are empty
-    return PackedRows(shape, torch.from_numpy(told)), where_N
-
-
-def power_up(number: int) -> int:
-    """The next power of two."""
-    return 1 << (number - 1).bit_length()
-
-
-def rounded_up(positions: int) -> int:
-    """The next multiple of 16, or of a sixteenth of the next power of two: few shapes come, and little is added."""
-    step = max(16, power_up(positions) // 16)
-    return -(-positions // step) * step
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:

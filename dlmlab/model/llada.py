@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,10 @@ from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
 from dlmlab.policy import KEPT
 from dlmlab.types import Query
+
+if TYPE_CHECKING:
+    from dlmlab.model.arena import Slot
+    from dlmlab.model.fast import Fast
 
 MASKED_SCORE = torch.finfo(torch.float16).min
 """Added to the score of a padded key. Finite in every dtype, so that a row without any real token is no NaN."""
@@ -227,7 +232,7 @@ class LLaDAModelLM(PreTrainedModel):
         self.model = LLaDAModel(config)
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.commit: str | None = None
-        self.fast: Callable[[Tensor, Tensor | None, Tensor], Tensor] | None = None
+        self.fast: Fast | None = None
         self.identify: Callable[[], str] = unsaved
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -278,7 +283,8 @@ class LLaDAModelLM(PreTrainedModel):
             query = shifted(query)
         ids_BL, real_BL, wanted_N, reuse, block_length = query
         if reuse is not None:
-            return cached_pass(self.model, query)
+            known = self.fast is not None and self.fast.serves(query)
+            return self.fast.cached(query) if self.fast and known else cached_pass(self.model, query)
         if self.fast is not None and wanted_N is not None:
             self.model.check_length(ids_BL)
             return self.fast(ids_BL, real_BL, wanted_N)
@@ -286,8 +292,10 @@ class LLaDAModelLM(PreTrainedModel):
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
         return self.model(*sent, block_length)  # type: ignore[no-any-return]
 
-    def new_store(self, positions: int) -> KeyValueStore:
+    def new_store(self, positions: int) -> KeyValueStore | Slot:
         """See `dlmlab.types.Denoiser`. Raises UserError for a row longer than the model's context."""
+        if self.fast is not None:
+            return self.fast.arena.take(positions)
         return KeyValueStore(self.config, positions, like=self.model.transformer["wte"].weight)
 
     def head(self, hidden_ND: Tensor) -> Tensor:

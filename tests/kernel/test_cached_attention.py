@@ -9,9 +9,8 @@ CAPACITY = 100
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "width"), [(6, 2, 32), (2, 2, 128), (2, 1, 64)], ids=["grouped", "wide", "one key head"]
+    ("heads", "kv_heads", "width", "splits"), [(6, 2, 32, 1), (2, 2, 128, 2), (2, 1, 64, 4)], ids=str
 )
-@pytest.mark.parametrize("splits", [1, 2, 4])
 def test_new_tokens_attend_to_all_that_their_row_has_kept(draw, near, heads, kv_heads, width, splits) -> None:
     """Three rows: one computes a part of itself, one all, one a single token; slots lie in another order."""
     from dlmlab.kernel.cached_attention import KeptRows, cached_attention

@@ -11,7 +11,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
 from dlmlab.generation import generate
 from dlmlab.model.loader import load
-from dlmlab.types import Query
+from dlmlab.types import Query, Reuse
 from tests.model.helpers import save_small
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}
@@ -104,11 +104,64 @@ def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path,
     torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
 
 
+def reusing(rows: list[list[int]], seed: int) -> Query:
+    """A pass over these positions of rows whose stores are still to be named; every third of them is asked for."""
+    longest = max(map(len, rows))
+    ids = torch.randint(0, 94, (len(rows), longest), generator=torch.Generator().manual_seed(seed))
+    real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
+    position = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return Query(ids, real, real.flatten().nonzero()[::3, 0], Reuse(position, [None] * len(rows), []))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows come and go in the arena, which grows under them; a slot is used again by another row."""
+    pytest.importorskip("triton")
+    if device == "cpu" and torch.cuda.is_available():
+        pytest.skip("with a GPU the kernels are compiled")
+    from dlmlab.model import pack
+    from dlmlab.model.fast import Fast
+
+    monkeypatch.setattr(pack, "PROGRAMS", 8)  # some passes share keys out then, and others don't
+    save_small(tmp_path / "small", **WIDE | {"d_model": 64, "n_heads": 2, "mlp_hidden_size": 64})
+    dtype, error = ("float32", 1e-5) if device == "cpu" else ("bfloat16", 0.02)
+    model = load(str(tmp_path / "small"), device=device, dtype=dtype, compile=False)
+    fast = Fast(model, "auto")
+    plain, own = {}, {}
+    passes = [
+        ({"a": 90}, {"a": range(90)}),
+        ({}, {"a": range(40, 72)}),
+        ({"b": 70, "c": 120}, {"a": range(40, 72), "b": range(70), "c": range(120)}),
+        ({}, {"c": range(3), "a": range(64, 90), "b": [1, 5, 69]}),
+        ({"a": 100}, {"a": range(100), "b": range(30, 62)}),
+    ]
+    for seed, (new, computed) in enumerate(passes):
+        for name, length in new.items():
+            own.pop(name, None)  # its slot is free again
+            plain[name], own[name] = model.new_store(length), fast.arena.take(length)
+        query = reusing([list(positions) for positions in computed.values()], seed)
+        asked = [
+            query._replace(reuse=query.reuse._replace(stores=[of[name] for name in computed])) for of in (plain, own)
+        ]
+        with torch.inference_mode():
+            exact = model.hidden(asked[0]).float()
+            for _ in range(3 if device == "cuda" else 1):  # recorded the second time, then replayed
+                near = fast.cached(asked[1]).float()
+        assert (exact - near).norm() / exact.norm() < error
+        for name in computed:
+            wanted, kept = (of[name].kept.float() for of in (plain, own))
+            assert (kept - wanted).norm() / wanted.norm() < error, name
+    assert (fast.arena.slots, len(fast.arena.free)) == (4, 1)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there graphs are recorded")
 def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for graphs, which does again what was recorded, in the same memory."""
     pytest.importorskip("triton")
-    from dlmlab.model.fast import Fast, PackedRows, Recorded
+    from dlmlab.model.fast import Fast, Recorded
+    from dlmlab.model.pack import PackedRows
 
     def record(fast: Fast, packed: PackedRows, *written: torch.Tensor) -> Recorded:
         return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
@@ -142,7 +195,7 @@ def test_fp8_is_refused_without_its_units(folder: Path) -> None:
 @pytest.mark.parametrize(("positions", "more"), [(1, 16), (96, 96), (100, 112), (257, 288), (768, 768), (770, 832)])
 def test_few_shapes_are_recorded(positions: int, more: int) -> None:
     pytest.importorskip("triton")
-    from dlmlab.model.fast import rounded_up
+    from dlmlab.model.pack import rounded_up
 
     assert rounded_up(positions) == more
     assert all(0 <= rounded_up(each) - each < max(16, each / 8) for each in range(1, 5000))

@@ -1,0 +1,134 @@
+"""Rows that follow each other without padding, as the kernels of the fast pass read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from dlmlab.kernel import attention, cached_attention
+from dlmlab.kernel.cached_attention import KeptRows
+from dlmlab.model.arena import Slot
+from dlmlab.types import Query
+
+PROGRAMS = 512
+"""As many keep a GPU busy; where fewer would attend, they share a row's keys."""
+MOST_SPLITS = 16
+
+
+class Shape(NamedTuple):
+    """What a pass is recorded for: positions, rows, and tiles of the longest row, each rounded up."""
+
+    positions: int
+    rows: int
+    tiles: int
+
+
+class PackedRows(NamedTuple):
+    """Rows that follow each other without padding, as the kernels read them.
+
+    told: int32, the T token ids, then the T positions, then where each of the B rows begins and the last one ends.
+    """
+
+    shape: Shape
+    told: Tensor
+
+    def ids(self) -> Tensor:
+        """The T token ids."""
+        return self.told[: self.shape.positions]
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """position_T, begin_B."""
+        positions = self.shape.positions
+        return self.told[positions : 2 * positions], self.told[2 * positions :]
+
+
+class KeptShape(NamedTuple):
+    """What a pass over kept rows is recorded for: see `Shape`; and the shares that a row's keys are
+    cut into, and the arena's generation.
+    """
+
+    positions: int
+    rows: int
+    tiles: int
+    splits: int
+    generation: int
+
+
+class PackedKept(NamedTuple):
+    """New tokens of rows that follow each other without padding, as the kernels read them.
+
+    told: int32, the T token ids, then the fields of `KeptRows`.
+    """
+
+    shape: KeptShape
+    told: Tensor
+
+    def ids(self) -> Tensor:
+        """The T token ids."""
+        return self.told[: self.shape.positions]
+
+    def rows(self) -> KeptRows:
+        """Where the tokens belong."""
+        tokens, rows = self.shape[:2]
+        return KeptRows(*self.told[tokens:].split([tokens, tokens, rows + 1, rows, rows]))
+
+
+def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
+    """The rows without their padding, on the host, and where the positions `where_N` are then."""
+    rows, length = ids_BL.shape
+    if real_BL is None:
+        ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
+        length_B = np.full(rows, length)
+    else:
+        ids_T, position_T = ids_BL[real_BL], np.nonzero(real_BL)[1]
+        length_B = real_BL.sum(-1)
+        where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
+    count = len(ids_T)
+    shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), attention.QUERIES)))
+    told = np.zeros(2 * shape.positions + shape.rows + 1, dtype=np.int32)
+    told[:count] = ids_T
+    told[shape.positions : shape.positions + count] = position_T
+    begin_B = told[2 * shape.positions :]
+    begin_B[1 : rows + 1] = np.cumsum(length_B)
+    begin_B[rows + 1 :] = count  # rows that aren't there are empty
+    return PackedRows(shape, torch.from_numpy(told)), where_N
+
+
+def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
+    """The new tokens without padding, on the host, and where the wanted ones are then."""
+    assert query.reuse is not None
+    assert query.wanted_N is not None
+    slots: list[Slot] = list(query.reuse.stores)
+    real_BL = np.ones(query.tokens_BL.shape, dtype=bool) if query.real_BL is None else query.real_BL.numpy(force=True)
+    count_B, where_N = real_BL.sum(-1), query.wanted_N.numpy(force=True)
+    count, rows = int(count_B.sum()), len(slots)
+    tokens, most = rounded_up(count), power_up(rows)
+    tiles = power_up(triton.cdiv(int(count_B.max()), cached_attention.QUERIES))
+    splits = min(MOST_SPLITS, power_up(triton.cdiv(PROGRAMS, heads * tiles * most)))
+    shape = KeptShape(tokens, most, tiles, splits, slots[0].arena.generation)
+    base_B = np.array([slot.base for slot in slots])
+    position_T = query.reuse.position_BL.numpy(force=True)[real_BL]
+    told = np.zeros(3 * tokens + 3 * most + 1, dtype=np.int32)
+    ids, position, into, begin, base, keys = np.split(told, np.cumsum([tokens, tokens, tokens, most + 1, most]))
+    ids[:count], position[:count] = query.tokens_BL.numpy(force=True)[real_BL], position_T
+    into[:], into[:count] = -1, position_T + np.repeat(base_B, count_B)
+    begin[1 : rows + 1], begin[rows + 1 :] = np.cumsum(count_B), count  # rows that aren't there are empty
+    base[:rows], keys[:rows] = base_B, [slot.positions for slot in slots]
+    if query.real_BL is not None:
+        where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
+    return PackedKept(shape, torch.from_numpy(told)), where_N
+
+
+def power_up(number: int) -> int:
+    """The next power of two."""
+    return 1 << (number - 1).bit_length()
+
+
+def rounded_up(positions: int) -> int:
+    """The next multiple of 16, or of a sixteenth of the next power of two: few shapes come, and little is added."""
+    step = max(16, power_up(positions) // 16)
+    return -(-positions // step) * step
