@@ -203,18 +203,18 @@ def test_few_shapes_are_recorded(positions: int, more: int) -> None:
 
 def test_rows_are_packed_without_their_padding() -> None:
     pytest.importorskip("triton")
-    from dlmlab.model.fast import Shape, pack_rows
+    from dlmlab.model.pack import Shape, pack_rows
 
     ids = np.array([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
     packed, where = pack_rows(ids, ids != 0, np.array([2, 7, 11, 8]))
     assert packed.shape == Shape(16, 4, 1)
-    ids_T, position_T, begin_B = (part.tolist() for part in packed.parts())
+    ids_T, position_T, begin_B = (part.tolist() for part in (packed.ids(), *packed.rows()))
     assert ids_T == [7, 8, 9, 5, 6, 3, 4] + [0] * 9
     assert position_T == [0, 1, 2, 2, 3, 0, 3] + [0] * 9
     assert begin_B == [0, 3, 5, 7, 7]
     assert where.tolist() == [2, 4, 6, 5]
     same, unchanged = pack_rows(np.arange(12).reshape(3, 4), None, np.array([1, 11]))
-    assert [part.tolist() for part in same.parts()] == [
+    assert [part.tolist() for part in (same.ids(), *same.rows())] == [
         [*range(12), 0, 0, 0, 0],
         [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 0],
         [0, 4, 8, 12, 12],

@@ -1,0 +1,72 @@
+"""The field's setting on a GPU: prompts of 1,024 tokens, canvases of 256, blocks of 32, by cache and batch size.
+
+    python -m benchmarks.field                             # LLaDA-8B's shape in bfloat16, random weights
+    python -m benchmarks.field model.quantization=fp8 per_forward=8 batch_sizes=[1,16]
+
+The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Rows
+are timed in turns, after a run of each that is not counted. Floor: the time in which the weights, and the keys and
+values of the rows, can be read once, at the rate of a large copy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from benchmarks.common import compose, exit_status, show
+from dlmlab.cache.dual import Dual
+from dlmlab.cache.prefix import Prefix
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
+from dlmlab.policy import Policy
+from dlmlab.run import build
+from dlmlab.tracking import Table
+from dlmlab.types import Generation, Request
+from experiments.throughput import random_prompts
+
+PROMPT, CANVAS, BLOCK = 1024, 256, 32
+OWN = {"per_forward": 4, "batch_sizes": [1, 8], "caches": ["none", "prefix", "dual"], "rounds": 3}
+"""What may be set besides the config's keys."""
+
+
+def main(arguments: Sequence[str]) -> bool:
+    """Measure and print."""
+    own = OmegaConf.merge(OWN, OmegaConf.from_dotlist([each for each in arguments if each.split("=")[0] in OWN]))
+    others = [each for each in arguments if each.split("=")[0] not in OWN]
+    usual = ["model=llada", "model.load_format=dummy", "model.quantization=none", "decoder=baseline"]
+    cfg = compose([*usual, *others])
+    model = build.model(cfg)
+    generation = Generation(CANVAS, BLOCK, CANVAS // own.per_forward)
+    policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual()}
+
+    def timed(name: str, batch: int) -> Timing:
+        prompts = random_prompts(model, batch, PROMPT, generation, cfg.seed)
+        requests = [Request(index, prompt, Baseline(), cache=policies[name]) for index, prompt in enumerate(prompts)]
+        return time_decode(model, requests, generation, batch)
+
+    settings = [(name, batch) for batch in own.batch_sizes for name in own.caches]
+    for setting in settings:
+        timed(*setting)  # shapes are recorded the second time that they come
+        timed(*setting)
+    timings = take_turns({each: lambda each=each: timed(*each) for each in settings}, own.rounds)
+    rows = []
+    for (name, batch), runs in timings.items():
+        rate = spread(run.ledger.canvas / run.seconds for run in runs)
+        steps = [step.seconds for run in runs for step in run.steps]
+        rows.append(
+            [
+                *(name, batch, f"{rate.median:.1f}", f"{rate.low:.1f}–{rate.high:.1f}"),
+                *(f"{1000 * percentile(steps, percent):.1f} ms" for percent in (10, 50, 90)),
+                f"{max(run.peak_bytes for run in runs) / 1e9:.2f} GB",
+            ]
+        )
+    columns = ["cache", "batch", "canvas tok/s", "lowest–highest", "step p10", "p50", "p90", "peak memory"]
+    title = f"Prompt {PROMPT}, canvas {CANVAS}, block {BLOCK}, {own.per_forward} tokens a forward pass"
+    show(Table(title, columns, rows))
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
