@@ -26,7 +26,8 @@ What stays out of reach:
 - bugs of the kernel;
 - with `kind="rlimit"`: network, files that the user can read or write, keys in the user's keyring, and signals to and
   inspection of the user's other processes. Processes that leave the group are hunted down by a mark in their
-  environment, which they could have shed by executing something else. Choose it only where bubblewrap can't run and the model is trusted.
+  environment, which they could have shed by executing something else. Choose it only where bubblewrap
+  can't run and the model is trusted.
 """
 
 from dlmlab.sandbox.probes import probe
