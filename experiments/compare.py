@@ -73,6 +73,7 @@ def check(cfg: DictConfig) -> Parts:
     Raises:
         UserError: there are no such ones, or they don't go with the settings or the model.
     """
+    rules = dict[str, Rule]()
     with gathered() as errors:
         with errors:
             rules = decoders(cfg, cfg.decoders)
