@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from dlmlab.errors import UserError
-from dlmlab.record.files import plain, write_json
+from dlmlab.record.files import plain, visible, write_json
+from dlmlab.record.folder import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dlmlab.model.llada import LLaDAModelLM
     from dlmlab.task.base import Task
 
-NAME = "manifest.json"
+NAME = MANIFEST
 TIMES = {"started", "ended"}
 """Keys in which any two runs differ."""
 COMMAND_SECONDS = 20.0
@@ -160,6 +161,7 @@ def torch_settings() -> dict[str, Any]:
 
     return {
         "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
@@ -173,6 +175,7 @@ def torch_settings() -> dict[str, Any]:
         "cudnn_attention": torch.backends.cuda.cudnn_sdp_enabled(),
         "memory_efficient_attention": torch.backends.cuda.mem_efficient_sdp_enabled(),
         "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "ATEN_CPU_CAPABILITY": os.environ.get("ATEN_CPU_CAPABILITY"),
     }
 
 
@@ -194,14 +197,8 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def read(run: Path) -> dict[str, Any]:
-    """The manifest of a run's folder. Raises UserError where there is none."""
-    try:
-        made = json.loads((run / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run / NAME} cannot be read ({error}): name the folder of a run") from error
-    if not isinstance(made, dict):
-        raise UserError(f"{run / NAME} holds no manifest: name the folder of a run")
-    return made
+    """The manifest of a run's folder, of whatever version. Raises UserError where there is none."""
+    return read_manifest(run, needed=())
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -243,11 +240,11 @@ def main() -> int:
     diff.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of a run")
     try:
         found = list(differences(*map(read, parser.parse_args().runs)))
-    except UserError as error:
-        print(error, file=sys.stderr)
+    except (UserError, RecursionError) as error:
+        print(visible(str(error)), file=sys.stderr)
         return 2
     for key, a, b in found:
-        print(f"{key}: {json.dumps(a, ensure_ascii=False)} → {json.dumps(b, ensure_ascii=False)}")
+        print(visible(f"{key}: {json.dumps(a, ensure_ascii=False)} → {json.dumps(b, ensure_ascii=False)}"))
     return 1 if found else 0
 
 

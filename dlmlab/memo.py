@@ -11,8 +11,10 @@ against 16 µs, beside milliseconds for a forward pass), but ends the process wi
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
+import shlex
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -29,12 +31,17 @@ from filelock import FileLock
 from dlmlab.errors import UserError
 from dlmlab.loop.shared_pass import Proposed
 from dlmlab.paths import home
-from dlmlab.record.files import plain
+from dlmlab.record.files import disk_of, plain, visible
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, check_number
 
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
+SQLITE = b"SQLite format 3\0"
+"""How a database's file begins."""
+APPLICATION = int.from_bytes(b"DLMm")
+"""What tells a memo from other databases, at APPLICATION_AT of the file."""
+APPLICATION_AT = 68
 BUSY_SECONDS = 60.0
 """How long a write waits for another process's, which takes milliseconds."""
 NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
@@ -98,16 +105,20 @@ class DiskMemo:
     def _name(self, key: bytes) -> bytes:
         return hashlib.blake2b(self._namespace + key, digest_size=32).digest()
 
-    def _unpack(self, name: bytes, value: bytes) -> Proposed | None:
+    def _unpack(self, name: bytes, value: object) -> Proposed | None:
+        if not isinstance(value, bytes):
+            return None
         checksum, content = value[:CHECKSUM_BYTES], value[CHECKSUM_BYTES:]
-        if checksum != _checksum(name, content):
+        right_size = len(content) == self._places * (np.dtype(np.int32).itemsize + self._dtype.itemsize)
+        if not right_size or checksum != _checksum(name, content):
             return None
         token_K = np.frombuffer(content, np.int32, self._places)
         return token_K.astype(np.int64), np.frombuffer(content, self._dtype, self._places, token_K.nbytes)
 
     def _give_up(self, error: Exception) -> None:
         self._file = None
-        print(f"warning: the memo {self.path} is not used: {error}; python -m dlmlab.memo clear", file=sys.stderr)
+        line = f"warning: the memo {self.path} is not used: {error}; {remedy(error, self.path)}"
+        print(visible(line), file=sys.stderr)
 
 
 def _pack(name: bytes, proposed: Proposed) -> bytes:
@@ -120,11 +131,51 @@ def _checksum(name: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(name + content, digest_size=CHECKSUM_BYTES).digest()
 
 
+def remedy(error: Exception, path: Path) -> str:
+    """Return what to do about a memo that cannot be used."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "python -m dlmlab.memo clear" + ("" if path == default_path() else f" --path {shlex.quote(str(path))}")
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
+        return f"free some space on {disk_of(path)}"
+    return "set memo_path to a file that can be written, or memo=off"
+
+
+def is_memo(path: Path) -> bool:
+    """Whether an existing file is a memo, maybe a damaged one. Raises OSError where it can't be read.
+
+    What is no database any more is taken by its name.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(SQLITE))
+        file.seek(APPLICATION_AT)
+        application = int.from_bytes(file.read(4))
+    if head != SQLITE:
+        return path == default_path() or path.suffix == ".sqlite"
+    return application == APPLICATION or tables_of(path) == {"memo"}
+
+
+def tables_of(path: Path) -> set[str]:
+    """The names of a database's tables; none where it is damaged. Nothing is written beside it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
+            return {name for [name] in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except sqlite3.Error:
+        return set()
+
+
 def connect(path: Path) -> sqlite3.Connection:
-    """The file, made where there is none. A killed process loses nothing of it; a power cut the last seconds."""
+    """The file, made where there is none. A killed process loses nothing of it; a power cut the last seconds.
+
+    Raises sqlite3.Error or OSError where it can't be used, or is something else.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size and not is_memo(path):
+        raise sqlite3.DatabaseError("it is no memo of dlmlab")
     with FileLock(f"{path}.lock", timeout=BUSY_SECONDS):  # SQLite doesn't wait while the journal's kind is changed
         file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        if file.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
+            file.execute(f"PRAGMA application_id = {APPLICATION}")  # before WAL: `is_memo` reads the file itself
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("PRAGMA synchronous = NORMAL")
         file.execute("CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
@@ -150,6 +201,7 @@ def namespace(model: Any, generation: Generation) -> bytes:
         "end_token_ids": model.end_token_ids,
         "device": model.device.type,
         "kernels": [model.packs_rows, model.greedy_kernel],
+        "cpu": torch.backends.cpu.get_cpu_capability() if model.device.type == "cpu" else None,
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
         "generation": {key: value for key, value in asdict(generation).items() if key not in RULE_FREE},
         "matmul": torch.get_float32_matmul_precision(),
@@ -198,22 +250,35 @@ def main() -> int:
     parser.add_argument("action", nargs="?", choices=["show", "clear"], default="show")
     parser.add_argument("--path", type=Path, default=default_path(), help="the file (%(default)s)")
     args = parser.parse_args()
-    if not args.path.exists():
-        print(f"{args.path}: none yet")
-        return 0
-    if args.action == "clear":
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{args.path}{suffix}").unlink(missing_ok=True)
-        print(f"{args.path}: cleared")
-        return 0
     try:
-        with closing(connect(args.path)) as file:
-            [count] = file.execute("SELECT count(*) FROM memo").fetchone()
-            print(f"{args.path}: {count} entries, {used_bytes(file) / GIGABYTE:.3f} GB")
-    except sqlite3.Error as error:
-        print(f"{args.path} cannot be read ({error}): python -m dlmlab.memo clear", file=sys.stderr)
+        print(visible(f"{args.path}: {clear(args.path) if args.action == 'clear' else describe(args.path)}"))
+    except (sqlite3.Error, OSError) as error:
+        print(visible(f"{args.path}: {error}; {remedy(error, args.path)}"), file=sys.stderr)
+        return 1
+    except UserError as error:
+        print(visible(str(error)), file=sys.stderr)
         return 1
     return 0
+
+
+def describe(path: Path) -> str:
+    """Say how much a memo holds. Raises sqlite3.Error or OSError where it can't be read."""
+    if not path.exists():
+        return "none yet"
+    with closing(connect(path)) as file:
+        [count] = file.execute("SELECT count(*) FROM memo").fetchone()
+        return f"{count} entries, {used_bytes(file) / GIGABYTE:.3f} GB"
+
+
+def clear(path: Path) -> str:
+    """Remove a memo. Raises UserError for a file that is none, OSError where it can't be removed."""
+    if not path.exists():
+        return "none yet"
+    if not is_memo(path):
+        raise UserError(f"{path} is no memo of dlmlab: it is left as it is")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    return "cleared"
 
 
 if __name__ == "__main__":

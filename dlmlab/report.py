@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import webbrowser
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-
-from dlmlab import manifest
 from dlmlab.errors import UserError
-from dlmlab.page.collect import collect
+from dlmlab.page.collect import Run, find, read_run
 from dlmlab.page.frames import read_runs
 from dlmlab.page.render import PAGE, write
 from dlmlab.picture.plots import draw
-from dlmlab.record.files import write_text
-from dlmlab.record.report import RESERVED, RESULTS, visible
+from dlmlab.record.files import visible, write_text
+from dlmlab.record.folder import (
+    DAMAGE,
+    ERROR,
+    MULTIRUN,
+    RESULTS,
+    SAMPLES,
+    UNFINISHED,
+    read_manifest,
+    read_results,
+)
+from dlmlab.record.report import RESERVED
+from dlmlab.run.evaluate import progress
 from dlmlab.run.multirun import summarise
-from dlmlab.tracking import Report, RunRecord, Table, track
+from dlmlab.tracking import Cell, Report, RunRecord, Table, track
 from dlmlab.tracking.markdown import REPORT, full_report
 from dlmlab.tracking.table import write_table
 
-MULTIRUN = "multirun.yaml"
 WATCH_SECONDS = 2.0
-CHANGING = ("results.json", "samples.jsonl", "error.txt", "unfinished")
+CHANGING = (RESULTS, SAMPLES, ERROR, UNFINISHED)
 """Files of a run whose change a watched page shows."""
-DAMAGE = (UserError, OSError, OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError)
-"""What reading a file raises that is not as a run writes it."""
 
 
 def rebuild(folder: Path) -> list[str]:
     """Write the report, table, pictures and page of every run and multirun at or below a folder, and the folder's page.
 
-    What could not be rebuilt, each in a line. Raises UserError where there is no run at all.
+    Returns:
+        What could not be rebuilt, each in a line.
+
+    Raises:
+        UserError: There is no run at all.
+        OSError: The folder's own page can't be written.
     """
     problems: list[str] = []
     for sweep in sorted(file.parent for file in folder.glob(f"**/{MULTIRUN}")):
@@ -47,41 +58,76 @@ def rebuild(folder: Path) -> list[str]:
                 track([], record)
         except DAMAGE as error:
             problems.append(f"the multirun in {sweep} can't be summarised ({error!r})")
-    runs = collect(folder)
-    if not runs:
-        raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")
-    for run in runs:
-        if run.state == "unfinished":
-            continue
-        try:
-            record = read(run.folder)
-            write_text(run.folder / REPORT, full_report(record))
-            write_table(run.folder, record.report)
-        except UserError as error:
-            problems.append(str(error))
-        write(run.folder, [each for each in runs if each.folder.is_relative_to(run.folder)])
+    with progress() as bar:
+        runs = [read_run(each, folder) for each in bar.track(sorted(find(folder)), description="runs read")]
+        if not runs:
+            raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")
+        below = by_folder(runs)
+        for run in bar.track(runs, description="runs reported"):
+            if run.state != "unfinished":
+                problems += rebuild_run(run, below[run.folder])
     write(folder, runs)
     return problems
 
 
-def read(folder: Path) -> RunRecord:
-    """A finished run as it was reported, with its pictures drawn again. Raises UserError for a damaged one."""
-    made = manifest.read(folder)
+def rebuild_run(run: Run, below: Sequence[Run]) -> Iterator[str]:
+    """Write a run's report, table, pictures and page. Yields what can't be, in a line.
+
+    Args:
+        run: The run.
+        below: It, and the runs below its folder.
+    """
     try:
-        saved: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        record = read(run.folder)
+        write_text(run.folder / REPORT, full_report(record))
+        write_table(run.folder, record.report)
+    except UserError as error:
+        yield str(error)
+    except DAMAGE as error:
+        yield f"{run.folder} is damaged ({error!r}): run it again, or remove the folder"
+    try:
+        write(run.folder, below)
+    except OSError as error:
+        yield f"the page of {run.folder} can't be written ({error})"
+
+
+def by_folder(runs: Sequence[Run]) -> dict[Path, list[Run]]:
+    """Return the runs at or below each folder that has any."""
+    found: dict[Path, list[Run]] = defaultdict(list)
+    for run in runs:
+        for place in (run.folder, *run.folder.parents):
+            found[place].append(run)
+    return found
+
+
+def read(folder: Path) -> RunRecord:
+    """Return a finished run as it was reported, with its pictures drawn again. Raises UserError for a damaged one."""
+    made = read_manifest(folder)
+    try:
+        saved = read_results(folder)
         report = Report(
             title=saved["title"],
             question=saved["question"],
             settings=saved["settings"],
-            tables=[Table(**table) for table in saved["tables"]],
+            tables=[table_of(each) for each in saved["tables"]],
             verdict=saved.get("verdict", ""),
             results={key: value for key, value in saved.items() if key not in RESERVED},
             summary=saved["summary"],
             pictures=draw(folder, saved.get("points", [])) or sorted(folder.glob("*.png")),
         )
-        return RunRecord(folder, saved["experiment"], saved["labels"], made, report)
     except DAMAGE as error:
-        raise UserError(f"{folder / RESULTS} is damaged ({error!r}): run it again, or remove the folder") from error
+        raise UserError(f"{folder / RESULTS} is damaged ({error}): run it again, or remove the folder") from error
+    return RunRecord(folder, saved["experiment"], saved["labels"], made, report)
+
+
+def table_of(saved: Mapping[str, Any]) -> Table:
+    """Return a table as results.json has it. Raises TypeError or ValueError for what is none."""
+    table = Table(**saved)
+    texts = [table.title, table.note, *table.columns]
+    cells = [cell for row in table.rows for cell in row]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(cell, Cell) for cell in cells):
+        raise TypeError(f"table {table.title!r} has something else than texts and numbers")
+    return table
 
 
 def main() -> int:

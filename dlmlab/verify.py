@@ -6,7 +6,7 @@ Answers are scored again by the task, texts decoded again from their tokens, and
 table computed again by the experiment's own code: from samples.jsonl, or from the timings that throughput keeps. What
 only the machine could tell, such as a rate, is taken as recorded. No model is loaded, nothing that a run names is
 imported but dlmlab's own tasks and decoders, and code that a model wrote runs in the sandbox alone. Exit status 0 where
-all follows, else 1. What could not be checked is said.
+all follows, 1 where something does not, 2 where something could not be checked, which is said.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,16 +27,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.generation import answer_text
 from dlmlab.model import checkpoint
-from dlmlab.record.files import plain
-from dlmlab.record.report import RESULTS
-from dlmlab.record.samples import Sample
-from dlmlab.run import build
+from dlmlab.record.files import plain, visible
+from dlmlab.record.folder import DAMAGE, MANIFEST, RESULTS, SAMPLES, read_manifest, read_results
+from dlmlab.record.samples import Sample, lost_samples
+from dlmlab.run import build, trust
 from dlmlab.run.cli import one_line
 from dlmlab.run.multirun import Job, find_jobs, summarise
 from dlmlab.sandbox import KINDS
@@ -44,12 +47,12 @@ from dlmlab.task.base import Task
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = {"experiment", "title", "question", "labels", "settings"}
 """Keys of results.json that say what was asked; the others follow."""
-TRUSTED = re.compile(r"dlmlab\.(task|decoder|sandbox)(\.\w+)*")
-"""Modules whose classes a run's config may name."""
-FILTERS = "dlmlab.task.extract"
-"""The module whose functions it may name too."""
 RELATIVE = 1e-9
 """By how much a figure may differ, since another numpy may add in another order."""
+MOST_TOKENS = 2**31
+"""Above all token ids."""
+UNCHECKED = 2
+"""Exit status where nothing is wrong, but not everything could be checked."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +68,27 @@ class Saved:
 
     @cached_property
     def cfg(self) -> DictConfig:
-        cfg: DictConfig = OmegaConf.create(self.manifest["config"])
-        return cfg
+        return trust.plain_config(self.manifest["config"])
 
     @cached_property
     def samples(self) -> list[Sample]:
         try:
             return Job(self.folder, self.folder.name).samples
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{self.folder / 'samples.jsonl'} cannot be read ({one_line(error)})") from error
+            raise UserError(f"{self.folder / SAMPLES} cannot be read ({one_line(error)})") from error
 
     @cached_property
     def model(self) -> SimpleNamespace:
         ends = (self.manifest["model"] or {}).get("end_token_ids")
         if ends is None:
-            raise UserError(f"{self.folder / manifest.NAME} is of an older dlmlab, without end_token_ids: run it again")
+            raise UserError(f"{self.folder / MANIFEST} is of an older dlmlab, without end_token_ids: run it again")
         return SimpleNamespace(end_token_ids=tuple(ends))
 
     def of(self, task: str, decoder: str) -> list[Sample]:
         """One decoder's samples of a task, in order. Raises UserError where there are none."""
         own = [each for each in self.samples if (each.task, each.decoder) == (task, decoder)]
         if not own:
-            raise UserError(f"{self.folder / 'samples.jsonl'} has no sample of {task} by {decoder}")
+            raise UserError(f"{self.folder / SAMPLES} has no sample of {task} by {decoder}")
         return sorted(own, key=lambda each: each.index)
 
 
@@ -104,19 +106,31 @@ class Findings:
 
 def verify(folder: Path, sandbox: str = "bubblewrap") -> Findings:
     """Check a run, or a multirun and its jobs. Raises UserError for one that can't be checked at all."""
-    results = read_results(folder)
-    if results["experiment"] == "multirun":
-        return verify_multirun(folder, results, sandbox)
-    saved = Saved(folder, results, manifest.read(folder))
-    found = Findings()
     try:
-        recompute = recompute_of(results["experiment"])
-        check_targets(saved.cfg.get("decoder"))
-        if (folder / "samples.jsonl").exists():
-            check_samples(saved, sandbox, found)
-        report = recompute(saved)
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(f"{folder} is damaged, or of another version of dlmlab ({error!r}): run it again") from error
+        results = read_results(folder)
+        if results["experiment"] == "multirun":
+            return verify_multirun(folder, results, sandbox)
+        return verify_run(folder, results, sandbox)
+    except UserError:
+        raise
+    except (*DAMAGE, OmegaConfBaseException, HydraException) as error:
+        reason = one_line(error)
+        raise UserError(
+            f"{folder} is damaged, or of another version of dlmlab ({type(error).__name__}: {reason}): run it again"
+        ) from error
+
+
+def verify_run(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
+    """Check a run by itself. Raises UserError for one that can't be checked at all, or whatever damage leads to."""
+    saved = Saved(folder, results, read_manifest(folder))
+    found = Findings()
+    recompute = recompute_of(results["experiment"])
+    if saved.cfg.get("decoder"):
+        trust.check_part("decoder", saved.cfg.decoder)
+    if (folder / SAMPLES).exists():
+        trust.check_grid(saved.cfg, most=len({each.decoder for each in saved.samples}))
+        check_samples(saved, sandbox, found)
+    report = recompute(saved)
     found.problems += compare(results, report)
     return found
 
@@ -132,19 +146,10 @@ def verify_multirun(folder: Path, results: dict[str, Any], sandbox: str) -> Find
     )
     for job in find_jobs(folder):
         if job.done:
-            own = verify(job.folder, sandbox)
+            own = verify_run(job.folder, read_results(job.folder), sandbox)
             found.problems += [f"job {job.name}: {each}" for each in own.problems]
             found.unchecked += [f"job {job.name}: {each}" for each in own.unchecked]
     return found
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """A run's results.json. Raises UserError where there is none that can be read."""
-    try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        return {"experiment": results["experiment"], **results}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / RESULTS} cannot be read ({one_line(error)}): name a finished run") from error
 
 
 def recompute_of(name: str) -> Recompute:
@@ -164,33 +169,16 @@ def recompute_of(name: str) -> Recompute:
     return recompute
 
 
-def check_targets(part: Any) -> None:
-    """Raise UserError where a config would call anything but a class, or a filter, of dlmlab's own."""
-    values = OmegaConf.to_container(part) if OmegaConf.is_config(part) else part
-    for each in values if isinstance(values, list) else values.values() if isinstance(values, dict) else ():
-        check_targets(each)
-    if not isinstance(values, dict) or "_target_" not in values:
-        return
-    module, _, name = str(values["_target_"]).rpartition(".")
-    try:
-        target = getattr(import_module(module), name) if TRUSTED.fullmatch(module) else None
-    except (ImportError, AttributeError):
-        target = None
-    own = TRUSTED.fullmatch(str(getattr(target, "__module__", "")))  # not what a module has imported
-    if not own or not (isinstance(target, type) or module == FILTERS):
-        raise UserError(f"the run's config names {values['_target_']}, which is no task or decoder of dlmlab")
-
-
 def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
     """Whether each sample is in itself what it says: its text, its forward passes, its score."""
-    places = [(each.task, each.decoder, each.index) for each in saved.samples]
+    if lost := lost_samples(saved.folder, saved.manifest):
+        found.problems.append(lost)
+    times = Counter((each.task, each.decoder, each.index) for each in saved.samples)
     found.problems += [
-        f"{at(each)} is there twice"
-        for each, place in zip(saved.samples, places, strict=True)
-        if places.count(place) > 1
+        f"{at(each)} is there twice" for each in saved.samples if times[each.task, each.decoder, each.index] > 1
     ]
     for sample in saved.samples:
-        if len(sample.step_of) != len(sample.tokens) or sample.forwards != max(sample.step_of) + 1:
+        if len(sample.step_of) != len(sample.tokens) or sample.forwards != max(sample.step_of, default=-1) + 1:
             found.problems.append(f"{at(sample)}: its steps are not those of {sample.forwards} forward passes")
     check_texts(saved, found)
     for name in dict.fromkeys(each.task for each in saved.samples):
@@ -205,7 +193,7 @@ def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
 def check_texts(saved: Saved, found: Findings) -> None:
     """Whether texts are those of their tokens, by the checkpoint's tokenizer."""
     try:
-        folder = checkpoint.find(saved.cfg.model.path, saved.cfg.model.revision, checkpoint.SMALL_FILES)
+        folder = checkpoint.find(saved.cfg.model.path, saved.cfg.model.revision, checkpoint.SMALL_FILES, offline=True)
         tokenizer = checkpoint.read_tokenizer(folder)
     except UserError as error:
         found.unchecked.append(f"texts: {one_line(error)}")
@@ -217,7 +205,8 @@ def check_texts(saved: Saved, found: Findings) -> None:
     found.problems += [
         f"{at(each)}: its text is not that of its tokens"
         for each in saved.samples
-        if each.text != (answer_text(model, each.tokens) or "")
+        if not all(0 <= token < MOST_TOKENS for token in each.tokens)
+        or each.text != (answer_text(model, each.tokens) or "")
     ]
 
 
@@ -226,11 +215,14 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
 
     Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
     """
-    if not re.fullmatch(r"\w+", name):
-        raise UserError(f"{name!r} is no task")
     cfg = saved.cfg.copy()
-    check_targets(cfg.task)
-    check_targets(cfg.sandbox)
+    trust.check_part("sandbox", cfg.sandbox)
+    if cfg.task.get("name") == name:
+        trust.check_part("task", cfg.task)
+    elif name not in build.options("task"):
+        raise UserError(f"{name!r} is no task of dlmlab")
+    else:
+        trust.check_overrides(cfg.task, build.TASK_OVERRIDES)
     for part in (cfg, cfg.task):
         if OmegaConf.is_config(part.get("sandbox")):
             part.sandbox.kind = sandbox
@@ -304,12 +296,14 @@ def main() -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     for each in found.unchecked:
-        print(f"not checked: {each}")
+        print(visible(f"not checked: {each}"))
     for each in found.problems:
-        print(f"does not follow: {each}")
-    if not found.problems:
-        print(f"OK: {options.run / RESULTS} follows")
-    return 1 if found.problems else 0
+        print(visible(f"does not follow: {each}"))
+    if found.problems:
+        return 1
+    what = "what was checked of" if found.unchecked else "OK:"
+    print(visible(f"{what} {options.run / RESULTS} follows"))
+    return UNCHECKED if found.unchecked else 0
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlmlab.errors import UserError
 from dlmlab.page.viewer import viewer_page
 from dlmlab.picture.animation import film, still
-from dlmlab.record.files import write_text
-from dlmlab.record.report import visible
+from dlmlab.record.files import visible, write_text
 from dlmlab.record.traces import Trace, TraceFile, read
 from dlmlab.rule import Rule
 from dlmlab.run import build

@@ -17,9 +17,9 @@ import pytest
 
 from dlmlab.errors import UserError
 from dlmlab.record.samples import Sample, SampleFile
-from dlmlab.run import cli
+from dlmlab.run import cli, trust
 from dlmlab.run.multirun import Job
-from dlmlab.verify import check_targets, verify
+from dlmlab.verify import verify
 from tests.experiments.fakes import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,9 +185,10 @@ def test_what_cannot_be_checked_is_one_line(copy: Callable[[str], Path], name: s
      "dlmlab.task.humaneval.ThreadPoolExecutor", "dlmlab.task.nowhere.X", "dlmlab.task", "subprocess.Popen"],
 )  # fmt: skip
 def test_only_tasks_and_decoders_of_dlmlab_are_called(target: str) -> None:
-    check_targets({"a": [{"_target_": "dlmlab.task.tiny.tasks.TinyMMLU"}, {"_target_": "dlmlab.sandbox.Sandbox"}]})
-    with pytest.raises(UserError, match="which is no task or decoder"):
-        check_targets({"a": [{"b": {"_target_": target, "_partial_": True}}]})
+    trust.check_part("sandbox", {"_target_": "dlmlab.sandbox.Sandbox"})
+    for group in ("task", "decoder"):
+        with pytest.raises(UserError, match=f"which is no {group}"):
+            trust.check_part(group, {"_target_": target, "_partial_": True})
 
 
 def test_a_task_of_someone_elses_is_not_called_and_the_rest_is_checked(tmp_path: Path) -> None:

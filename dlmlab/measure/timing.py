@@ -16,10 +16,9 @@ import torch
 from dlmlab.denoise import StepTiming
 from dlmlab.generation import answer_length, decode
 from dlmlab.loop.batch import Batch
+from dlmlab.record.folder import TIMINGS
 from dlmlab.record.journal import Journal
 from dlmlab.types import Generation, Request
-
-TIMINGS = "timings.jsonl"
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -42,8 +42,10 @@ HUB_TIMEOUT = 10.0
 """Seconds for the hub's first answer; without one, what was fetched earlier is used."""
 
 
-def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_FILES) -> Path:
+def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_FILES, offline: bool = False) -> Path:
     """The folder of a checkpoint: `path` itself, one that ships with dlmlab, or the snapshot of a hub repository.
+
+    offline: take only what was fetched from the hub earlier.
 
     Raises UserError where there is none.
     """
@@ -56,7 +58,7 @@ def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_F
         raise UserError(
             f"model path {path!r} does not exist: name a checkpoint folder, or a hub name like GSAI-ML/LLaDA-1.5"
         )
-    return _fetch(path, revision, patterns)
+    return _fetch(path, revision, patterns, offline)
 
 
 def local(path: str) -> Path:
@@ -65,12 +67,15 @@ def local(path: str) -> Path:
     return SHIPPED / path if not folder.exists() and (SHIPPED / path).is_dir() else folder
 
 
-def _fetch(name: str, revision: str | None, patterns: Iterable[str]) -> Path:
+def _fetch(name: str, revision: str | None, patterns: Iterable[str], offline: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*patterns], etag_timeout=HUB_TIMEOUT))
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=[*patterns], etag_timeout=HUB_TIMEOUT, local_files_only=offline
+        )
+        return Path(found)
     except RevisionNotFoundError as error:
         raise UserError(f"model {name!r} has no revision {revision!r} on the hub: name one that exists") from error
     except Exception as error:

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dlmlab import manifest
-from dlmlab.record.files import plain
-from dlmlab.record.journal import MARK, decode
-from dlmlab.record.report import RESULTS
+from dlmlab.record.files import parse_json, read_bytes
+from dlmlab.record.folder import (
+    ERROR,
+    MANIFEST,
+    MANIFEST_SHAPE,
+    RESULTS,
+    RESULTS_SHAPE,
+    SAMPLE_SHAPE,
+    SAMPLES,
+    TRACE_SHAPE,
+    TRACES,
+    Shape,
+    misshapen,
+    read_lines,
+)
+from dlmlab.record.samples import TOLD
 
-SAMPLES, TRACES = "samples.jsonl", "traces.jsonl"
-ERROR = "error.txt"
-MARKS = {RESULTS, SAMPLES, manifest.NAME, ".hydra"}
+MARKS = {RESULTS, SAMPLES, MANIFEST, ".hydra"}
 """A folder that holds one of these is a run's."""
 
 State = Literal["finished", "unfinished", "older", "damaged"]
-
-RESULTS_SHAPE: Mapping[str, type | tuple[type, ...]] = {
-    "experiment": str, "title": str, "question": str, "labels": dict, "settings": dict, "summary": dict, "tables": list,
-}  # fmt: skip
-MANIFEST_SHAPE: Mapping[str, type | tuple[type, ...]] = {
-    "started": str, "command": str, "config": dict, "git": (dict, type(None)), "model": (dict, type(None)),
-    "data": dict, "machine": dict, "packages": dict,
-}  # fmt: skip
-SAMPLE_SHAPE: Mapping[str, type | tuple[type, ...]] = {
-    "task": str, "decoder": str, "id": str, "prompt": str, "text": str, "tokens": list, "step_of": list,
-    "forwards": (int, float), "score": (int, float, type(None)), "reason": str,
-}  # fmt: skip
-TRACE_SHAPE: Mapping[str, type | tuple[type, ...]] = {
-    "task": str, "decoder": str, "id": str, "prompt": str, "gen_length": int, "block_length": int, "tokens": list,
-    "steps": list,
-}  # fmt: skip
 
 
 @dataclass
@@ -80,25 +73,28 @@ def read_run(folder: Path, top: Path) -> Run:
     run = Run(folder, str(folder.relative_to(top)))
     if (folder / RESULTS).exists():
         run.results = _object(run, RESULTS, RESULTS_SHAPE)
-        run.manifest = _object(run, manifest.NAME, MANIFEST_SHAPE)
+        run.manifest = _object(run, MANIFEST, MANIFEST_SHAPE)
     else:
         run.note("unfinished", _reason(folder))
     run.samples = _lines(run, SAMPLES, SAMPLE_SHAPE)
     run.traces = _lines(run, TRACES, TRACE_SHAPE)
+    told = run.manifest.get(TOLD, len(run.samples))
+    if told != len(run.samples) and run.state != "damaged":
+        run.note("damaged", f"{SAMPLES} has {len(run.samples)} of {told} samples")
     return run
 
 
 def _reason(folder: Path) -> str:
     try:
-        return (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip()[:500] or "it failed"
+        return read_bytes(folder / ERROR).decode(errors="replace").strip()[:500] or "it failed"
     except OSError:
         return f"no {RESULTS}: it is still running, was stopped, or failed"
 
 
-def _object(run: Run, name: str, shape: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+def _object(run: Run, name: str, shape: Shape) -> dict[str, Any]:
     """A JSON file's keys that are of the right kind."""
     try:
-        found = plain(json.loads((run.folder / name).read_text(encoding="utf-8", errors="replace")))
+        found = parse_json(read_bytes(run.folder / name).decode(errors="replace"))
     except FileNotFoundError:
         run.note("older", f"{name} is missing")
         return {}
@@ -110,31 +106,19 @@ def _object(run: Run, name: str, shape: Mapping[str, type | tuple[type, ...]]) -
         return {}
     if missing := [key for key in shape if key not in found]:
         run.note("older", f"{name} has no {', '.join(missing)}")
-    if wrong := [key for key in shape if key in found and not isinstance(found[key], shape[key])]:
+    if wrong := [*misshapen(found, shape, name)]:
         run.note("damaged", f"{name} has something else under {', '.join(wrong)}")
-    return {key: value for key, value in found.items() if key not in wrong}
+    lost = {key.partition(".")[0] for key in wrong}
+    return {key: value for key, value in found.items() if key not in lost}
 
 
-def _lines(run: Run, name: str, shape: Mapping[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
+def _lines(run: Run, name: str, shape: Shape) -> list[dict[str, Any]]:
     """A JSON-lines file's sound lines; the number of others is noted."""
     try:
-        lines = (run.folder / name).read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
+        found, number = read_lines(run.folder / name, shape)
     except OSError as error:
         run.note("damaged", f"{name} can't be read ({error})")
         return []
-    parsed = [_entry(line) for line in lines if line.strip()]
-    found = [each for each in parsed if each and all(isinstance(each.get(key), kind) for key, kind in shape.items())]
-    if broken := len(parsed) - len(found):
-        run.note("damaged", f"{broken} of {len(parsed)} lines of {name} are damaged")
+    if broken := number - len(found):
+        run.note("damaged", f"{broken} of {number} lines of {name} are damaged")
     return found
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """The object of a line, whose checksum must fit where it has one; None for anything else."""
-    try:
-        found = decode(line) if MARK.encode() in line else json.loads(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-    return plain(found) if isinstance(found, dict) else None

@@ -17,7 +17,7 @@ import matplotlib
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
-from dlmlab.record.report import visible
+from dlmlab.record.files import visible
 from dlmlab.record.traces import Trace
 
 COLUMNS = 56

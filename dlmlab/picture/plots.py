@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import ScalarFormatter
 
+from dlmlab.record.files import replacing
+from dlmlab.record.folder import fits
 from dlmlab.types import Output
 
 Point: TypeAlias = Mapping[str, Any]
@@ -21,6 +23,7 @@ Point: TypeAlias = Mapping[str, Any]
 parameters, and its `task` where points are of several."""
 
 GRID = ("kappa", "tau", "radius")
+NUMBER = (int, float)
 MARKS: Mapping[str, Mapping[str, Any]] = {
     "": {"color": "tab:blue", "marker": "o"},
     "baseline": {"color": "black", "marker": "s"},
@@ -35,13 +38,25 @@ LABELS = {"": "a setting", "baseline": "baseline", "chosen": "the one chosen"}
 
 def draw(folder: Path, points: Sequence[Point]) -> list[Path]:
     """Draw what the points allow, as PNG files in the folder: none for points without a score."""
-    points = [point for point in points if point["score"] is not None]
+    points = [point for point in points if is_drawable(point)]
     if not points:
         return []
     pictures = [save(quality_against_forwards(points), folder / "quality_against_forwards.png")]
-    if grid := [point for point in points if all(name in point for name in GRID)]:
+    if grid := [point for point in points if all(fits(point.get(name), NUMBER) for name in GRID)]:
         pictures.append(save(heat_maps(grid), folder / "heat_map.png"))
     return pictures
+
+
+def is_drawable(point: Any) -> bool:
+    """Whether a point, maybe one from disk, has a score and its cost."""
+    texts, numbers = ("name", "role"), ("score", "ci_low", "ci_high", "forwards")
+    return (
+        isinstance(point, Mapping)
+        and all(fits(point.get(key), str) for key in texts)
+        and all(fits(point.get(key), NUMBER) for key in numbers)
+        and fits(point.get("task", ""), str)
+        and point["forwards"] > 0
+    )
 
 
 def quality_against_forwards(points: Sequence[Point]) -> Figure:
@@ -140,8 +155,9 @@ def step_parts(steps: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure."""
-    figure.savefig(path, dpi=150)
+    """Write a figure. Raises OSError where that can't be done, ValueError for one that is too large."""
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format="png")
     return path
 
 

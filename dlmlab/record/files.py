@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from filelock import FileLock
 
 LOCK_SECONDS = 60.0
 """How long an append waits for another process's; a write takes milliseconds."""
+MOST_DIGITS = 20
+"""Of a whole number that is read; one with more is taken as a float."""
 
 
 @contextlib.contextmanager
@@ -70,10 +74,57 @@ def append_text(path: Path, text: str, header: str = "") -> None:
             raise
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        OSError: It can't be read, or is a pipe or a device, which might never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says; a number that a machine's float can't hold is null.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=lambda _: None)
+
+
+def _whole(text: str) -> int | float | None:
+    return int(text) if len(text) <= MOST_DIGITS else _finite(text)
+
+
+def _finite(text: str) -> float | None:
+    return value if math.isfinite(value := float(text)) else None
+
+
+def visible(text: str) -> str:
+    """Return a text in one line without anything that acts on a terminal or hides: that becomes an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def name(error: BaseException, path: Path) -> None:
     """Let an error that came from an open file say which."""
     if isinstance(error, OSError) and not error.filename:
         error.filename = str(path)
+
+
+def free_space(error: OSError) -> str:
+    """Return what to do about a full disk, by its name; empty for any other error."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not error.filename:
+        return ""
+    return f"; free some space on {disk_of(Path(os.fsdecode(error.filename)))}"
+
+
+def disk_of(path: Path) -> Path:
+    """Return where the disk of a path is mounted."""
+    place = path.absolute()
+    return next((each for each in (place, *place.parents) if each.is_mount()), Path("/"))
 
 
 def _torn(path: Path, end: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlmlab.record.files import name, plain, write_text
+from dlmlab.record.files import name, parse_json, plain, read_bytes, visible, write_text
 
 MARK = ', "crc32": "'
 
@@ -25,7 +25,7 @@ class Journal:
         self.path = path
         self.entries: list[dict[str, Any]] = []
         self.damaged = 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        for line in read_bytes(path).splitlines(keepends=True) if path.exists() else []:
             entry = decode(line)
             if entry is None:
                 self.damaged += 1
@@ -36,7 +36,7 @@ class Journal:
         """Tell of damaged lines, if there are any, and what follows, in one line on stderr."""
         if self.damaged:
             what = f"{self.damaged} of {self.damaged + len(self.entries)} lines are damaged"
-            print(f"warning: {self.path}: {what}: {consequence}", file=sys.stderr)
+            print(visible(f"warning: {self.path}: {what}: {consequence}"), file=sys.stderr)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry; no kill loses it once this returns. Raises OSError, and leaves the file as it was."""
@@ -70,8 +70,11 @@ def decode(line: bytes) -> dict[str, Any] | None:
     text = body + b"}"
     if not mark or tail.removesuffix(b"\n") != f'{zlib.crc32(text):08x}"}}'.encode():
         return None
-    entry: dict[str, Any] = json.loads(text)
-    return entry
+    try:
+        entry = parse_json(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _ends_in_newline(path: Path, end: int) -> bool:

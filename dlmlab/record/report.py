@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-RESULTS = "results.json"
 Cell = str | int | float | bool | None
 RESERVED = {"experiment", "title", "question", "labels", "settings", "summary", "tables", "verdict"}
 """Keys of results.json that are not the experiment's."""
@@ -72,6 +71,22 @@ class RunRecord:
     report: Report
 
 
+def results_of(run: RunRecord) -> dict[str, Any]:
+    """Return what stands in a run's results.json."""
+    report = run.report
+    return {
+        "experiment": run.experiment,
+        "title": report.title,
+        "question": report.question,
+        "labels": run.labels,
+        "settings": report.settings,
+        "summary": report.summary,
+        "tables": report.tables,
+        "verdict": report.verdict,
+        **report.results,
+    }
+
+
 class Tracker(Protocol):
     """A place where finished runs are reported. Named by `_target_` in conf/tracking/."""
 
@@ -97,8 +112,3 @@ def show_cell(cell: Cell) -> str:
     if isinstance(cell, bool):
         return "✓" if cell else "✗"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def visible(text: str) -> str:
-    """Text in one line without anything that acts on a terminal or hides: such characters become their escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dlmlab.errors import UserError
+from dlmlab.record.folder import SAMPLE_SHAPE, SAMPLES, fits, read_lines
 from dlmlab.record.journal import Journal
 
-SAMPLES = "samples.jsonl"
+TOLD = "samples"
+"""Of a finished run's manifest: how many samples it has."""
+SHAPE = {**SAMPLE_SHAPE, "index": int, "forwards": int}
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,46 @@ def read_samples(folder: Path) -> list[Sample]:
     return _samples_of(journal)
 
 
+def lost_samples(folder: Path, made: Mapping[str, Any]) -> str:
+    """Say in a line that a finished run's samples are not as many as it had; empty where they are.
+
+    Args:
+        folder: The run's.
+        made: Its manifest. Those of older versions don't tell.
+
+    Raises:
+        OSError: The samples can't be read.
+    """
+    told = made.get(TOLD)
+    _, number = read_lines(folder / SAMPLES, {})
+    return "" if told in (None, number) else f"{SAMPLES} has {number} of {told} samples"
+
+
+def count_samples(folder: Path) -> dict[str, int]:
+    """Return what a finished run's manifest says of its samples."""
+    return {TOLD: read_lines(folder / SAMPLES, {})[1]} if (folder / SAMPLES).exists() else {}
+
+
 def _samples_of(journal: Journal) -> list[Sample]:
     try:
-        return [Sample(**entry) for entry in journal.entries]
+        return [_sample_of(entry) for entry in journal.entries]
     except TypeError as error:
         raise UserError(f"{journal.path} was written by other code ({error}): choose another folder") from error
+
+
+def _sample_of(entry: Mapping[str, Any]) -> Sample:
+    """The sample of a line. Raises TypeError where something of it is missing, unknown or of another type."""
+    sample = Sample(**entry)
+    wrong = [key for key, kind in SHAPE.items() if not fits(entry[key], kind)]
+    lists = {"tokens": (sample.tokens, int), "step_of": (sample.step_of, int), "pieces": (sample.pieces, str)}
+    for key, (values, kind) in lists.items():
+        if not isinstance(values, list) or not {type(each) for each in values} <= {kind}:
+            wrong.append(key)
+    if not isinstance(sample.variants, dict) or not all(fits(each, (int, float)) for each in sample.variants.values()):
+        wrong.append("variants")
+    if wrong:
+        raise TypeError(f"{', '.join(wrong)} of another type")
+    return sample
 
 
 def _key(sample: Sample) -> tuple[str, str, int]:

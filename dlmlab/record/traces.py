@@ -6,14 +6,15 @@ python run.py experiment=evaluate trace=true
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dlmlab.record.folder import TRACE_SHAPE, TRACES, fits
 from dlmlab.record.journal import Journal
 from dlmlab.types import Output
 
-TRACES = "traces.jsonl"
 DIGITS = 4
 """Decimal positions of a confidence in a trace."""
 
@@ -101,5 +102,13 @@ class TraceFile:
 
 def read(path: Path) -> dict[tuple[str, int, str], Trace]:
     """The traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
-    traces = (Trace(**entry) for entry in Journal(path).entries)
+    traces = (Trace(**entry) for entry in Journal(path).entries if _is_whole(entry))
     return {(trace.task, trace.index, trace.decoder): trace for trace in traces}
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is that of a trace."""
+    shape = {**TRACE_SHAPE, "index": int, "end_tokens": list}
+    return entry.keys() == {each.name for each in fields(Trace)} and all(
+        fits(entry[key], kind) for key, kind in shape.items()
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import sys
@@ -28,6 +27,8 @@ from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
+from dlmlab.record.files import free_space, visible, write_text
+from dlmlab.record.folder import ERROR, MULTIRUN, read_results
 from dlmlab.run import experiment, resume
 from dlmlab.run.experiment import Experiment
 from dlmlab.settings import near
@@ -43,7 +44,6 @@ EXTRAS = {
 }
 """Hydra's plugins, and what installs them."""
 REMEDIES = {
-    errno.ENOSPC: "; free some space",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; write elsewhere: hydra.run.dir=FOLDER"),
 }
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
@@ -56,11 +56,12 @@ class Command:
     """What came of a command, in the process that the user started: where it writes, and a single run's error.
 
     folder: of a single run, as Hydra was asked for it; it is new unless something was there before. multirun: the
-    folder that the jobs' lie in.
+    folder that the jobs' lie in. config: the multirun's, as it was asked for: what lies in a folder is not asked.
     """
 
     folder: Path | None = None
     multirun: Path | None = None
+    config: DictConfig | None = None
     error: BaseException | None = None
 
 
@@ -78,8 +79,8 @@ class Outcome(Callback):
         """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "multirun.yaml")
-        _command.get().multirun = folder
+        OmegaConf.save(config, folder / MULTIRUN)
+        _command.get().multirun, _command.get().config = folder, config
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -116,7 +117,7 @@ def run_experiment(cfg: DictConfig) -> Any:
     except Exception as error:
         if job.mode is RunMode.MULTIRUN:
             with suppress(OSError):
-                (folder / "error.txt").write_text(f"{one_line(error)}\n", encoding="utf-8")
+                write_text(folder / ERROR, f"{one_line(error)}\n")
         elif isinstance(error, USER_ERRORS):
             _command.get().error = error
             return None
@@ -126,10 +127,10 @@ def run_experiment(cfg: DictConfig) -> Any:
 def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
     """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
     if (folder / manifest.NAME).exists():
-        saved = manifest.read(folder)
+        saved = resume.read_begun(folder)
         changed = resume.check(folder, saved, manifest.manifest(cfg), bool(cfg.resume_force))
         if resume.finished(folder) and not changed:
-            print(f"{folder} is finished: nothing is left to do")
+            print(visible(f"{folder} is finished: nothing is left to do"))
             return resume.objectives(folder)
     from dlmlab.run import check  # imports torch, which --help does without
 
@@ -160,8 +161,8 @@ def exit_status(main: Callable[[], None]) -> int:
     try:
         status = attempt(main)
     finally:
-        problems = report_multirun(outcome.multirun) if outcome.multirun else []
-    places = [place for place in (outcome.folder, outcome.multirun) if place]
+        problems = report_multirun(outcome.multirun, outcome.config) if outcome.multirun else []
+    places = job_folders(outcome.multirun) if outcome.multirun else [outcome.folder] if outcome.folder else []
     return status or bool(problems) or (FAILED_GATE if any(map(gate_failed, places)) else 0)
 
 
@@ -174,15 +175,15 @@ def attempt(main: Callable[[], None]) -> int:
         if error := _command.get().error:
             raise error
     except KeyboardInterrupt:
-        print(f"interrupted: what is finished is kept{how_to_go_on()}", file=sys.stderr)
+        print(visible(f"interrupted: what is finished is kept{how_to_go_on()}"), file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "")
-        print(f"error: {one_line(error)}{remedy}{how_to_go_on()}", file=sys.stderr)
+        remedy = free_space(error) or REMEDIES.get(error.errno or 0, "")
+        print(visible(f"error: {one_line(error)}{remedy}{how_to_go_on()}"), file=sys.stderr)
         return 1
     except USER_ERRORS as error:
         for line in error.args if isinstance(error, UserError) else [one_line(error)]:
-            print(f"error: {' '.join(str(line).split())}", file=sys.stderr)
+            print(f"error: {visible(' '.join(str(line).split()))}", file=sys.stderr)
         return 1
     except ValueError as error:
         if "Config group override" not in str(error):  # Hydra's way to say so
@@ -200,31 +201,39 @@ def how_to_go_on() -> str:
     return f"; go on with the same command plus resume={begun}" if begun else ""
 
 
-def report_multirun(folder: Path) -> Sequence[Any]:
-    """Report the summary of a multirun's jobs. What isn't in it, each with a line on stderr."""
+def report_multirun(folder: Path, config: DictConfig | None) -> Sequence[Any]:
+    """Report the summary of a multirun's jobs, where the config says. What isn't in it, each with a line on stderr."""
     from dlmlab.run import build, multirun
     from dlmlab.tracking import track
 
     record, problems = multirun.summarise(folder)
-    if record:
-        track(build.trackers(OmegaConf.create(record.manifest["config"])), record)
+    if record and not multirun.stands(record):
+        track(build.trackers(config) if config is not None else [], record)
     for problem in problems:
-        print(f"not in the summary: job {problem.name} ({problem.settings}): {problem.reason}", file=sys.stderr)
+        line = f"not in the summary: job {problem.name} ({problem.settings}): {problem.reason}"
+        print(visible(line), file=sys.stderr)
     return problems
 
 
+def job_folders(folder: Path) -> Sequence[Path]:
+    """The folders of a multirun's jobs."""
+    from dlmlab.run.multirun import find_jobs
+
+    return [job.folder for job in find_jobs(folder)]
+
+
 def gate_failed(folder: Path) -> bool:
-    """Whether a gate failed in any run at or below the folder."""
-    return any(
-        gate["verdict"] == "fail"
-        for results in folder.rglob("results.json")
-        for gate in json.loads(results.read_text()).get("gates", [])
-    )
+    """Whether a gate failed in the run of a folder."""
+    try:
+        gates = read_results(folder).get("gates", [])
+    except UserError:
+        return False  # it has none, or a line has told of it
+    return any(isinstance(gate, dict) and gate.get("verdict") == "fail" for gate in gates)
 
 
 def one_line(error: BaseException) -> str:
     """The message in a line; for a misspelt key, with the nearest key that exists."""
-    message = " ".join(str(error).split()).partition(" Config search path:")[0]
+    message = visible(" ".join(str(error).split())).partition(" Config search path:")[0]
     if found := re.match(r"Could not override '([\w.@/]+)'", message):
         return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
     if isinstance(error, MissingConfigException):

@@ -16,6 +16,7 @@ from dlmlab.generation import decode, encode, token_texts
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.interrupt import finishing
 from dlmlab.loop.shared_pass import Memo
+from dlmlab.record.files import visible
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
@@ -92,7 +93,7 @@ def evaluate(
     with finishing(), progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         what = next(iter(rules)) if len(rules) == 1 else f"{len(rules)} settings"
         done = len(meaning) - len(requests)
-        shown = bar.add_task(f"{task.name}, {what}", total=len(meaning), completed=done)
+        shown = bar.add_task(visible(f"{task.name}, {what}"), total=len(meaning), completed=done)
         outputs = decode(
             model,
             requests,
@@ -140,7 +141,7 @@ def progress() -> Progress:
     """A bar with rate and time left, on stderr; nothing where that is no terminal."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

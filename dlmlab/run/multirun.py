@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from dlmlab import manifest
+from dlmlab.errors import UserError
 from dlmlab.picture.plots import Point, draw, pareto
-from dlmlab.record.report import RESULTS
-from dlmlab.record.samples import Sample, read_samples
+from dlmlab.record.files import plain, read_bytes
+from dlmlab.record.folder import (
+    DAMAGE,
+    ERROR,
+    MANIFEST,
+    MANIFEST_SHAPE,
+    OVERRIDES,
+    RESULTS,
+    fits,
+    read_manifest,
+    read_object,
+    read_results,
+)
+from dlmlab.record.report import results_of
+from dlmlab.record.samples import Sample, lost_samples, read_samples
 from dlmlab.run.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
 PLACES = {"config.device", "model.device"}
 """Where a shard ran: each on a GPU of its own."""
-ERROR = "error.txt"
-"""Where a job that failed leaves the reason, in a line."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job's folder and what is in it."""
+    """A job's folder and what is in it. Reading it raises UserError for what is damaged."""
 
     folder: Path
     name: str
@@ -35,32 +47,57 @@ class Job:
     @functools.cached_property
     def overrides(self) -> dict[str, str]:
         """What the job was told beside the defaults."""
-        begun = (self.folder / manifest.NAME).exists()
-        given = self.manifest["overrides"] if begun else OmegaConf.load(self.folder / ".hydra" / "overrides.yaml")
+        given = self.manifest["overrides"] if (self.folder / MANIFEST).exists() else self._told_by_hydra()
         texts = map(str, given)
         return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in texts)}
 
+    def _told_by_hydra(self) -> list[str]:
+        try:
+            given = yaml.safe_load(read_bytes(self.folder / OVERRIDES))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{self.folder / OVERRIDES} cannot be read ({type(error).__name__})") from error
+        if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+            raise UserError(f"{self.folder / OVERRIDES} holds no list of overrides")
+        return given
+
     @property
     def done(self) -> bool:
-        return (self.folder / RESULTS).exists() and (self.folder / manifest.NAME).exists()
+        return (self.folder / RESULTS).exists() and (self.folder / MANIFEST).exists()
 
     @functools.cached_property
     def results(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / RESULTS).read_text(encoding="utf-8")))
+        return read_results(self.folder)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        return manifest.read(self.folder)
+        return read_manifest(self.folder, needed=(*MANIFEST_SHAPE, "overrides"))
 
     @property
     def num_shards(self) -> int:
-        number = self.manifest["config"].get("task", {}).get("num_shards")
+        task = self.manifest["config"].get("task")
+        number = task.get("num_shards") if isinstance(task, Mapping) else None
         return number if isinstance(number, int) else 1  # a key without a value reads ???
 
-    @property
-    def error(self) -> str:
-        file = self.folder / ERROR
-        return file.read_text(encoding="utf-8").strip() if file.exists() else "it ended without a result"
+    @functools.cached_property
+    def problem(self) -> str:
+        """Why the job is not in the summary, in a line; empty where it may be."""
+        try:
+            if self.done:
+                _ = self.results, self.overrides
+                return lost_samples(self.folder, self.manifest)
+            reason = self.folder / ERROR
+            said = read_bytes(reason).decode(errors="replace").strip() if reason.exists() else ""
+            return said or "it ended without a result"
+        except (UserError, OSError) as error:
+            return str(error)
+
+    @functools.cached_property
+    def has_overrides(self) -> bool:
+        """Whether it can be read what the job was told."""
+        try:
+            return isinstance(self.overrides, dict)
+        except UserError:
+            return False
 
     @property
     def samples(self) -> list[Sample]:
@@ -107,23 +144,25 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
     It follows from the jobs' folders alone: the same folders give the same summary.
     """
     jobs = find_jobs(folder)
-    keys = varied(jobs)
-    problems = [Problem(job.name, told(job, keys), job.error) for job in jobs if not job.done]
-    rows: list[Row] = []
-    for group in together([job for job in jobs if job.done]):
+    known = [job for job in jobs if job.has_overrides]
+    keys = varied(known)
+    problems = [Problem(job.name, told(job, keys) if job in known else "", job.problem) for job in jobs if job.problem]
+    rows, points = list[Row](), list[dict[str, Any]]()
+    for group in together([job for job in jobs if not job.problem]):
         try:
-            rows.append(row_of(group))
-        except ValueError as error:
+            row = row_of(group)
+            points += [point] if (point := point_of(row, keys)) else []
+            rows.append(row)
+        except DAMAGE as error:
             problems.append(Problem(", ".join(job.name for job in group), told(group[0], keys), str(error)))
     if not rows:
         return None, problems
-    points = [point for row in rows if (point := point_of(row, keys))]
     every = [job.manifest for row in rows for job in row.jobs]
     config = functools.reduce(common, (made["config"] for made in every))
     made = {**every[0], "config": config, "ended": max(str(each["ended"]) for each in every)}
     report = Report(
         title=f"Multirun of {rows[0].jobs[0].results['experiment']}, {len(jobs)} jobs",
-        settings={key: value for key, value in jobs[0].overrides.items() if key not in [*keys, SHARD]},
+        settings={key: value for key, value in known[0].overrides.items() if key not in [*keys, SHARD]},
         tables=[jobs_table(rows, keys), *problem_tables(problems), *(rows[0].tables if len(rows) == 1 else [])],
         verdict=answer(rows, points),
         results={
@@ -136,6 +175,14 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
         pictures=draw(folder, points),
     )
     return RunRecord(folder, "multirun", labels(rows), made, report), problems
+
+
+def stands(record: RunRecord) -> bool:
+    """Whether a multirun's folder holds this very summary: it was resumed and nothing was left to do."""
+    try:
+        return bool(read_object(record.folder / RESULTS) == plain(results_of(record)))
+    except UserError:
+        return False
 
 
 def together(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -154,12 +201,21 @@ def row_of(group: Sequence[Job]) -> Row:
     """
     first = group[0]
     if first.num_shards == 1:
-        return Row(group, first.results["summary"], [])
+        return Row(group, figures_of(first), [])
     check_shards(group)
     samples = sorted((sample for job in group for sample in job.samples), key=lambda sample: sample.index)
     tokens = {key: sum(job.results[key] for job in group) for key in TOKENS}
     figures = score_of(samples) | cost_of(samples, tokens)
     return Row(group, figures, evaluation_tables(figures, samples))
+
+
+def figures_of(job: Job) -> Mapping[str, Cell]:
+    """A job's summary. Raises ValueError where a score or its cost is no number."""
+    summary: Mapping[str, Cell] = job.results["summary"]
+    for key in ("score", "ci_low", "ci_high", "forwards per item", "n"):
+        if not fits(summary.get(key), (int, float, NoneType)):
+            raise ValueError(f"{job.folder / RESULTS} is damaged: {key} is {summary[key]!r}")
+    return summary
 
 
 def check_shards(group: Sequence[Job]) -> None:

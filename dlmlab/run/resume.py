@@ -18,10 +18,10 @@ from typing import Any
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.paths import home
-from dlmlab.record.files import write_text
+from dlmlab.record.files import read_bytes, write_text
+from dlmlab.record.folder import DAMAGE, MANIFEST, RESULTS, UNFINISHED, read_manifest, read_object, read_results
+from dlmlab.record.samples import lost_samples
 
-UNFINISHED = "unfinished"
-"""A file in the folder of a run that has not ended well: locked while a process writes there, and says which."""
 LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
 """By Hydra's setting of a folder, the file in outputs/ that names the last one; unlike a date it needs no clock."""
 OBJECTIVES = ("score", "forwards per item")
@@ -47,6 +47,7 @@ def redirect(arguments: Sequence[str]) -> list[str]:
     others = [text for text in arguments if not text.startswith("resume=")]
     if asked and asked != "null":
         name = str(find(asked.strip("'\""), key))
+        refuse_links(Path(name))
         others = [*(text for text in others if not text.startswith(f"{key}=")), f"{key}='{_escaped(name)}'"]
     if key == "hydra.run.dir" and name and (Path(name) / ".hydra").exists():
         others.append("hydra.output_subdir=null")
@@ -59,11 +60,34 @@ def find(name: str, key: str) -> Path:
         pointer = outputs() / LAST[key]
         if not pointer.exists():
             raise UserError(f"resume=last: {outputs()} knows of no such run: name its folder")
-        name = pointer.read_text(encoding="utf-8").strip()
-    folder = Path(name).expanduser().resolve()
-    if not folder.is_dir():
+        name = _pointed_at(pointer)
+    try:
+        folder = Path(name).expanduser().resolve()
+        there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a user that there isn't
+        raise UserError(f"resume={name!r} is no folder ({error}): name that of a run") from error
+    if not there:
         raise UserError(f"resume={name} is no folder: name that of a run")
     return folder
+
+
+def _pointed_at(pointer: Path) -> str:
+    """The folder that a file names. Raises UserError where it names none by its whole path."""
+    try:
+        name = read_bytes(pointer).decode().strip()
+    except (OSError, ValueError) as error:
+        raise UserError(f"resume=last: {pointer} cannot be read ({error}): name the run's folder") from error
+    if not name.startswith("/"):
+        raise UserError(f"resume=last: {pointer} names no folder ({name!r}): name the run's")
+    return name
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise UserError for a run's folder with a link in it, through which going on would write somewhere else."""
+    for place, folders, files in os.walk(folder):
+        if links := [each for each in (*folders, *files) if Path(place, each).is_symlink()]:
+            raise UserError(f"resume={folder} holds a link, {Path(place, links[0])}: no run writes one; remove it")
+        folders[:] = [each for each in folders if each != "wandb"]  # which has links of its own
 
 
 def remember(key: str, folder: Path) -> None:
@@ -85,7 +109,7 @@ def claim(folder: Path) -> Iterator[None]:
     Raises UserError where another process writes there, OSError where nobody can.
     """
     mark = folder / UNFINISHED
-    with mark.open("a+", encoding="utf-8") as file:
+    with mark.open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -100,13 +124,19 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the run of a folder has ended and was reported everywhere."""
-    return (folder / "results.json").exists() and not (folder / UNFINISHED).exists()
+    """Whether the run of a folder has ended, was reported everywhere, and still has results and all its samples."""
+    if not (folder / RESULTS).exists() or (folder / UNFINISHED).exists():
+        return False
+    try:
+        read_object(folder / RESULTS)
+        return not lost_samples(folder, manifest.read(folder) if (folder / MANIFEST).exists() else {})
+    except (UserError, OSError):
+        return False
 
 
 def objectives(folder: Path) -> tuple[Any, ...]:
     """What a finished run returns to a search."""
-    summary = json.loads((folder / "results.json").read_text(encoding="utf-8"))["summary"]
+    summary = read_results(folder)["summary"]
     return tuple(summary.get(name) for name in OBJECTIVES)
 
 
@@ -116,13 +146,18 @@ def begin(folder: Path, made: Mapping[str, Any], force: bool) -> dict[str, Any]:
     Raises UserError where the two differ in what results depend on; with `force` the manifest says in what.
     """
     begun = {**made, "resumes": []}
-    if (folder / manifest.NAME).exists():
-        saved = manifest.read(folder)
+    if (folder / MANIFEST).exists():
+        saved = read_begun(folder)
         changed = check(folder, saved, made, force)
         again = {"started": made["started"], "command": made["command"], "changed": changed}
         begun = {**saved, "ended": None, "resumes": [*saved.get("resumes", []), again]}
     manifest.save(folder, begun)
     return begun
+
+
+def read_begun(folder: Path) -> dict[str, Any]:
+    """Return the manifest of the run in a folder. Raises UserError where it doesn't say what the results depend on."""
+    return read_manifest(folder, needed=("command", "config", "packages", "model", "data", "machine"))
 
 
 def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force: bool) -> dict[str, Any]:
@@ -131,8 +166,11 @@ def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force
     made: this start's manifest; before the model is loaded, that of what is known until then.
     """
     own = _decisive(made)
-    theirs = {key: value for key, value in _decisive(saved).items() if key in own}
-    found = {key: [was, now] for key, was, now in manifest.differences(theirs, own)}
+    try:
+        theirs = {key: value for key, value in _decisive(saved).items() if key in own}
+        found = {key: [was, now] for key, was, now in manifest.differences(theirs, own)}
+    except DAMAGE as error:
+        raise UserError(f"{folder / MANIFEST} is damaged ({error!r}): choose another folder") from error
     if found and not force:
         shown = [f"{key} was {json.dumps(was)}, is {json.dumps(now)}" for key, (was, now) in found.items()]
         more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []

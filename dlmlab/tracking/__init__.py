@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from dlmlab import manifest
-from dlmlab.record.files import write_json
-from dlmlab.record.report import RESULTS, Cell, Follower, Report, RunRecord, Table, Tracker
+from dlmlab.record.files import free_space, write_json
+from dlmlab.record.folder import RESULTS
+from dlmlab.record.report import Cell, Follower, Report, RunRecord, Table, Tracker, results_of
+from dlmlab.record.samples import count_samples
 from dlmlab.tracking.table import write_table
 
 __all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "following", "track"]
@@ -59,25 +61,11 @@ def warned(tracker: Tracker) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}", file=sys.stderr)
+        print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}{free_space(error)}", file=sys.stderr)
 
 
 def save(run: RunRecord) -> None:
     """Write manifest.json and results.json. Raises OSError where they can't be written."""
-    manifest.save(run.folder, run.manifest)
-    report = run.report
-    write_json(
-        run.folder / RESULTS,
-        {
-            "experiment": run.experiment,
-            "title": report.title,
-            "question": report.question,
-            "labels": run.labels,
-            "settings": report.settings,
-            "summary": report.summary,
-            "tables": report.tables,
-            "verdict": report.verdict,
-            **report.results,
-        },
-    )
-    write_table(run.folder, report)
+    manifest.save(run.folder, {**run.manifest, **count_samples(run.folder)})
+    write_json(run.folder / RESULTS, results_of(run))
+    write_table(run.folder, run.report)

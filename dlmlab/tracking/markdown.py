@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 from dlmlab.manifest import hardware
-from dlmlab.record.files import append_text, write_text
-from dlmlab.record.report import RunRecord, Table, show_cell, visible
+from dlmlab.record.files import append_text, visible, write_text
+from dlmlab.record.folder import MULTIRUN
+from dlmlab.record.report import RunRecord, Table, show_cell
 from dlmlab.settings import list_of
 
 REPORT = "report.md"
-MULTIRUN = "multirun.yaml"
-"""What lies in a multirun's folder, above those of its jobs."""
 LOG_HEADER = """# Performance log
 
 Append-only record of runs on this machine.
@@ -46,7 +45,8 @@ class Markdown:
         if experiment not in (self.logged or ()) or (run.folder.parent / MULTIRUN).exists():
             return
         log, entry = Path(self.log_file), log_entry(run)
-        if not (run.manifest.get("resumes") and log.exists() and entry in log.read_text(encoding="utf-8")):
+        resumed = run.manifest.get("resumes") and log.exists()
+        if not (resumed and entry in log.read_text(encoding="utf-8", errors="replace")):
             append_text(log, entry, header=LOG_HEADER)
 
 

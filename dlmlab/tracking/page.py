@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dlmlab.page.render import write
-from dlmlab.record.report import RunRecord, visible
+from dlmlab.record.files import visible
+from dlmlab.record.report import RunRecord
 
 
 @dataclass(frozen=True)

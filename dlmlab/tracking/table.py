@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from dlmlab.record.files import write_text
-from dlmlab.record.report import Cell, Report, Table, show_cell, visible
+from dlmlab.record.files import visible, write_text
+from dlmlab.record.report import Cell, Report, Table, show_cell
 from dlmlab.tracking.markdown import table_lines
 
 SPECIAL = {each: f"\\{each}" for each in "&%$#_{}"}

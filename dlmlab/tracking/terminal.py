@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dlmlab.record.report import RunRecord, Table, show_cell, visible
+from dlmlab.record.files import visible
+from dlmlab.record.report import RunRecord, Table, show_cell
 
 GAP = 2
 """Columns of the terminal between two cells."""

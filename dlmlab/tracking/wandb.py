@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import IO, Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
-from dlmlab.manifest import NAME as MANIFEST
 from dlmlab.record.files import plain
-from dlmlab.record.report import RESULTS, RunRecord
+from dlmlab.record.folder import MANIFEST, MULTIRUN, RESULTS, SAMPLES
+from dlmlab.record.report import RunRecord
 from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
@@ -114,7 +114,7 @@ class Wandb:
             "tables": [{**plain(table), "title": table.title or report.title} for table in report.tables],
             "points": report.results.get("points", []),
             "pictures": [Path(picture).resolve() for picture in report.pictures],
-            "samples": folder / "samples.jsonl",
+            "samples": folder / SAMPLES,
             "most_samples": self.samples,
             "files": [folder / name for name in (MANIFEST, RESULTS)],
         }
@@ -123,7 +123,7 @@ class Wandb:
 def _multirun(folder: Path, labels: Mapping[str, str]) -> str | None:
     """The multirun that a run is a job of, or the summary of, by name; None where it is neither."""
     for each in (folder, folder.parent):
-        if (each / "multirun.yaml").exists():
+        if (each / MULTIRUN).exists():
             return f"{labels.get('sweep', 'multirun')} {each.parent.name} {each.name}"
     return None
 

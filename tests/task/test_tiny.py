@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from dataclasses import dataclass
 from random import Random
 
 import pytest
 
+from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox
 from dlmlab.task.code import Problem, check_problem
 from dlmlab.task.extract import answer_letter
@@ -208,3 +210,31 @@ def test_functions_are_problems_that_can_be_scored() -> None:
         check_problem(HUMANEVAL.problem(item), item.id)
         assert isinstance(HUMANEVAL.problem(item), Problem)
         ast.parse(function.prompt + "\n" + item.answer)
+
+
+@dataclass(frozen=True)
+class Few(Exercise):
+    """One of three prompts, all held out."""
+
+    number: int
+
+    @classmethod
+    def draw(cls, rng):
+        return cls(rng.randrange(3))
+
+    @property
+    def prompt(self):
+        return str(self.number)
+
+    @property
+    def held_out(self):
+        return True
+
+    def answer(self, rng):
+        return ""
+
+
+def test_more_exercises_than_a_kind_has_are_refused():
+    assert len(draw_held_out([Few], per_kind=3, seed=0)) == 3
+    with pytest.raises(UserError, match="per_kind=4 is more than the 3 that Few has"):
+        draw_held_out([Few], per_kind=4, seed=0)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from dlmlab.record.report import show_cell, visible
+from dlmlab.record.files import visible
+from dlmlab.record.report import show_cell
 from dlmlab.tracking import Report, Table, track
 
 

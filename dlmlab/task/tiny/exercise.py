@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Self, TypeVar
 
+from dlmlab.errors import UserError
+
 HELD_OUT_BYTES = 32
 """Of the 256 values of the hash's first byte, those that mean held out: an eighth of all content."""
 PREFERENCES = (0.8, 0.55, 0.2)
@@ -40,6 +42,9 @@ class Exercise(ABC):
         return hashlib.sha256(self.content.encode()).digest()[0] < HELD_OUT_BYTES
 
 
+MOST_IN_VAIN = 20_000
+"""Draws in a row that may bring nothing new; a kind that has more left brings one far sooner."""
+
 E = TypeVar("E", bound=Exercise)
 T = TypeVar("T")
 
@@ -52,14 +57,22 @@ def draw_training(kind: type[E], rng: Random) -> E:
 
 
 def draw_held_out(kinds: Sequence[type[E]], per_kind: int, seed: int) -> list[E]:
-    """Held-out exercises with different prompts, `per_kind` of each kind, the kinds taking turns."""
+    """Return held-out exercises with different prompts, `per_kind` of each kind, the kinds taking turns.
+
+    Raises:
+        UserError: A kind has fewer.
+    """
     columns = []
     for kind in kinds:
         rng = Random(f"{seed}/{kind.__name__}")
         found: dict[str, E] = {}
+        vain = 0
         while len(found) < per_kind:
-            if (exercise := kind.draw(rng)).held_out:
-                found.setdefault(exercise.prompt, exercise)
+            vain += 1
+            if (exercise := kind.draw(rng)).held_out and exercise.prompt not in found:
+                found[exercise.prompt], vain = exercise, 0
+            if vain > MOST_IN_VAIN:
+                raise UserError(f"per_kind={per_kind} is more than the {len(found)} that {kind.__name__} has: lower it")
         columns.append(list(found.values()))
     return [exercise for row in zip(*columns, strict=True) for exercise in row]
 
