@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.common import compose, exit_status, show
 from dlmlab.cache.dual import Dual
+from dlmlab.cache.onward import Onward
 from dlmlab.cache.prefix import Prefix
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
@@ -27,7 +28,7 @@ from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
 
 PROMPT, CANVAS, BLOCK = 1024, 256, 32
-OWN = {"per_forward": 4, "batch_sizes": [1, 8], "caches": ["none", "prefix", "dual"], "rounds": 3}
+OWN = {"per_forward": 4, "batch_sizes": [1, 8], "caches": ["none", "prefix", "dual", "onward"], "rounds": 3}
 """What may be set besides the config's keys."""
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> bool:
     cfg = compose([*usual, *others])
     model = build.model(cfg)
     generation = Generation(CANVAS, BLOCK, CANVAS // own.per_forward)
-    policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual()}
+    policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual(), "onward": Onward()}
 
     def timed(name: str, batch: int) -> Timing:
         prompts = random_prompts(model, batch, PROMPT, generation, cfg.seed)
