@@ -17,7 +17,8 @@ class Onward(Policy):
     those of earlier blocks, stay as they were when they were last computed.
 
     Source: this project's own, after the dual cache of Fast-dLLM (arXiv:2505.22618), whose pass at each block's start
-    computes the prompt too. With a prompt of 1,024 positions and a canvas of 256 that is a third to a tenth of its cost.
+    computes the prompt too. With a prompt of 1,024 positions and a canvas of 256 that is a third to a tenth of its
+    cost.
 
     Attributes:
         full_every: Blocks after which a block's first pass computes everything; 0 for the first block alone.
