@@ -1,7 +1,11 @@
 """The contract of a cache: a Policy sees a row's View and answers the Plan of its next pass.
 
 A policy decides which positions a forward pass computes anew; the model keeps keys and values of the others for it.
-L is the positions of a row, prompt and canvas.
+Most policies decide from numbers that the host has. One that looks into the pass gives its plan a hook, which the model
+calls: such a model says so in what it `keeps`.
+
+Shape suffixes as in `dlmlab.types`; L is the positions of a row, prompt and canvas, T those of them that a pass
+computes, H heads, E width of a head.
 """
 
 from __future__ import annotations
@@ -9,16 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from dlmlab.errors import UserError
 from dlmlab.rule import Rule, check_composition
 from dlmlab.settings import check_fields
 
 KEYS_AND_VALUES = "keys and values"
-KEPT = (KEYS_AND_VALUES,)
+CHOSEN_KEYS = "keys chosen in each layer"
+ATTENTION = "attention"
+FEATURES = "what each block's halves add"
+KEPT = (KEYS_AND_VALUES, CHOSEN_KEYS, ATTENTION, FEATURES)
 """What a policy may need of a model, and a model may offer."""
 
 
@@ -36,7 +44,8 @@ class View:
 
     prompt: positions of the prompt. start, end: the active block, [start, end) of the row's positions. step: passes
     since the block began. forwards: passes since the row began. committed_L: for each position the pass that committed
-    its token; -1 for the prompt, `forwards` for what is still masked.
+    its token; -1 for the prompt, `forwards` for what is still masked. last: the plan of the row's last pass, whose hook
+    has seen it by now; None before the first.
     """
 
     prompt: int
@@ -45,6 +54,7 @@ class View:
     step: int
     forwards: int
     committed_L: np.ndarray
+    last: Plan | None = None
 
     @property
     def everything(self) -> np.ndarray:
@@ -69,10 +79,55 @@ class View:
 
 
 class Plan(NamedTuple):
-    """One pass of a row: the positions that it computes, and those that it attends to (None: all), as (L,) masks."""
+    """One pass of a row: the positions that it computes, and those that it attends to (None: all), as (L,) masks.
+
+    hook: what the model calls on the way; a `KeyChoice`, an `AttentionProbe` or a `FeatureReuse`.
+    """
 
     computed: np.ndarray
     visible: np.ndarray | None = None
+    hook: Any = None
+
+
+class KeyChoice:
+    """A hook that chooses, in each layer of a pass that computes everything, the keys that later passes see.
+
+    The next pass that computes everything sees all of them again.
+    """
+
+    def choose(self, q_HLE: Tensor, k_HLE: Tensor) -> Tensor:
+        """Bool (L,), from rotated queries and keys of as many heads."""
+        raise NotImplementedError
+
+
+class AttentionProbe:
+    """A hook that is shown a pass's attention, and the confidences at some positions. A pass may be begun again."""
+
+    scored: np.ndarray | None = None
+    """Where confidences are asked for, bool (L,), of computed positions; None where nowhere."""
+
+    def attend(self, layer: int, position_T: Tensor, attention_TL: Tensor) -> None:
+        """See a layer's attention, the mean of its heads, at these positions of the row."""
+        raise NotImplementedError
+
+    def score(self, confidence_N: Tensor) -> None:
+        """See the largest probability at each of the positions that are `scored`, in float64."""
+        raise NotImplementedError
+
+
+class FeatureReuse:
+    """A hook that decides in each layer where a block's two halves are computed; elsewhere they add what they did last.
+
+    computed: positions where they always are, bool (L,). watched: positions where values are, bool (L,), None where
+    nowhere; some of these are `stale`. The first layer computes everything.
+    """
+
+    computed: np.ndarray
+    watched: np.ndarray | None
+
+    def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
+        """Indices into the N watched positions that are computed too, from their values now and as they were."""
+        raise NotImplementedError
 
 
 class Policy:

@@ -97,7 +97,12 @@ class Request:
     @property
     def cached(self) -> bool:
         """Whether keys and values are kept from pass to pass."""
-        return self.cache is not None and self.cache.keeps
+        return self.needs is not None
+
+    @property
+    def needs(self) -> str | None:
+        """What the model is to keep for the cache; None without one."""
+        return self.cache.needs if self.cache is not None and self.cache.keeps else None
 
 
 class TraceStep(NamedTuple):
@@ -158,6 +163,8 @@ class Reuse(NamedTuple):
     """Whether each position of the row can be attended to, (positions of the row,); None where all can."""
     stores: Sequence[Any]
     """What is kept of the rows' other positions; the pass writes into them what it computes."""
+    hooks: Sequence[Any]
+    """What the policies want called on the way, all of one kind or None; see `dlmlab.policy.Plan`."""
 
 
 class Query(NamedTuple):
@@ -216,8 +223,8 @@ class Denoiser(Protocol):
     def head(self, hidden_ND: Tensor) -> Tensor:
         """(N, D) to (N, V) logits."""
 
-    def new_store(self, positions: int) -> Store:
-        """An empty store for a row of so many positions; asked for only where it `keeps` something."""
+    def new_store(self, positions: int, kept: str) -> Store:
+        """An empty store for a row of so many positions. kept: one of those that it `keeps`."""
 
 
 def check_positive_int(name: str, value: object) -> None:

@@ -32,6 +32,7 @@ class Kept(NamedTuple):
     position_BL: np.ndarray
     visible: Sequence[np.ndarray | None]
     stores: Sequence[Any]
+    hooks: Sequence[Any]
     computed_BK: np.ndarray
 
 
@@ -79,7 +80,8 @@ class Canvases:
         position_BK = row_B[:, None] + np.where(computed_BK, index_BK, 0)
         masked_BK = computed_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         stores = [window.store for window in windows]
-        kept = Kept(pad(own, 0)[0], [plan.visible for plan in plans], stores, computed_BK)
+        hooks = [plan.hook for plan in plans]
+        kept = Kept(pad(own, 0)[0], [plan.visible for plan in plans], stores, hooks, computed_BK)
         end_B = row_B + [len(own_L) for own_L in own]
         generators = [window.generator for window in windows]
         return cls(tokens_BL, real_BL, position_BK, masked_BK, end_B, generators, config.mask_token_id, kept)
@@ -88,7 +90,8 @@ class Canvases:
         """The forward pass over the canvases. slot: the active blocks' positions that it is asked for, in B × K."""
         reuse = None
         if self.kept is not None:
-            reuse = Reuse(torch.from_numpy(self.kept.position_BL), self.kept.visible, self.kept.stores)
+            position_BL, *others = self.kept[:-1]
+            reuse = Reuse(torch.from_numpy(position_BL), *others)
         return Query(
             torch.from_numpy(self.tokens_BL),
             None if self.real_BL is None else torch.from_numpy(self.real_BL),

@@ -31,7 +31,9 @@ class Row:
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         self.seed = [seed, request.index]
+        self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
+        self.plan: Plan | None = None
         self.plan = self._next_plan()
 
     @cached_property
@@ -60,9 +62,8 @@ class Row:
         prompt = len(self.request.prompt)
         committed_L = np.full(len(self.tokens), -1)
         committed_L[prompt:] = np.where(self.tokens[prompt:] == self.mask_token, self.forwards, self.step_of)
-        return View(
-            prompt, self.start, self.start + self.generation.block_length, self.step, self.forwards, committed_L
-        )
+        end = self.start + self.generation.block_length
+        return View(prompt, self.start, end, self.step, self.forwards, committed_L, self.plan)
 
     @property
     def computed(self) -> int:
@@ -149,4 +150,8 @@ class Row:
     def _next_plan(self) -> Plan | None:
         if self.request.cache is None or not self.request.cached or self.finished:
             return None
-        return self.request.cache.plan(self.view)
+        plan = self.request.cache.plan(self.view)
+        if self.shifted:  # a prediction comes from the position to the left of it
+            left_L = np.append(plan.computed[1:] & self.view.block[1:], False)
+            plan = plan._replace(computed=plan.computed | left_L)
+        return plan

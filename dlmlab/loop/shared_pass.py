@@ -98,8 +98,8 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
 def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
     """What the model is to see of the rows. With a cache each row gets its store before its first pass."""
     for row in rows:
-        if row.plan is not None and row.store is None:
-            row.store = model.new_store(len(row.tokens))
+        if row.store is None and row.request.needs is not None:
+            row.store = model.new_store(len(row.tokens), row.request.needs)
     return Canvases.of([row.window for row in rows], rows[0].generation.block_length, model.config)
 
 
@@ -114,7 +114,7 @@ def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows whose rules can be applied together, and that go through the model together."""
     kinds = defaultdict[object, list[Row]](list)
     for row in rows:
-        kinds[row.request.rule.kind, row.request.cached].append(row)
+        kinds[row.request.rule.kind, row.request.needs].append(row)
     return list(kinds.values())
 
 

@@ -1,17 +1,19 @@
 """A forward pass over some positions of each row, which takes the keys and values of the others from a store.
 
 Positions of all rows follow each other without padding: a row that computes everything costs its neighbours nothing.
-Only attention looks at a row by itself, T' of its positions over the keys of L.
+Only attention looks at a row by itself, T of its positions over the keys of L.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.policy import AttentionProbe, KeyChoice
 from dlmlab.types import Query
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class KeyValueStore:
-    """A row's keys, rotated, and values: (layers, 2, H, L, E)."""
+    """A row's keys, rotated, and values, (layers, 2, H, L, E), and the keys that each layer sees; None for all."""
 
     def __init__(self, config: LLaDAConfig, positions: int, like: Tensor) -> None:
         self.kept = like.new_zeros(config.n_layers, 2, config.kv_heads, positions, config.head_width)
+        self.seen: list[Tensor | None] = [None] * config.n_layers
 
     @property
     def nbytes(self) -> int:
@@ -32,59 +35,124 @@ class KeyValueStore:
 
 
 class Part(NamedTuple):
-    """A row's share of the T positions of a pass: where it is, the positions of the row, and those that are seen."""
+    """A row's share of the positions of a pass: where it is, its positions of the row, and those that are seen.
+
+    bias_TL: added to the scores where attention is block-causal, so that no block sees a later one.
+    """
 
     share: slice
-    position: Tensor
-    visible: Tensor | None
-    store: KeyValueStore
+    position_T: Tensor
+    bias_TL: Tensor | None
+    visible_L: Tensor | None
+    store: Any
+    hook: Any
+
+    @property
+    def whole(self) -> bool:
+        """Whether the pass computes all of the row."""
+        return len(self.position_T) == self.store.kept.shape[3]
 
 
-def cached_pass(model: LLaDAModel, query: Query) -> Tensor:
-    """The final norm's output, (N, D) at the positions that are wanted, all that are computed where none are named."""
+class Packed(NamedTuple):
+    """A query without padding: its tokens, their positions in their rows, where it wants hidden states, its rows."""
+
+    ids_T: Tensor
+    position_T: Tensor
+    wanted_N: Tensor
+    parts: list[Part]
+
+
+def pack(query: Query, model: LLaDAModel) -> Packed:
+    """Leave out the padding of a query with a cache, on the model's device."""
     assert query.reuse is not None
-    device: Any = model.transformer["wte"].weight.device
+    positions_BL, *told = query.reuse
+    like: Any = model.transformer["wte"].weight
+    device, causal = like.device, model.config.block_size and (query.block_length or model.config.block_size)
     real = np.ones(query.tokens_BL.shape, dtype=bool) if query.real_BL is None else query.real_BL.numpy(force=True)
     real_BL = torch.from_numpy(real)
-    position_T = query.reuse.position_BL[real_BL].to(device)
-    x_TD = model.embed(query.tokens_BL[real_BL].to(device))
-    cos_T1E, sin_T1E = model.angles(x_TD, position_T)
-    parts = parts_of(query, real.sum(-1), position_T)
-    wanted_N: Tensor | None = None
-    if query.wanted_N is not None:
-        wanted_N = (real_BL.flatten().cumsum(0) - 1)[query.wanted_N].to(device)
+    index_BL = (real_BL.flatten().cumsum(0) - 1).to(device)
+    all_T = positions_BL[real_BL].to(device)
+    ends = real.sum(-1).cumsum().tolist()
+    parts = []
+    for begin, end, visible, store, hook in zip([0, *ends[:-1]], ends, *told, strict=True):
+        position_T = all_T[begin:end]
+        bias_TL = block_causal(position_T, store.kept.shape[3], causal, like) if causal else None
+        visible_L = None if visible is None else torch.from_numpy(visible).to(device)
+        parts.append(Part(slice(begin, end), position_T, bias_TL, visible_L, store, hook))
+    wanted_N = torch.arange(ends[-1], device=device) if query.wanted_N is None else index_BL[query.wanted_N.to(device)]
+    return Packed(query.tokens_BL[real_BL].to(device), all_T, wanted_N, parts)
+
+
+def block_causal(position_T: Tensor, length: int, block_length: int, like: Tensor) -> Tensor:
+    """(T, L): what keeps each position from seeing a later block."""
+    block_L = torch.arange(length, device=like.device) // block_length
+    later_TL = block_L > (position_T // block_length)[:, None]
+    return torch.zeros(later_TL.shape, dtype=like.dtype, device=like.device).masked_fill_(later_TL, -torch.inf)
+
+
+def cached_pass(model: LLaDAModel, query: Query, head: Callable[[Tensor], Tensor]) -> Tensor:
+    """The final norm's output, (N, D), at the positions that are wanted; all that are computed where none are named."""
+    packed = pack(query, model)
+    x_TD = model.embed(packed.ids_T)
+    cos_T1E, sin_T1E = model.angles(x_TD, packed.position_T)
+    wanted_N = packed.wanted_N
+    everywhere = any(isinstance(part.hook, AttentionProbe) and part.hook.scored is not None for part in packed.parts)
     blocks: list[Any] = list(model.transformer["blocks"].children())
     for layer, block in enumerate(blocks):
-        mixed_TD = attend(block, layer, parts, block.heads(x_TD, cos_T1E, sin_T1E))
-        if block is blocks[-1] and wanted_N is not None:
+        mixed_TD = attend(block, layer, packed.parts, block.heads(x_TD, cos_T1E, sin_T1E))
+        if block is blocks[-1] and not everywhere:
             x_TD, mixed_TD = x_TD.index_select(0, wanted_N), mixed_TD.index_select(0, wanted_N)
         x_TD = block.finish(x_TD, mixed_TD)
-    return model.transformer["ln_f"](x_TD)  # type: ignore[no-any-return]
-
-
-def parts_of(query: Query, count_B: np.ndarray, position_T: Tensor) -> list[Part]:
-    """Each row's share of the T positions."""
-    assert query.reuse is not None
-    ends = np.cumsum(count_B)
-    shares = [slice(int(end - count), int(end)) for end, count in zip(ends, count_B, strict=True)]
-    return [
-        Part(
-            share,
-            position_T[share],
-            None if visible is None else torch.from_numpy(visible).to(position_T.device),
-            store,
-        )
-        for share, visible, store in zip(shares, query.reuse.visible, query.reuse.stores, strict=True)
-    ]
+    hidden_TD: Tensor = model.transformer["ln_f"](x_TD)
+    if not everywhere:
+        return hidden_TD
+    for part in packed.parts:
+        tell_confidences(part, hidden_TD[part.share], head)
+    return hidden_TD.index_select(0, wanted_N)
 
 
 def attend(block: Block, layer: int, parts: list[Part], heads: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Write the new keys and values into the rows' stores, and gather with each row's queries what is visible there."""
     mixed = []
     for part in parts:
-        q_HTE, k_HTE, v_HTE = (each[part.share].transpose(0, 1) for each in heads)
-        kept_2HLE = part.store.kept[layer]
-        kept_2HLE.index_copy_(2, part.position, torch.stack((k_HTE, v_HTE)))
-        k_HLE, v_HLE = kept_2HLE if part.visible is None else kept_2HLE[:, :, part.visible]
-        mixed.append(block.mix(q_HTE[None], k_HLE[None], v_HLE[None])[0])
+        q_THE, k_THE, v_THE = (each[part.share] for each in heads)
+        store, q_HTE, bias_TL = part.store, q_THE.transpose(0, 1), part.bias_TL
+        write(store.kept[layer], part.position_T, k_THE, v_THE)
+        visible_L = visible_keys(layer, part)
+        k_HLE, v_HLE = store.kept[layer]
+        if visible_L is not None:
+            k_HLE, v_HLE = k_HLE[:, visible_L], v_HLE[:, visible_L]
+            bias_TL = None if bias_TL is None else bias_TL[:, visible_L]
+        if isinstance(part.hook, KeyChoice):
+            store.seen[layer] = part.hook.choose(q_HTE, spread(k_HLE, q_HTE))
+        elif isinstance(part.hook, AttentionProbe):
+            scores_HTL = q_HTE @ spread(k_HLE, q_HTE).transpose(1, 2) * q_HTE.shape[-1] ** -0.5
+            scores_HTL = scores_HTL if bias_TL is None else scores_HTL + bias_TL
+            part.hook.attend(layer, part.position_T, scores_HTL.softmax(-1).mean(0))
+        mixed.append(block.mix(q_HTE[None], k_HLE[None], v_HLE[None], bias_TL)[0])
     return torch.cat(mixed)
+
+
+def write(kept_2HLE: Tensor, position_T: Tensor, k_THE: Tensor, v_THE: Tensor) -> None:
+    """Keep a layer's keys and values of these positions."""
+    kept_2HLE.index_copy_(2, position_T, torch.stack((k_THE, v_THE)).transpose(1, 2))
+
+
+def visible_keys(layer: int, part: Part) -> Tensor | None:
+    """The keys that a row sees in a layer, bool (L,): those that were chosen, else the plan's; None for all."""
+    chosen = part.store.seen if isinstance(part.store, KeyValueStore) else None
+    if chosen is not None and part.whole:
+        chosen[layer] = None
+    return part.visible_L if chosen is None or chosen[layer] is None else chosen[layer]
+
+
+def spread(k_HLE: Tensor, q_HTE: Tensor) -> Tensor:
+    """Keys of as many heads as there are of queries; under grouped-query attention several share one."""
+    return k_HLE.repeat_interleave(len(q_HTE) // len(k_HLE), dim=0)
+
+
+def tell_confidences(part: Part, hidden_TD: Tensor, head: Callable[[Tensor], Tensor]) -> None:
+    """Tell a row's hook, if it asks, how sure the model is where it asks."""
+    if isinstance(part.hook, AttentionProbe) and part.hook.scored is not None:
+        scored_T = torch.from_numpy(part.hook.scored).to(hidden_TD.device)[part.position_T]
+        part.hook.score(head(hidden_TD[scored_T]).double().softmax(-1).amax(-1))

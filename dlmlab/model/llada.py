@@ -23,7 +23,8 @@ from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
 from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
-from dlmlab.policy import KEPT
+from dlmlab.model.features import FeatureStore, feature_pass
+from dlmlab.policy import FEATURES, KEPT, KEYS_AND_VALUES, FeatureReuse
 from dlmlab.types import Query
 
 if TYPE_CHECKING:
@@ -128,11 +129,11 @@ class Block(nn.Module):
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """(…, D) and what its heads have gathered to the block's output."""
         x = x + self._drop(self.attn_out(mixed))
-        return x + self._drop(self._feed_forward(self.ff_norm(x)))
+        return x + self._drop(self.feed(x))
 
-    def _feed_forward(self, h: Tensor) -> Tensor:
-        """The MLP, the experts' mixture, or both together where one MLP sees every token."""
-        parts: list[Tensor] = []
+    def feed(self, x: Tensor) -> Tensor:
+        """What the MLP adds to (…, D), the experts' mixture, or both together where one MLP sees every token."""
+        h, parts = self.ff_norm(x), list[Tensor]()
         if self.ff_proj is not None:
             parts.append(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
         if self.router is not None:
@@ -283,8 +284,10 @@ class LLaDAModelLM(PreTrainedModel):
             query = shifted(query)
         ids_BL, real_BL, wanted_N, reuse, block_length = query
         if reuse is not None:
+            if isinstance(reuse.hooks[0], FeatureReuse):
+                return feature_pass(self.model, query)
             known = self.fast is not None and self.fast.serves(query)
-            return self.fast.cached(query) if self.fast and known else cached_pass(self.model, query)
+            return self.fast.cached(query) if self.fast and known else cached_pass(self.model, query, self.head)
         if self.fast is not None and wanted_N is not None:
             self.model.check_length(ids_BL)
             return self.fast(ids_BL, real_BL, wanted_N)
@@ -292,11 +295,12 @@ class LLaDAModelLM(PreTrainedModel):
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
         return self.model(*sent, block_length)  # type: ignore[no-any-return]
 
-    def new_store(self, positions: int) -> KeyValueStore | Slot:
+    def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
         """See `dlmlab.types.Denoiser`. Raises UserError for a row longer than the model's context."""
-        if self.fast is not None:
+        if self.fast is not None and kept == KEYS_AND_VALUES:
             return self.fast.arena.take(positions)
-        return KeyValueStore(self.config, positions, like=self.model.transformer["wte"].weight)
+        kind = FeatureStore if kept == FEATURES else KeyValueStore
+        return kind(self.config, positions, like=self.model.transformer["wte"].weight)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""

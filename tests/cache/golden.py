@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from dlmlab.cache.d2cache import certainty_density
+from dlmlab.decoder.topk import top_k
 from dlmlab.denoise import denoise
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
@@ -68,7 +70,26 @@ def policy_of(told: dict[str, Any]) -> Policy:
 def decoder_of(told: dict[str, Any]) -> Rule:
     """The decoder of a case's name and parameters."""
     parameters = dict(told)
+    if parameters["name"] == "certainty_prior":
+        return CertaintyPrior(parameters["sigma"])
     return replace(rule_of(parameters.pop("name")), **parameters)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class CertaintyPrior(Rule):
+    """d2Cache's decoder: commits the position of the highest confidence × certainty density; knows one block alone."""
+
+    sigma: float
+
+    def initial_state(self, block_length: int, vocab_size: int, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.zeros(block_length, dtype=torch.bool),)
+
+    def __call__(self, step: Step) -> Decision:
+        [certain_BK] = step.state
+        density = [certainty_density(certain_K.numpy(), self.sigma) for certain_K in certain_BK]
+        score_BK = torch.where(step.eligible_BK, step.confidence_BK * torch.from_numpy(np.stack(density)), -torch.inf)
+        commit_BK = top_k(score_BK, 1)
+        return Decision(commit_BK, state=(certain_BK | commit_BK,))
 
 
 def generation_of(case: dict[str, Any]) -> Generation:

@@ -1,0 +1,126 @@
+"""d2Cache: the masks that are next, and the positions that all others draw on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlmlab.policy import ATTENTION, AttentionProbe, Frozen, Plan, Policy, View
+from dlmlab.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+@dataclass
+class RollOut(AttentionProbe):
+    """Follows attention through the layers (arXiv:2005.00928), and remembers how sure the model was of each mask.
+
+    total_LL: how much of each position's output comes from each position's input. confidence_L: 0 where it is unknown.
+    """
+
+    confidence_L: np.ndarray
+    scored: np.ndarray | None
+    total_LL: Tensor | None = None
+
+    def attend(self, layer: int, position_T: Tensor, attention_TL: Tensor) -> None:
+        """Multiply by (A + I) / row sum, which is the identity where nothing is computed."""
+        if layer == 0:
+            size = attention_TL.shape[1]
+            self.total_LL = torch.eye(size, dtype=attention_TL.dtype, device=attention_TL.device)
+        assert self.total_LL is not None
+        mixed_TL = attention_TL @ self.total_LL + self.total_LL[position_T]
+        self.total_LL[position_T] = mixed_TL / (attention_TL.sum(-1, keepdim=True) + 1)
+
+    def score(self, confidence_N: Tensor) -> None:
+        """See `AttentionProbe`."""
+        assert self.scored is not None
+        self.confidence_L[self.scored] = confidence_N.cpu().numpy()
+
+    @property
+    def drawn_on(self) -> np.ndarray:
+        """(L,): how much all positions together draw on each."""
+        assert self.total_LL is not None
+        return self.total_LL.sum(0).double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class D2Cache(Policy):
+    """Compute everything once, then three kinds of positions.
+
+    These are the current_k masked ones of the highest confidence × certainty density, among those from the block's
+    start to the block edge that has as many masks before it, the active block's first; what the last pass committed;
+    and of the rest, those that attention roll-out draws on most, as many as make up rollout_p of it, one at least. Gaps
+    of up to inflate_w between them are filled. The density of a position is the share of committed tokens around it,
+    weighted by a Gaussian of width sigma.
+
+    renew_confidence: whether the confidence is that of the last pass over a position, as the paper has it, or of the
+    first pass for good, as in the published code, whose update has no effect.
+
+    Source: d2Cache, arXiv:2509.23094. The published code also leaves masks that it doesn't compute eligible; here they
+    are not.
+    """
+
+    current_k: PositiveInt = 32
+    rollout_p: Fraction = 0.1
+    sigma: NonNegativeFloat = 10.0
+    inflate_w: NonNegativeInt = 0
+    renew_confidence: bool = False
+    needs = ATTENTION
+    frozen = Frozen.COMMITS
+
+    def plan(self, view: View) -> Plan:
+        if view.last is None:
+            return Plan(view.everything, hook=RollOut(np.zeros(len(view.committed_L)), scored=view.masked))
+        seen: RollOut = view.last.hook
+        chosen_L = self._candidates(view, seen.confidence_L) | (view.committed_L == view.forwards - 1)
+        chosen_L |= nucleus(np.where(chosen_L, 0.0, seen.drawn_on), self.rollout_p)
+        computed_L = filled(chosen_L, self.inflate_w)
+        scored_L = computed_L & view.masked if self.renew_confidence else None
+        return Plan(computed_L, hook=RollOut(seen.confidence_L.copy(), scored_L))
+
+    def _candidates(self, view: View, confidence_L: np.ndarray) -> np.ndarray:
+        masked = np.flatnonzero(view.masked & view.between(view.start, len(view.masked)))
+        width = view.end - view.start
+        edge = view.start + -(-(masked[: self.current_k][-1] + 1 - view.start) // width) * width
+        masked = masked[masked < edge]
+        density_G = certainty_density(~view.masked[view.prompt :], self.sigma)
+        score = confidence_L[masked] * density_G[masked - view.prompt]
+        score += (masked < view.end) * score.max()
+        chosen_L = np.zeros_like(view.masked)
+        chosen_L[masked[np.argsort(-score, kind="stable")[: self.current_k]]] = True
+        return chosen_L
+
+
+def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:
+    """The share of certain positions around each, by a Gaussian of width sigma.
+
+    All before the canvas is certain; what follows it is what its last position is.
+    """
+    size = len(certain_G)
+    around = np.concatenate([np.ones(size), certain_G, np.full(size, certain_G[-1])])
+    weights = np.exp(-(np.arange(-3 * size, 3 * size) ** 2) / (2 * sigma**2))
+    distance = np.arange(3 * size) - np.arange(size, 2 * size)[:, None]
+    density_G: np.ndarray = weights[distance + 3 * size] @ around / weights.sum()
+    return density_G
+
+
+def nucleus(score_L: np.ndarray, share: float) -> np.ndarray:
+    """The largest scores that together make up at most this share of all, and the largest at any rate, as (L,) mask."""
+    order = np.argsort(-score_L, kind="stable")
+    within = np.cumsum(score_L[order] / (score_L.sum() + 1e-9)) <= share
+    within[0] = True
+    chosen_L = np.zeros(len(score_L), dtype=bool)
+    chosen_L[order[within]] = True
+    return chosen_L & (score_L > 0)
+
+
+def filled(chosen_L: np.ndarray, width: int) -> np.ndarray:
+    """The chosen positions, and those between two that are at most `width` apart."""
+    chosen = np.flatnonzero(chosen_L)
+    filled_L = chosen_L.copy()
+    for before, after in pairwise(chosen):
+        if after - before <= width:
+            filled_L[before:after] = True
+    return filled_L

@@ -1,0 +1,80 @@
+"""A forward pass in which all positions go through all blocks, but many take what a block's halves added before.
+
+Of each row the store keeps, beside keys and values, what attention and MLP add to the residual stream, in each layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dlmlab.model.cached import KeyValueStore, Part, pack, write
+from dlmlab.types import Query
+
+if TYPE_CHECKING:
+    from dlmlab.model.config import LLaDAConfig
+    from dlmlab.model.llada import Block, LLaDAModel
+
+
+class FeatureStore(KeyValueStore):
+    """Beside keys and values, what attention and MLP have added: (layers, 2, L, D)."""
+
+    def __init__(self, config: LLaDAConfig, positions: int, like: Tensor) -> None:
+        super().__init__(config, positions, like)
+        self.added = like.new_zeros(config.n_layers, 2, positions, config.d_model)
+
+    @property
+    def nbytes(self) -> int:
+        """See `dlmlab.types.Store`."""
+        return super().nbytes + self.added.nbytes
+
+
+def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
+    """The final norm's output, (N, D), at the positions that are wanted; all where none are named."""
+    packed = pack(query, model)
+    x_TD = model.embed(packed.ids_T)
+    blocks: list[Any] = list(model.transformer["blocks"].children())
+    hidden = []
+    for part in packed.parts:
+        x_LD = x_TD[part.share]
+        for layer, block in enumerate(blocks):
+            x_LD = pass_block(model, block, layer, part, x_LD)
+        hidden.append(x_LD)
+    return model.transformer["ln_f"](torch.cat(hidden).index_select(0, packed.wanted_N))  # type: ignore[no-any-return]
+
+
+def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
+    """One row's (L, D) through a block, computed only where the row's hook says."""
+    store: FeatureStore = part.store
+    own_T = computed_positions(block, layer, part, x_LD)
+    attended_LD, fed_LD = store.added[layer]
+    if len(own_T):
+        cos_T1E, sin_T1E = model.angles(x_LD, own_T)
+        q_THE, k_THE, v_THE = block.heads(x_LD[own_T], cos_T1E, sin_T1E)
+        write(store.kept[layer], own_T, k_THE, v_THE)
+        k_HLE, v_HLE = store.kept[layer]
+        bias_TL = None if part.bias_TL is None else part.bias_TL[own_T]
+        [mixed_TD] = block.mix(q_THE.transpose(0, 1)[None], k_HLE[None], v_HLE[None], bias_TL)
+        attended_LD[own_T] = block.attn_out(mixed_TD)
+    x_LD = x_LD + attended_LD
+    if len(own_T):
+        fed_LD[own_T] = block.feed(x_LD[own_T])
+    return x_LD + fed_LD
+
+
+def computed_positions(block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
+    """The positions that a layer computes, in order. Watched ones get their new values, among these or not."""
+    if layer == 0:
+        return part.position_T
+    hook, store, device = part.hook, part.store, x_LD.device
+    computed_L = torch.tensor(hook.computed, device=device)  # a copy, to which this layer adds
+    if hook.watched is not None:
+        [watched_N] = torch.from_numpy(hook.watched).to(device).nonzero(as_tuple=True)
+        values_HLE = store.kept[layer][1]
+        new_ND = block.v_proj(block.attn_norm(x_LD[watched_N]))
+        old_ND = values_HLE[:, watched_N].transpose(0, 1).flatten(1)
+        computed_L[watched_N[hook.stale(new_ND, old_ND)]] = True
+        values_HLE[:, watched_N] = new_ND.unflatten(-1, (-1, values_HLE.shape[-1])).transpose(0, 1)
+    return computed_L.nonzero(as_tuple=True)[0]
