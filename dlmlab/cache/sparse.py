@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,8 +41,12 @@ class Sparse(Policy):
         return Plan(view.everything, hook=MostAttended(view.block, self) if view.step == 1 else None)
 
 
-class MostAttended(NamedTuple("MostAttended", [("block", np.ndarray), ("policy", Sparse)]), KeyChoice):
+@dataclass(frozen=True)
+class MostAttended(KeyChoice):
     """Chooses the keys of one pass."""
+
+    block: np.ndarray
+    policy: Sparse
 
     def choose(self, q_HLE: Tensor, k_HLE: Tensor) -> Tensor:
         """The block, and the most important positions outside."""

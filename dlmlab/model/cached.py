@@ -50,7 +50,7 @@ class Part(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether the pass computes all of the row."""
-        return len(self.position_T) == self.store.kept.shape[3]
+        return len(self.position_T) == int(self.store.kept.shape[3])
 
 
 class Packed(NamedTuple):

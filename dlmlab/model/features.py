@@ -61,7 +61,8 @@ def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Te
     x_LD = x_LD + attended_LD
     if len(own_T):
         fed_LD[own_T] = block.feed(x_LD[own_T])
-    return x_LD + fed_LD
+    out_LD: Tensor = x_LD + fed_LD
+    return out_LD
 
 
 def computed_positions(block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:

@@ -133,7 +133,8 @@ class Block(nn.Module):
 
     def feed(self, x: Tensor) -> Tensor:
         """What the MLP adds to (…, D), the experts' mixture, or both together where one MLP sees every token."""
-        h, parts = self.ff_norm(x), list[Tensor]()
+        h = self.ff_norm(x)
+        parts: list[Tensor] = []
         if self.ff_proj is not None:
             parts.append(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
         if self.router is not None:

@@ -119,6 +119,9 @@ class Listening(Rule):
     steps: Heard = field(default_factory=Heard)
     needs_logits: ClassVar[bool] = True
 
+    def initial_state(self, block_length: int, vocab_size: int, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.rule.initial_state(block_length, vocab_size, like)
+
     def __call__(self, step: Step) -> Decision:
         self.steps.append(step)
         return self.rule(step)

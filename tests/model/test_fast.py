@@ -110,7 +110,7 @@ def reusing(rows: list[list[int]], seed: int) -> Query:
     ids = torch.randint(0, 94, (len(rows), longest), generator=torch.Generator().manual_seed(seed))
     real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
     position = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    return Query(ids, real, real.flatten().nonzero()[::3, 0], Reuse(position, [None] * len(rows), []))
+    return Query(ids, real, real.flatten().nonzero()[::3, 0], Reuse(position, none := [None] * len(rows), [], none))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
