@@ -142,6 +142,9 @@ class Policy:
     needs: ClassVar[str] = KEYS_AND_VALUES
     """What the model must keep for it, one of KEPT."""
     frozen: ClassVar[Frozen] = Frozen.NOTHING
+    steady: ClassVar[bool] = False
+    """Whether from a block's second pass on until it is full all its passes are planned alike, and compute the
+    block."""
     exact: ClassVar[str] = "never"
     """With which models answers are those without a cache."""
 

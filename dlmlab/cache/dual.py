@@ -19,6 +19,7 @@ class Dual(Policy):
     """
 
     frozen = Frozen.EARLIER_BLOCKS
+    steady = True
     exact = "where no block sees a later one"
 
     def plan(self, view: View) -> Plan:

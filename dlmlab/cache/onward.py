@@ -27,6 +27,7 @@ class Onward(Policy):
     full_every: NonNegativeInt = 0
 
     frozen: ClassVar[Frozen] = Frozen.EARLIER_BLOCKS
+    steady: ClassVar[bool] = True
     exact: ClassVar[str] = "where no block sees a later one"
 
     def plan(self, view: View) -> Plan:

@@ -18,6 +18,7 @@ class Prefix(Policy):
     """
 
     frozen = Frozen.EARLIER_BLOCKS
+    steady = True
     exact = "where no block sees a later one"
 
     def plan(self, view: View) -> Plan:

@@ -21,6 +21,7 @@ class Suffix(Policy):
 
     window: PositiveInt = 96
     frozen = Frozen.EARLIER_BLOCKS
+    steady = True
 
     def plan(self, view: View) -> Plan:
         last = len(view.committed_L) - 1

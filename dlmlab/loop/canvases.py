@@ -110,7 +110,8 @@ class Canvases:
         return np.take(self.tokens_BL, position)
 
     def change(self, change_BK: np.ndarray, may_end: bool = False) -> bool:
-        """Write the active blocks' new tokens; -1 where nothing changes. Rows whose block is full go to their next one.
+        """Write the active blocks' new tokens; -1 where nothing changes. Rows whose block is full go to their next one;
+        with a cache these canvases have nothing of it.
 
         Answers whether all have a position left to fill; where not, they are of no more use. may_end: whether a full
         block may be a row's last, wherever it lies.
@@ -118,7 +119,7 @@ class Canvases:
         changed_BK = change_BK >= 0
         np.put(self.tokens_BL, self.position_BK[changed_BK], change_BK[changed_BK])
         full_B = (self.at(self.position_BK) != self.mask_token).all(-1)
-        if may_end and full_B.any():
+        if (may_end or self.kept is not None) and full_B.any():
             return False
         self.position_BK = self.position_BK + full_B[:, None] * self.position_BK.shape[1]
         if (self.position_BK[:, -1] >= self.end_B).any():

@@ -71,6 +71,11 @@ class Row:
         return len(self.tokens) if self.plan is None else int(self.plan.computed.sum())
 
     @property
+    def steady(self) -> bool:
+        """Whether the pass after the next is of the same positions, as long as the block isn't full."""
+        return self.request.cache is None or not self.request.cached or (self.step > 0 and self.request.cache.steady)
+
+    @property
     def begun(self) -> bool:
         """Whether a pass has come to something."""
         return self.forwards > 0
