@@ -18,24 +18,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import Progress
 
-from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
+from dlmlab.measure.rates import (
+    Setting,
+    Timings,
+    describe,
+    most_steps,
+    peak_gb,
+    rate,
+    step_percentile,
+    step_ratio,
+    times_faster,
+    timings_of,
+)
 from dlmlab.measure.reference import reference
 from dlmlab.measure.timing import (
-    Ledger,
     Spread,
     Timing,
     TimingFile,
     clock,
     count,
     peak_memory,
-    percentile,
     reset_peak_memory,
-    spread,
     take_turns,
     time_decode,
 )
@@ -43,7 +49,8 @@ from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit, gathered
-from dlmlab.settings import NonNegativeFloat, PositiveInt, fits, list_of
+from dlmlab.run.display import bar
+from dlmlab.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, fits, list_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
@@ -60,21 +67,11 @@ KINDS: Mapping[str, Any] = {
     "batch_sizes": list_of(PositiveInt),
     "prompts": PositiveInt,
     "repeats": PositiveInt,
-    "warmup": PositiveInt,
-    "limit": NonNegativeFloat,
+    "warmup": NonNegativeInt,
+    "memory_limit_gb": NonNegativeFloat,
 }
 RANDOM_PROMPT = 32
 """Tokens of a random prompt, which random weights without a tokenizer are given."""
-
-
-class Setting(NamedTuple):
-    """What is timed: a decoder's name, or the reference loop, and the batch size."""
-
-    decoder: str
-    batch: int
-
-
-Timings = Mapping[Setting, Sequence[Timing]]
 
 
 class Gate(NamedTuple):
@@ -143,7 +140,7 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
     """What the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
-    gates = find_gates(timings, names, batches, cfg.limit)
+    gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
     rates = {
         f"tokens/s {name} batch={batch}": rate(timings, Setting(name, batch)).median
         for name in names
@@ -151,7 +148,7 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
     }
     return {
         "tables": [
-            performance_table(timings, names, batches, cfg.limit, device),
+            performance_table(timings, names, batches, cfg.memory_limit_gb, device),
             *([reference_table(timings, cfg)] if Setting(REFERENCE, 1) in timings else []),
             ledger_table(timings),
             step_table(timings),
@@ -229,12 +226,10 @@ def measure(
         return found
 
     warm_up, counted = jobs(only_one_batch=True), jobs(only_one_batch=False)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("warm-up", total=len(counted) * (cfg.warmup + cfg.repeats))
+    with bar("warm-up", len(counted) * (cfg.warmup + cfg.repeats), display=cfg.display) as shown:
 
         def show(label: str, setting: Setting) -> None:
-            progress.update(bar, advance=1, description=f"{label}: {setting.decoder}, batch {setting.batch}")
+            shown.advance(f"{label}: {setting.decoder}, batch {setting.batch}")
 
         take_turns(warm_up, cfg.warmup, partial(show, "warm-up"))
         kept = {} if file is None else {"keep": file.keep}
@@ -261,33 +256,6 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
     seconds = clock(model.device) - begun
     tokens, forwards = [out.tokens[0] for out in outputs], [out.forwards[0] for out in outputs]
     return Timing(seconds, count(model, tokens, forwards), [], max(forwards), peak_memory(model.device), tokens)
-
-
-def rate(timings: Timings, setting: Setting, kind: str = "canvas") -> Spread:
-    """Tokens of a kind per second."""
-    return spread(getattr(timing.ledger, kind) / timing.seconds for timing in timings[setting])
-
-
-def times_faster(timings: Timings, setting: Setting, than: Setting) -> Spread:
-    """The ratio of canvas tokens per second, of runs of the same round."""
-    pairs = zip(timings[setting], timings[than], strict=True)
-    return spread(a.ledger.canvas / a.seconds * b.seconds / b.ledger.canvas for a, b in pairs)
-
-
-def step_percentile(timings: Timings, setting: Setting, percent: float) -> float:
-    """Of the durations of steps in which the whole batch took part, in seconds, over all repeats."""
-    full = [tick.seconds for run in timings[setting] for tick in run.steps if tick.rows == setting.batch]
-    return percentile(full, percent)
-
-
-def step_ratio(timings: Timings, setting: Setting) -> float:
-    """The slowest steps' duration by the usual one's: p99 by p50."""
-    return step_percentile(timings, setting, 99) / step_percentile(timings, setting, 50)
-
-
-def peak_gb(timings: Timings, name: str) -> float:
-    """The most memory that the decoder took at any batch size, in GB of 10^9 bytes."""
-    return max(run.peak_bytes for setting, runs in timings.items() if setting.decoder == name for run in runs) / 1e9
 
 
 def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float) -> list[Gate]:
@@ -340,11 +308,13 @@ def performance_table(
         for name in names
         for batch in batches
     ]
+    ranges = list[str]()
     for name in names[1:]:
         for batch in batches:
             metric = f"{name} speedup batch={batch}"
             faster = times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch))
             rows.append([metric, f"{faster.median:.2f}×", shown[metric]])
+            ranges.append(f"{metric}: {show_range(faster)}")
     for name in names:
         at = Setting(name, STEP_BATCH)
         spared = most_steps(timings, name) < most_steps(timings, BASELINE)
@@ -361,7 +331,8 @@ def performance_table(
             [f"Steps executed ({name})", str(most_steps(timings, name)), fewer],
             [f"{memory} ({name})", f"{peak_gb(timings, name):.2f} GB", shown[f"mem peak ({name})"]],
         ]
-    return Table("", ["Metric", "Value", "Gate"], rows, note=explain(device))
+    note = " ".join([explain(device), *([f"Over the rounds: {'; '.join(ranges)}."] if ranges else [])])
+    return Table("", ["Metric", "Value", "Gate"], rows, note)
 
 
 def explain(device: str) -> str:
@@ -373,20 +344,24 @@ def explain(device: str) -> str:
     )
 
 
-def most_steps(timings: Timings, name: str) -> int:
-    """Forward passes of the row that took most."""
-    return max(run.most_steps for setting, runs in timings.items() if setting.decoder == name for run in runs)
-
-
 def reference_table(timings: Timings, cfg: DictConfig) -> Table:
     """The performance log's comparison of the loop with the reference, both decoding as the baseline does."""
     base = Setting(REFERENCE, 1)
-    rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{rate(timings, base).median:.1f} tok/s"]]
+    usual = rate(timings, base).median
+    rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{usual:.1f} tok/s"]]
+    rounds = []
     for batch, how in ((1, " sequential"), (STEP_BATCH, "")):
         ours = Setting(BASELINE, batch)
-        ratio = times_faster(timings, ours, than=base).median
-        rows.append([f"dlmlab batch={batch}{how}", f"{rate(timings, ours).median:.1f} tok/s ({ratio:.2f}× reference)"])
-    return Table("Reference comparison", ["Path", cfg.model.path], rows)
+        fast = rate(timings, ours).median
+        rows.append([f"dlmlab batch={batch}{how}", f"{fast:.1f} tok/s ({fast / usual:.2f}× reference)"])
+        rounds.append(f"batch={batch}: {show_range(times_faster(timings, ours, than=base))}")
+    note = f"Ratios are of these medians; between runs of one round they were, {', '.join(rounds)}."
+    return Table("Reference comparison", ["Path", build.model_name(cfg)], rows, note)
+
+
+def show_range(ratio: Spread) -> str:
+    """A ratio's range over the rounds."""
+    return f"{ratio.low:.2f}–{ratio.high:.2f}×"
 
 
 def ledger_table(timings: Timings) -> Table:
@@ -435,37 +410,3 @@ def same_as_reference(timings: Timings) -> float | None:
         return None
     pairs = zip(timings[Setting(BASELINE, 1)][0].tokens, timings[Setting(REFERENCE, 1)][0].tokens, strict=True)
     return float(np.mean([ours == theirs for ours, theirs in pairs]))
-
-
-def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
-    """All that was measured of a setting."""
-    return {
-        **setting._asdict(),
-        "ledger": runs[0].ledger._asdict(),
-        "most_steps": runs[0].most_steps,
-        "repeats": [
-            {
-                "seconds": run.seconds,
-                "peak_bytes": run.peak_bytes,
-                "step_seconds": [tick.seconds for tick in run.steps],
-                "step_rows": [tick.rows for tick in run.steps],
-            }
-            for run in runs
-        ],
-    }
-
-
-def timings_of(described: Mapping[str, Any]) -> list[Timing]:
-    """What `describe` was given, as far as it tells."""
-    ledger = Ledger(**described["ledger"])
-    return [
-        Timing(
-            each["seconds"],
-            ledger,
-            [StepTiming(*tick, computed=tick[1]) for tick in zip(each["step_seconds"], each["step_rows"], strict=True)],
-            described["most_steps"],
-            each["peak_bytes"],
-            tokens=[],
-        )
-        for each in described["repeats"]
-    ]

@@ -7,6 +7,7 @@ run.publish(Report(title="…", …))
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,6 +34,8 @@ from dlmlab.types import Denoiser, Generation
 if TYPE_CHECKING:
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
+
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -73,7 +76,13 @@ class Run:
         """
         memo = None if generation is None else build.memo(self.cfg, self.model, generation)
         return Decoding(
-            self.batch, self.cfg.seed, memo=memo, traces=self.traces, file=self.samples, on_step=self.steps.append
+            self.batch,
+            self.cfg.seed,
+            memo=memo,
+            traces=self.traces,
+            file=self.samples,
+            on_step=self.steps.append,
+            display=self.cfg.display,
         )
 
     def evaluate(self, task: Task, rules: Mapping[str, Rule], generation: Generation) -> dict[str, list[Sample]]:
@@ -92,6 +101,7 @@ class Run:
         self.traces.finish()
         self.manifest = manifest.finish(self.manifest)
         track(self.trackers, self.record(report))
+        log.info("ends: %s", report.verdict or report.title)
 
 
 @contextmanager
@@ -109,6 +119,7 @@ def begin(cfg: DictConfig, model: Denoiser | None = None, tasks: Sequence[Task] 
     """
     run = Run(cfg, model, tasks)
     remember()
+    log.info("begins: %s", run.manifest["command"])
     with following(run.trackers, run.record(Report(title=""))):
         yield run
 

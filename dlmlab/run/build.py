@@ -133,6 +133,18 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     return found
 
 
+def fit_block(given: dict[str, tuple[str, Any]]) -> None:
+    """Make the task's own block as long as the canvas where a new gen_length is no multiple of it, and steps as few."""
+    (home, length), (block_home, block), (steps_home, steps) = (
+        given[key] for key in ("gen_length", "block_length", "steps")
+    )
+    if home == "task" or block_home != "task" or not isinstance(length, int) or length < 1 or length % block == 0:
+        return
+    given["block_length"] = home, length
+    if steps_home == "task":
+        given["steps"] = home, min(steps, length)
+
+
 def role(cfg: DictConfig, gate: str) -> str:
     """Return the name of the task that the model's config gives a role (`mmlu`, `humaneval`, `bleu`).
 
@@ -150,6 +162,7 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
     layers = [("task", own), ("", overrides), ("generation", cfg.generation)]
     given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
+    fit_block(given)
     with homes({key: home for key, (home, _) in given.items() if home}):
         return Generation(**{key: value for key, (_, value) in given.items()})
 

@@ -30,6 +30,7 @@ from dlmlab.model.loader import pick_device
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.build import part_faults, plain
+from dlmlab.run.display import DISPLAYS
 from dlmlab.run.experiment import Experiment
 from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, Seed, faults, kinds_of, list_of, near, one_of
 from dlmlab.task.base import Task
@@ -39,6 +40,7 @@ GROUPS = ("model", "decoder", "task", "sandbox", "tracking")
 KINDS: Mapping[str, Any] = {
     **{f"generation.{key}": kind | None for key, kind in kinds_of(Generation).items()},
     "seed": Seed,
+    "display": one_of(DISPLAYS),
     "resume": str | None,
     "resume_force": bool,
     "memo_path": str,
@@ -180,9 +182,11 @@ def targets(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     for key in GROUPS:
         if "_target_" in cfg[key]:
             yield key, cfg[key]
-    for name, part in cfg.tracking.items():
-        if isinstance(part, DictConfig) and "_target_" in part:
-            yield f"tracking.{name}", part
+    yield from (
+        (f"tracking.{name}", part)
+        for name, part in cfg.tracking.items()
+        if isinstance(part, DictConfig) and "_target_" in part
+    )
 
 
 def general(cfg: DictConfig) -> None:
@@ -199,6 +203,11 @@ def general(cfg: DictConfig) -> None:
                 f"memo=force cannot be kept at generation.temperature={cfg.generation.temperature}, where answers are "
                 "drawn at random: set memo=on"
             )
+        for name, part in cfg.tracking.items():
+            if not isinstance(part, DictConfig) or "_target_" not in part:
+                errors.append(
+                    f"tracking.{name}={plain(part)!r} is not a place for results: leave it out with ~tracking.{name}"
+                )
         for key in cfg.generation:
             if f"generation.{key}" not in KINDS:
                 errors.append(f"generation.{key} is not a setting{near(f'generation.{key}', KINDS)}")

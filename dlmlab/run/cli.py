@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,10 +31,16 @@ from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.record.files import free_space, visible, write_text
 from dlmlab.record.folder import ERROR, MULTIRUN, read_results
 from dlmlab.run import experiment, resume
+from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
+from dlmlab.run.help import FLAGS, text
+from dlmlab.run.streams import steady
+from dlmlab.settings import check as check_kind
 from dlmlab.settings import near
 
 FAILED_GATE = 3
+GATES = ("gates", "performance_gates")
+"""Keys of results.json under which gates stand, each with its verdict."""
 INTERRUPTED = 130
 EXTRAS = {
     "hydra/launcher/joblib": "joblib",
@@ -55,13 +62,14 @@ os.environ["DLMLAB_ROOT"] = str(home())  # in a launcher's workers too
 class Command:
     """What came of a command, in the process that the user started: where it writes, and a single run's error.
 
-    folder: of a single run, as Hydra was asked for it; it is new unless something was there before. multirun: the
-    folder that the jobs' lie in. config: the multirun's, as it was asked for: what lies in a folder is not asked.
+    folder: of a single run. multirun: the folder that the jobs' lie in. new: whether that folder is the command's own.
+    config: the multirun's, as it was asked for: what lies in a folder is not asked.
     """
 
     folder: Path | None = None
     multirun: Path | None = None
     config: DictConfig | None = None
+    new: bool = False
     error: BaseException | None = None
 
 
@@ -73,14 +81,17 @@ class Outcome(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before a single run."""
-        _command.get().folder = Path(config.hydra.run.dir)
+        outcome = _command.get()
+        outcome.folder = Path(config.hydra.run.dir)
+        outcome.new = not outcome.folder.exists()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
-        folder = Path(config.hydra.sweep.dir)
+        outcome, folder = _command.get(), Path(config.hydra.sweep.dir)
+        outcome.new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / MULTIRUN)
-        _command.get().multirun, _command.get().config = folder, config
+        outcome.multirun, outcome.config = folder, config
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -126,6 +137,7 @@ def run_experiment(cfg: DictConfig) -> Any:
 
 def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
     """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
+    check_kind("resume_force", cfg.resume_force, bool)
     if (folder / manifest.NAME).exists():
         saved = resume.read_begun(folder)
         changed = resume.check(folder, saved, manifest.manifest(cfg), bool(cfg.resume_force))
@@ -156,12 +168,18 @@ def exit_status(main: Callable[[], None]) -> int:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
     warnings.filterwarnings("ignore", module="hydra")
+    steady()
     outcome = Command()
     _command.set(outcome)
+    problems: Sequence[Any] = []
     try:
         status = attempt(main)
     finally:
-        problems = report_multirun(outcome.multirun, outcome.config) if outcome.multirun else []
+        if outcome.multirun:
+            problems = report_multirun(outcome.multirun, outcome.config)
+        if outcome.new and (folder := outcome.folder or outcome.multirun):
+            resume.clear_refused(folder)
+        sys.stdout.flush()
     places = job_folders(outcome.multirun) if outcome.multirun else [outcome.folder] if outcome.folder else []
     return status or bool(problems) or (FAILED_GATE if any(map(gate_failed, places)) else 0)
 
@@ -169,9 +187,14 @@ def exit_status(main: Callable[[], None]) -> int:
 def attempt(main: Callable[[], None]) -> int:
     """Run it, and turn what the user can mend into lines, one for each thing."""
     try:
-        sys.argv[1:] = resume.redirect(sys.argv[1:])
+        sys.argv[1:] = prepare(sys.argv[1:])
+        if FLAGS & set(sys.argv[1:]):
+            print(text(sys.argv[1:]))
+            return 0
         with interrupt.listening():
             main()
+        if (folder := _command.get().multirun) and not any(folder.glob("**/.hydra")):
+            raise UserError("the sweep has no job: give a setting some values, as in decoder.kappa=0.5,0.7")
         if error := _command.get().error:
             raise error
     except KeyboardInterrupt:
@@ -185,13 +208,25 @@ def attempt(main: Callable[[], None]) -> int:
         for line in error.args if isinstance(error, UserError) else [one_line(error)]:
             print(f"error: {visible(' '.join(str(line).split()))}", file=sys.stderr)
         return 1
-    except ValueError as error:
-        if "Config group override" not in str(error):  # Hydra's way to say so
+    except (ValueError, TypeError, AssertionError) as error:
+        if isinstance(error.__cause__, OSError):  # from logging, which can't open the run's file
+            print(f"error: {one_line(error.__cause__)}{REMEDIES.get(error.__cause__.errno or 0, '')}", file=sys.stderr)
+        elif composing(error):
+            choices = ", ".join(text for text in sys.argv[1:] if "=" in text and "." not in text.partition("=")[0])
+            print(f"error: {choices}: a group has one of its choices; python run.py --help lists them", file=sys.stderr)
+        else:
             raise
-        nulls = ", ".join(text for text in sys.argv[1:] if text.endswith(("=null", "=")))
-        print(f"error: {nulls}: a group has one of its choices; python run.py --help lists them", file=sys.stderr)
         return 1
     return 0
+
+
+def composing(error: BaseException) -> bool:
+    """Whether an error came up in Hydra itself while it put a config together."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return (
+        run_experiment.__code__ not in frames
+        and re.search(r"\b(hydra|omegaconf)\b", frames[-1].co_filename) is not None
+    )
 
 
 def how_to_go_on() -> str:
@@ -225,9 +260,10 @@ def job_folders(folder: Path) -> Sequence[Path]:
 def gate_failed(folder: Path) -> bool:
     """Whether a gate failed in the run of a folder."""
     try:
-        gates = read_results(folder).get("gates", [])
+        results = read_results(folder)
     except UserError:
         return False  # it has none, or a line has told of it
+    gates = [gate for key in GATES for gate in results.get(key, [])]
     return any(isinstance(gate, dict) and gate.get("verdict") == "fail" for gate in gates)
 
 

@@ -8,18 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from dlmlab.denoise import StepTiming
 from dlmlab.generation import decode, encode, token_texts
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.interrupt import finishing
 from dlmlab.loop.shared_pass import Memo
-from dlmlab.record.files import visible
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
+from dlmlab.run.display import bar
 from dlmlab.task.base import Item, Task
 from dlmlab.types import Generation, Output, Request
 
@@ -31,7 +28,7 @@ class Decoding:
     batch: how many canvases go through the model at once. share: whether equal canvases share a pass. memo: proposals
     that are known already. traces: where it is kept how the first few items' canvases were filled. file: where samples
     are kept as items are scored; those that it has are not decoded again. on_step: called after each of the loop's
-    steps.
+    steps. display: see `dlmlab.run.display.bar`.
     """
 
     batch: Batch
@@ -41,6 +38,7 @@ class Decoding:
     traces: TraceFile | None = None
     file: SampleFile | None = None
     on_step: Callable[[StepTiming], None] = lambda step: None
+    display: str = "auto"
 
 
 def evaluate(
@@ -88,12 +86,11 @@ def evaluate(
             samples[sample.decoder][sample.index] = sample
             if how.file:
                 how.file.add(sample)
-            bar.advance(shown)
+            shown.advance()
 
-    with finishing(), progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        what = next(iter(rules)) if len(rules) == 1 else f"{len(rules)} settings"
-        done = len(meaning) - len(requests)
-        shown = bar.add_task(visible(f"{task.name}, {what}"), total=len(meaning), completed=done)
+    what = f"{task.name}, {next(iter(rules)) if len(rules) == 1 else f'{len(rules)} settings'}"
+    progress = bar(what, len(meaning), len(meaning) - len(requests), how.display)
+    with finishing(), progress as shown, ThreadPoolExecutor(os.cpu_count()) as pool:
         outputs = decode(
             model,
             requests,
@@ -135,16 +132,3 @@ def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pie
         target=item.answer,
         pieces=pieces,
     )
-
-
-def progress() -> Progress:
-    """A bar with rate and time left, on stderr; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -6,29 +6,47 @@ into one is refused: another config, code, model, data or machine.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import re
+import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.paths import home
 from dlmlab.record.files import read_bytes, write_text
-from dlmlab.record.folder import DAMAGE, MANIFEST, RESULTS, UNFINISHED, read_manifest, read_object, read_results
+from dlmlab.record.folder import (
+    DAMAGE,
+    ERROR,
+    MANIFEST,
+    MULTIRUN,
+    RESULTS,
+    UNFINISHED,
+    read_manifest,
+    read_object,
+    read_results,
+)
 from dlmlab.record.samples import lost_samples
 
+LOCK = f".{UNFINISHED}.lock"
+"""Held by the process that writes in a run's folder."""
 LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
 """By Hydra's setting of a folder, the file in outputs/ that names the last one; unlike a date it needs no clock."""
 OBJECTIVES = ("score", "forwards per item")
 """Of a run's summary: what a search weighs."""
+PREPARED = {"config.yaml", "hydra.yaml", "overrides.yaml", "run.log", ERROR, MULTIRUN, UNFINISHED, LOCK}
+"""Names of the files that stand in a run's folder before it begins."""
 SHOWN = 3
 PARTS = ("code", "python", "torch")
-RESULT_FREE = ("tracking", "memo", "memo_path", "memo_gb", "resume", "resume_force")
+RESULT_FREE = ("tracking", "memo", "memo_path", "memo_gb", "resume", "resume_force", "display")
 """Keys of the config that change no result."""
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "numpy", "bitsandbytes", "safetensors"),
@@ -48,10 +66,47 @@ def redirect(arguments: Sequence[str]) -> list[str]:
     if asked and asked != "null":
         name = str(find(asked.strip("'\""), key))
         refuse_links(Path(name))
-        others = [*(text for text in others if not text.startswith(f"{key}=")), f"{key}='{_escaped(name)}'"]
+        others = [*(text for text in others if not text.startswith(f"{key}=")), f"{key}='{escaped(name)}'"]
+    if key == "hydra.sweep.dir" and name:
+        check_multirun(Path(name), others)
     if key == "hydra.run.dir" and name and (Path(name) / ".hydra").exists():
         others.append("hydra.output_subdir=null")
     return others
+
+
+def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
+    """Raise UserError for the folder of a multirun whose grid, or whatever else results depend on, was another."""
+    saved = folder / MULTIRUN
+    if not saved.exists() or "resume_force=true" in arguments:
+        return
+    try:
+        theirs = telling(map(str, yaml.safe_load(saved.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"]))
+    except (*DAMAGE, yaml.YAMLError) as error:
+        raise UserError(f"{saved} is damaged: choose another folder, or remove it") from error
+    own = telling(text for text in arguments if not text.startswith("-"))
+    if theirs != own:
+        was, now = " ".join(set(theirs) - set(own)), " ".join(set(own) - set(theirs))
+        raise UserError(
+            f"{folder} holds another multirun: with {was or 'other jobs'}, not {now or 'these'}. Repeat its "
+            "command, choose another folder, or mix the two with resume_force=true"
+        )
+
+
+def telling(overrides: Iterable[str]) -> list[str]:
+    """Those of a command's overrides that its jobs' results depend on, in their order."""
+    keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides)
+    return [text for key, text in keys if not key.startswith("hydra") and key.partition(".")[0] not in RESULT_FREE]
+
+
+def clear_refused(folder: Path) -> None:
+    """Remove a new folder in which no run has begun, with the day's folder where nothing else is in it."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if not folder.is_dir() or not {file.name for file in files} <= PREPARED:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if outputs() in folder.parent.parents:
+        with suppress(OSError):
+            folder.parent.rmdir()
 
 
 def find(name: str, key: str) -> Path:
@@ -109,18 +164,22 @@ def claim(folder: Path) -> Iterator[None]:
     Raises UserError where another process writes there, OSError where nobody can.
     """
     mark = folder / UNFINISHED
-    with mark.open("a+", encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read().strip() or "another process"
-            raise UserError(f"{folder} is being written by {who}: wait until that ends, or choose another") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    mark.touch()
+    lock_file = folder / LOCK
+    lock = FileLock(lock_file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = mark.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        raise UserError(f"{folder} is being written by {who}: wait until that ends, or choose another") from None
+    try:
+        mark.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
         mark.unlink()
+    finally:
+        lock.release()
+        with suppress(OSError):
+            lock_file.unlink()
 
 
 def finished(folder: Path) -> bool:
@@ -190,5 +249,6 @@ def _decisive(made: Mapping[str, Any]) -> dict[str, Any]:
     return {"config": config, **{key: made.get(key) for key in PARTS}, "packages": packages, **data, **loaded}
 
 
-def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("'", "\\'")
+def escaped(text: str) -> str:
+    """Return a text as it stands between single quotes in Hydra's grammar: there a backslash matters before a quote."""
+    return re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)

@@ -48,6 +48,11 @@ def go(bench, capfd):
     return call
 
 
+def expected(results):
+    """The exit status of a run with these results: 3 where a gate is missed, as small models do on a busy machine."""
+    return 3 if "fail" in [gate["verdict"] for gate in results["performance_gates"]] else 0
+
+
 def rows(results, title=""):
     [table] = [table for table in results["tables"] if table["title"] == title]
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
@@ -55,7 +60,7 @@ def rows(results, title=""):
 
 def test_the_logs_rows_in_the_logs_order(go, bench):
     status, results, out, _ = go("all", *EAGER)
-    assert status == 0
+    assert status == expected(results)
     check_summary(bench.folder / "all")
     names = [
         "Tokens/sec batch=1 (baseline)",
@@ -119,9 +124,9 @@ def test_every_setting_decodes_the_same_canvases(go):
     assert timings[BASELINE, 4]["repeats"][0]["step_rows"] == [4] * 16
 
 
-def test_a_missed_gate_is_a_cross_and_no_failure(go):
-    status, results, _, _ = go("missed", *EAGER, "limit=0.001")
-    assert status == 0
+def test_a_missed_gate_is_a_cross_and_the_exit_status(go):
+    status, results, _, _ = go("missed", *EAGER, "memory_limit_gb=0.001")
+    assert status == 3
     gates = {row["Metric"]: row["Gate"] for row in rows(results)}
     assert gates["Process mem peak (baseline)"] == "≤ 0.001 GB ✗"
     verdicts = {gate["name"]: gate["verdict"] for gate in results["performance_gates"]}
@@ -130,7 +135,7 @@ def test_a_missed_gate_is_a_cross_and_no_failure(go):
 
 def test_the_baseline_alone_is_compared_with_nothing(go):
     status, results, _, _ = go("alone", "decoder=baseline")
-    assert status == 0
+    assert status == expected(results)
     metrics = [row["Metric"] for row in rows(results)]
     assert metrics[0] == "Tokens/sec batch=1 (baseline)"
     assert len(metrics) == 7
@@ -144,7 +149,7 @@ def test_a_decoder_keeps_its_own_name(go):
 
 def test_the_reference_is_left_out_where_it_does_not_know_the_settings(go):
     status, results, _, _ = go("warm", *EAGER, "generation.temperature=0.7")
-    assert status == 0
+    assert status == expected(results)
     assert results["same_tokens_as_reference"] is None
     assert "Reference comparison" not in [table["title"] for table in results["tables"]]
 
@@ -152,7 +157,7 @@ def test_the_reference_is_left_out_where_it_does_not_know_the_settings(go):
 def test_random_weights_without_a_tokenizer_read_random_prompts(bench, go, tmp_path):
     mute = shutil.copytree(bench.model, tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer*"))
     status, results, _, _ = go("dummy", f"model.path={mute}", "model.load_format=dummy", "decoder=threshold")
-    assert status == 0
+    assert status == expected(results)
     assert results["settings"]["load_format"] == "dummy"
     status, _, _, errors = go("mute", f"model.path={mute}", "decoder=threshold")
     assert status == 1
@@ -163,8 +168,8 @@ def test_an_entry_in_the_performance_log(bench, go):
     log = bench.folder / "perf_log.md"
     tracker = f"+tracking.markdown={{_target_:dlmlab.tracking.markdown.Markdown,log_file:{log}}}"
     for name in ("first", "second"):
-        status, _, _, errors = go(name, *EAGER, tracker)
-        assert (status, errors) == (0, "")
+        status, results, _, errors = go(name, *EAGER, tracker)
+        assert (status, errors) == (expected(results), "")
     text = log.read_text()
     assert len(re.findall(r"^## Performance benchmark — \d{4}-\d\d-\d\d$", text, re.M)) == 2
     assert len(re.findall(r"^\| Metric \| Value \| Gate \|$", text, re.M)) == 2
@@ -185,9 +190,9 @@ BAD = {
     "prompts=13": r"prompts=13 is more than the 12 distinct prompts of words",
     "prompts=many": r"prompts='many' is not a positive integer",
     "repeats=0": r"repeats=0 is not a positive integer",
-    "warmup=-1": r"warmup=-1 is not a positive integer",
-    "limit=-1": r"limit=-1 is not a number of at least 0",
-    "limit=little": r"limit='little' is not a number",
+    "warmup=-1": r"warmup=-1 is not a whole number, 0 or more",
+    "memory_limit_gb=-1": r"memory_limit_gb=-1 is not a number of at least 0",
+    "memory_limit_gb=little": r"memory_limit_gb='little' is not a number",
 }
 
 

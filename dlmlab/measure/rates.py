@@ -1,0 +1,85 @@
+"""Figures of what was timed: rates, ratios and step durations of settings that took turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dlmlab.denoise import StepTiming
+from dlmlab.measure.timing import Ledger, Spread, Timing, percentile, spread
+
+
+class Setting(NamedTuple):
+    """What is timed: a decoder's name, or the reference loop, and the batch size."""
+
+    decoder: str
+    batch: int
+
+
+Timings = Mapping[Setting, Sequence[Timing]]
+
+
+def rate(timings: Timings, setting: Setting, kind: str = "canvas") -> Spread:
+    """Tokens of a kind per second."""
+    return spread(getattr(timing.ledger, kind) / timing.seconds for timing in timings[setting])
+
+
+def times_faster(timings: Timings, setting: Setting, than: Setting) -> Spread:
+    """The ratio of canvas tokens per second, of runs of the same round."""
+    pairs = zip(timings[setting], timings[than], strict=True)
+    return spread(a.ledger.canvas / a.seconds * b.seconds / b.ledger.canvas for a, b in pairs)
+
+
+def step_percentile(timings: Timings, setting: Setting, percent: float) -> float:
+    """Of the durations of steps in which the whole batch took part, in seconds, over all repeats."""
+    full = [tick.seconds for run in timings[setting] for tick in run.steps if tick.rows == setting.batch]
+    return percentile(full, percent)
+
+
+def step_ratio(timings: Timings, setting: Setting) -> float:
+    """The slowest steps' duration by the usual one's: p99 by p50."""
+    return step_percentile(timings, setting, 99) / step_percentile(timings, setting, 50)
+
+
+def peak_gb(timings: Timings, name: str) -> float:
+    """The most memory that the decoder took at any batch size, in GB of 10^9 bytes."""
+    return max(run.peak_bytes for setting, runs in timings.items() if setting.decoder == name for run in runs) / 1e9
+
+
+def most_steps(timings: Timings, name: str) -> int:
+    """Forward passes of the row that took most."""
+    return max(run.most_steps for setting, runs in timings.items() if setting.decoder == name for run in runs)
+
+
+def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
+    """All that was measured of a setting."""
+    return {
+        **setting._asdict(),
+        "ledger": runs[0].ledger._asdict(),
+        "most_steps": runs[0].most_steps,
+        "repeats": [
+            {
+                "seconds": run.seconds,
+                "peak_bytes": run.peak_bytes,
+                "step_seconds": [tick.seconds for tick in run.steps],
+                "step_rows": [tick.rows for tick in run.steps],
+            }
+            for run in runs
+        ],
+    }
+
+
+def timings_of(described: Mapping[str, Any]) -> list[Timing]:
+    """What `describe` was given, as far as it tells."""
+    ledger = Ledger(**described["ledger"])
+    return [
+        Timing(
+            each["seconds"],
+            ledger,
+            [StepTiming(*tick, computed=tick[1]) for tick in zip(each["step_seconds"], each["step_rows"], strict=True)],
+            described["most_steps"],
+            each["peak_bytes"],
+            tokens=[],
+        )
+        for each in described["repeats"]
+    ]
