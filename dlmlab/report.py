@@ -29,7 +29,7 @@ from dlmlab.record.folder import (
     read_results,
 )
 from dlmlab.record.report import RESERVED
-from dlmlab.run.evaluate import progress
+from dlmlab.run.display import bars
 from dlmlab.run.multirun import summarise
 from dlmlab.tracking import Cell, Report, RunRecord, Table, track
 from dlmlab.tracking.markdown import REPORT, full_report
@@ -58,7 +58,7 @@ def rebuild(folder: Path) -> list[str]:
                 track([], record)
         except DAMAGE as error:
             problems.append(f"the multirun in {sweep} can't be summarised ({error!r})")
-    with progress() as bar:
+    with bars(sys.stderr.isatty()) as bar:
         runs = [read_run(each, folder) for each in bar.track(sorted(find(folder)), description="runs read")]
         if not runs:
             raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")

@@ -56,8 +56,7 @@ def bar(what: str, total: int, done: int = 0, display: str = "auto") -> Iterator
         display: `rich` draws a bar on stderr, `plain` prints a line on stdout now and then, `none` shows nothing;
             `auto` draws where stderr is a terminal and prints where stdout is none.
     """
-    terminal = Console(stderr=True)
-    drawn = display == "rich" or (display == "auto" and terminal.is_terminal)
+    drawn = display == "rich" or (display == "auto" and sys.stderr.isatty())
     printed = display == "plain" or (display == "auto" and not sys.stdout.isatty())
 
     def say(line: str) -> None:
@@ -65,6 +64,16 @@ def bar(what: str, total: int, done: int = 0, display: str = "auto") -> Iterator
         if printed:
             print(visible(line), flush=True)
 
+    def show(number: int, now: str) -> None:
+        progress.update(shown, completed=number, description=visible(now))
+
+    with bars(drawn) as progress:
+        shown = progress.add_task(visible(what), total=total, completed=done)
+        yield Bar(what, total, done, show, say)
+
+
+def bars(drawn: bool) -> Progress:
+    """Return bars with a count and the time left, on stderr, if they are drawn at all."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -72,15 +81,7 @@ def bar(what: str, total: int, done: int = 0, display: str = "auto") -> Iterator
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=terminal, transient=True, disable=not drawn) as progress:
-        shown = progress.add_task(visible(what), total=total, completed=done)
-        yield Bar(
-            what,
-            total,
-            done,
-            lambda number, now: progress.update(shown, completed=number, description=visible(now)),
-            say,
-        )
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not drawn)
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dlmlab.errors import UserError
-from dlmlab.run import resume
+from dlmlab.run import display, resume
 from dlmlab.run.arguments import prepare, quoted
 from dlmlab.run.help import text
 from dlmlab.run.streams import Steady
@@ -153,3 +154,34 @@ def test_help_for_tasks_lists_their_sizes():
     assert "tiny_mmlu        500 items  Held-out multiple choice" in shown
     assert "humaneval_paper  all items" in shown
     assert {path.stem for path in Path(ROOT / "conf" / "task").glob("*.yaml")} <= set(shown.split())
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch, caplog):
+    monkeypatch.setattr(display, "EVERY_SECONDS", 0.0)
+    with caplog.at_level("INFO"), display.bar("words, leap", total=3, display="plain") as bar:
+        for _ in range(3):
+            bar.advance()
+    out, errors = capsys.readouterr()
+    assert re.fullmatch(r"words, leap: 1 of 3, about 0 s left\nwords, leap: 2 of 3, about 0 s left\n", out)
+    assert errors == ""
+    assert caplog.text.count("of 3") == 2, "run.log has them too"
+
+
+def test_progress_can_be_left_out(capsys, monkeypatch):
+    monkeypatch.setattr(display, "EVERY_SECONDS", 0.0)
+    with display.bar("words", total=2, display="none") as bar:
+        bar.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(12, "12 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_a_time_left_is_as_people_say_it(seconds, words):
+    assert display.duration(seconds) == words
+
+
+def test_a_run_tells_its_log_what_it_was_and_came_to(command, tmp_path):
+    status, _, errors = command(*EVALUATE)
+    assert (status, errors) == (0, "")
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "begins: " in log
+    assert "ends: Score " in log
