@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from dlmlab.errors import UserError
 from dlmlab.page.collect import Run, find, read_run
 from dlmlab.page.frames import read_runs
@@ -58,7 +60,7 @@ def rebuild(folder: Path) -> list[str]:
                 track([], record)
         except DAMAGE as error:
             problems.append(f"the multirun in {sweep} can't be summarised ({error!r})")
-    with bars(sys.stderr.isatty()) as bar:
+    with bars(Console(stderr=True).is_terminal) as bar:
         runs = [read_run(each, folder) for each in bar.track(sorted(find(folder)), description="runs read")]
         if not runs:
             raise UserError(f"{folder} holds no {RESULTS}: name a folder with finished runs")

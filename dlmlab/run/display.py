@@ -56,7 +56,7 @@ def bar(what: str, total: int, done: int = 0, display: str = "auto") -> Iterator
         display: `rich` draws a bar on stderr, `plain` prints a line on stdout now and then, `none` shows nothing;
             `auto` draws where stderr is a terminal and prints where stdout is none.
     """
-    drawn = display == "rich" or (display == "auto" and sys.stderr.isatty())
+    drawn = display == "rich" or (display == "auto" and Console(stderr=True).is_terminal)
     printed = display == "plain" or (display == "auto" and not sys.stdout.isatty())
 
     def say(line: str) -> None:
