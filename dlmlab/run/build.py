@@ -176,6 +176,8 @@ def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generati
         UserError: a value there is out of range.
     """
     given: dict[str, Any] = plain(choice(cfg, "decoder", name).get(PUBLISHED)) or {}
+    if unknown := given.keys() - kinds_of(Generation).keys():
+        raise UserError(f"decoder.{PUBLISHED}.{min(unknown)} is no setting of generation: remove it from {name}.yaml")
     if given.get("steps") == "gen_length":
         given["steps"] = generation.gen_length
     return replace(generation, **given)

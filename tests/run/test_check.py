@@ -15,6 +15,7 @@ from dlmlab.run import build
 from dlmlab.run.check import GROUPS, KINDS, SPECIAL
 from dlmlab.run.experiment import find
 from dlmlab.settings import fits, kinds_of
+from dlmlab.types import Generation
 from tests.conftest import ROOT
 
 COMPARE, GATE, CALIBRATE, TRAIN, EVALUATE, TRACE = (
@@ -201,6 +202,8 @@ def test_every_setting_has_a_kind(experiment, monkeypatch):
             continue
         if name == "_target_" or (group == "task" and name == "sandbox"):
             continue
+        if group == "decoder.published":
+            kinds[key] = kinds_of(Generation)[name]
         if key not in kinds and (group in GROUPS or group.startswith("tracking.")):
             kinds[key] = kinds_of(get_object(OmegaConf.select(cfg, f"{group}._target_")))[name]
         assert key in kinds, f"{key} is checked by nothing: give it a kind"
