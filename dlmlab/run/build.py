@@ -228,8 +228,15 @@ def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iter
         key = name if name in bare else f"{group}.{name}"
         if name not in kinds and "**" not in kinds:
             yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
-        elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
+        elif not (looked_up(part, name) or OmegaConf.is_missing(part, name)):
             yield from faults(key, plain(part[name]), kinds.get(name, Any))
+
+
+def looked_up(part: DictConfig, name: str) -> bool:
+    """Whether a value is that of another key, which is checked there; one of the environment is not."""
+    raw = OmegaConf.to_container(part, resolve=False)
+    assert isinstance(raw, dict)
+    return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
 
 
 def target_of(group: str, part: DictConfig) -> Any:
