@@ -39,7 +39,9 @@ class Sample:
     reason: str
     variants: dict[str, float]
     target: str = ""
-    pieces: list[str] = field(default_factory=list)  # samples of older versions have none
+    pieces: list[str] = field(default_factory=list)  # samples of older versions have none, nor the following
+    positions: int = 0
+    full_passes: float = 0.0
 
 
 class SampleFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -23,6 +23,7 @@ from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
+from dlmlab.policy import Policy, check_pair
 from dlmlab.rule import Rule, check_composition
 from dlmlab.settings import faults, kinds_of, near
 from dlmlab.types import Denoiser, Generation
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 PUBLISHED = "published"
 """Key of a decoder's config: settings of `Generation` that its authors run it with."""
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
+NO_CACHE = "none"
 LAB_KEYS = {"model": ("tasks", "localleap"), "decoder": (PUBLISHED,)}
 """Keys of a group that are the lab's own, and no parameters of its `_target_`."""
 
@@ -102,6 +104,33 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
         rule: Rule = instantiate(OmegaConf.create(values))
     check_composition(rule, memo=cfg.memo == "force")
     return rule
+
+
+def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) -> Policy:
+    """Return the config's cache, or another one of conf/cache/ at its defaults.
+
+    Raises:
+        UserError: it doesn't go with one of the rules, or with `memo=force`.
+    """
+    with homes({str(key): "cache" for key in cfg.cache}):
+        found: Policy = instantiate(cfg.cache if name is None else choice(cfg, "cache", name))
+    for rule in rules:
+        check_pair(rule, found)
+    if found.keeps and cfg.memo == "force":
+        raise UserError(
+            "memo=force cannot be kept with a cache, where a pass depends on those before it: set memo=on or cache=none"
+        )
+    return found
+
+
+def with_cache(name: str, cache_name: str) -> str:
+    """Return what a decoder is called that has a cache."""
+    return name if cache_name == NO_CACHE else f"{name} + {cache_name}"
+
+
+def described(rule: Rule, cache: Policy) -> str:
+    """Return a decoder with its cache, if it has one, in words."""
+    return f"{rule} with {cache}" if cache.keeps else str(rule)
 
 
 def uncalibrated(cfg: DictConfig) -> UserError:
@@ -281,7 +310,7 @@ def instantiate(part: DictConfig) -> Any:
 def labels() -> dict[str, str]:
     """The names of the run's choices, by group."""
     choices = HydraConfig.get().runtime.choices
-    return {group: choices[group] for group in ("model", "decoder", "task", "sweep") if choices[group]}
+    return {group: choices[group] for group in ("model", "decoder", "cache", "task", "sweep") if choices[group]}
 
 
 def folder() -> Path:
