@@ -60,6 +60,9 @@ def check_part(group: str, part: Any) -> None:
     for key, value in values.items():
         if key in ("_target_", *build.LAB_KEYS.get(group, ())) or value == "???":
             continue
+        if key in build.LAB_KEYS.get(group, ()):
+            check_plain(key, value, Any)  # not a parameter, and built nowhere
+            continue
         if key not in kinds:
             raise UserError(f"the run's config gives {key} to {target}, which has {', '.join(kinds)}")
         if key == "sandbox":
