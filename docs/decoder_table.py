@@ -80,6 +80,10 @@ def first_sentence(rule: Rule) -> str:
 
 def shown(value: Any) -> str:
     """A parameter's value; what comes from the model's calibration is said to."""
+    if isinstance(value, dict):
+        return " / ".join(f"{key} {each}" for key, each in value.items())
+    if value is None:
+        return "null"
     return "the model's" if isinstance(value, str) and value.startswith("${model.") else str(value)
 
 
