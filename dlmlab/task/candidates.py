@@ -29,12 +29,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from dlmlab.task.fences import pieces
 from dlmlab.task.problem import Problem, asked, margin, stub
 from dlmlab.task.source import expand_tabs, indentation, shift, split_lines
-from dlmlab.task.statements import Budget, Statement, read_statements, walk_scope
+from dlmlab.task.statements import Budget, Statement, read_one, read_statements, walk_scope
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BUILTINS = frozenset(dir(builtins))
@@ -55,29 +56,37 @@ class Piece(NamedTuple):
 class Candidate:
     """A part of the answer that may be the function.
 
-    kind: see the module's list. where: the piece's number. statement: what binds the name. kept: all statements of the
-    program, in their order. continues: it is a body, and the prompt is among its statements.
+    kind: see the module's list. read: all pieces of the text. where: the number of the candidate's own; a body's has
+    been put behind the prompt there. number: the statement in it that binds the name. raw: the piece's lines as they
+    stand in the answer. prompt: how many of the statements are the prompt's, 0 for what is no body.
     """
 
     kind: int
+    read: Sequence[Piece]
     where: int
-    piece: Piece
-    statement: Statement
-    kept: list[Statement]
-    continues: bool
+    number: int
+    raw: Sequence[str]
+    prompt: int = 0
+
+    @property
+    def piece(self) -> Piece:
+        return self.read[self.where]
+
+    @property
+    def statement(self) -> Statement:
+        return self.piece.statements[self.number]
 
 
+@lru_cache(maxsize=64)
 def choose(problem: Problem, text: str) -> Candidate | None:
     """Return the candidate that is the answer; None where nothing of the text can be."""
     budget = Budget()
     readings = [pieces(text), pieces(text, strings=False)]
-    best: Candidate | None = None
-    for reading in readings if readings[0] != readings[1] else readings[:1]:
-        for candidate in _candidates(problem, _read(problem, reading, budget), budget):
-            better = best is None or candidate.kind < best.kind
-            if better or (best and candidate.kind == best.kind and reading is readings[0]):
-                best = candidate
-    return best
+    read = [_read(problem, reading, budget) for reading in (readings if readings[0] != readings[1] else readings[:1])]
+    found = [candidate for each in reversed(read) for candidate in _bindings(problem, each)]
+    if all(candidate.kind > 2 for candidate in found):
+        found = [body for each in reversed(read) for body in _bodies(problem, each, budget)] + found
+    return min(reversed(found), key=lambda candidate: candidate.kind, default=None)
 
 
 def method_of(problem: Problem, statement: Statement) -> str:
@@ -116,20 +125,18 @@ def _goes_on(problem: Problem, begun: Piece, piece: Piece) -> bool:
     return deeper and isinstance(last.node, _FUNCTION) and not any(_binds(problem, each) for each in piece.statements)
 
 
-def _candidates(problem: Problem, read: Sequence[Piece], budget: Budget) -> Iterator[Candidate]:
+def _bindings(problem: Problem, read: Sequence[Piece]) -> Iterator[Candidate]:
+    """Yield the statements that bind the entry point, and don't only change what another part of the answer bound."""
     for where, piece in enumerate(read):
+        bound = False
         for number, statement in enumerate(piece.statements):
             if _binds(problem, statement):
-                kept = _kept(problem, read, where, number)
-                kind = (1 if statement.whole else 2) if _does(statement.node, problem) else 6
-                own = isinstance(statement.node, _FUNCTION) or problem.entry_point not in statement.names.needs
-                if own or any(_binds(problem, each) for each in piece.statements[:number]):
-                    yield Candidate(kind, where, piece, statement, kept, continues=False)
-    indented = [piece for piece in read if indentation(next((line for line in piece.lines if line.strip()), "")) > 0]
-    joined = [Piece([], [line for piece in indented for line in piece.lines], [])] if len(indented) > 1 else []
-    for where, piece in enumerate([*read, *joined]):
-        if candidate := _continuation(problem, piece, read, where, budget):
-            yield candidate
+                kind = 6 if not _does(statement.node, problem) else 1 if statement.whole else 2
+                bound = (
+                    bound or isinstance(statement.node, _FUNCTION) or problem.entry_point not in statement.names.needs
+                )
+                if bound:
+                    yield Candidate(kind, read, where, number, piece.raw)
 
 
 def _binds(problem: Problem, statement: Statement) -> bool:
@@ -181,36 +188,49 @@ def _acts(node: ast.stmt) -> bool:
     return not isinstance(node, ast.Pass | ast.Global | ast.Nonlocal | ast.Import | ast.ImportFrom)
 
 
-def _continuation(
-    problem: Problem, piece: Piece, read: Sequence[Piece], where: int, budget: Budget
-) -> Candidate | None:
-    """Return a piece as the body, in the indentation that makes the most of it parse."""
+def _bodies(problem: Problem, read: Sequence[Piece], budget: Budget) -> Iterator[Candidate]:
+    """Yield the pieces, and all that begin indented joined, as bodies."""
+    indented = [piece for piece in read if indentation(next((line for line in piece.lines if line.strip()), "")) > 0]
+    joined = [Piece([], [line for piece in indented for line in piece.lines], [])] if len(indented) > 1 else []
+    everything = [*read, *joined]
     prompt = expand_tabs(split_lines(problem.prompt.rstrip()))
-    best: tuple[int, int, Piece, int] | None = None
-    for start, body in _bodies(problem, piece):
-        for lines in _repaired(problem, body):
-            whole = Piece([], [*prompt, *lines], read_statements([*prompt, *lines], budget))
-            numbers = [n for n, each in enumerate(whole.statements) if _defines(problem, each)]
-            number = next((n for n in numbers if whole.statements[n].last >= len(prompt)), None)
-            if number is not None and (best is None or start == best[0]):
-                reach = whole.statements[number].last
-                if best is None or reach > best[1]:
-                    best = (start, reach, whole, number)
-        if best:
+    for where, piece in enumerate(everything):
+        if lines := _continued(problem, prompt, piece, budget):
+            whole = Piece([], lines, read_statements(lines, budget))
+            around = [*everything[:where], whole, *everything[where + 1 :]]
+            number = next((n for n, each in enumerate(whole.statements) if _defines(problem, each)), None)
+            if number is not None:
+                final = max(n for n, each in enumerate(whole.statements) if _binds(problem, each))
+                kind = _kind_of_body(problem, whole.statements[number], around)
+                yield Candidate(kind, around, where, final, piece.raw, prompt=number + 1)
+
+
+def _kind_of_body(problem: Problem, function: Statement, read: Sequence[Piece]) -> int:
+    if not _does(function.node, problem):
+        return 6
+    if not any(isinstance(each, ast.Return | ast.Yield | ast.YieldFrom) and each.value for each in _below(function)):
+        return 5
+    bound = _BUILTINS.union(*(each.names.binds for piece in read for each in piece.statements))
+    return 3 if function.names.needs <= bound else 4
+
+
+def _continued(problem: Problem, prompt: list[str], piece: Piece, budget: Budget) -> list[str] | None:
+    """Return the prompt and a piece as its body, in the indentation that makes most of it parse; None if none does."""
+    function = asked(problem)
+    if function is None:
+        return None
+    for body in _starts(problem, piece):
+        reached = dict[int, list[str]]()
+        if not budget.spend(sum(map(len, body))):
             break
-    return _as_candidate(problem, best[2], best[3], (read, where)) if best else None
-
-
-def _as_candidate(problem: Problem, whole: Piece, number: int, place: tuple[Sequence[Piece], int]) -> Candidate:
-    read, where = place
-    statement = whole.statements[number]
-    around = [*read[:where], whole, *read[where + 1 :]]
-    final = max((n for n, each in enumerate(whole.statements) if _binds(problem, each)), default=number)
-    kept = _kept(problem, around, where, final, always=number)
-    bound = _BUILTINS.union(*(each.names.binds for each in kept), {problem.entry_point})
-    returns = any(isinstance(each, ast.Return | ast.Yield | ast.YieldFrom) and each.value for each in _below(statement))
-    kind = 6 if not _does(statement.node, problem) else 5 if not returns else 3 if statement.names.needs <= bound else 4
-    return Candidate(kind, where, read[where] if where < len(read) else whole, statement, kept, continues=True)
+        for lines in _repaired(problem, body):
+            whole = [*prompt, *lines]
+            found = read_one(whole, function.lineno - 1, budget)
+            if found and found[0].last >= len(prompt):
+                reached.setdefault(found[0].last, whole)
+        if reached:
+            return reached[max(reached)]
+    return None
 
 
 def _below(statement: Statement) -> Iterator[ast.AST]:
@@ -223,13 +243,13 @@ def _defines(problem: Problem, statement: Statement) -> bool:
     return isinstance(statement.node, _FUNCTION) and statement.node.name == problem.entry_point
 
 
-def _bodies(problem: Problem, piece: Piece) -> Iterator[tuple[int, list[str]]]:
+def _starts(problem: Problem, piece: Piece) -> Iterator[list[str]]:
     """Yield a piece's lines from where a body may begin: its start, indented lines or paragraphs behind prose."""
     text = "\n".join(piece.lines)
     signature = re.search(rf"^[ ]*(?:async +)?def +{re.escape(problem.entry_point)}\b", text, re.MULTILINE)
     header = _HEADER.match(text, signature.start()) if signature else None
     if header:  # a signature whose body has lost its indentation
-        yield 0, text[header.end() :].split("\n")
+        yield text[header.end() :].split("\n")
         return
     starts = [
         number
@@ -237,7 +257,7 @@ def _bodies(problem: Problem, piece: Piece) -> Iterator[tuple[int, list[str]]]:
         if line.strip() and (number == 0 or not piece.lines[number - 1].strip() or indentation(line) > 0)
     ]
     for start in starts[:_STARTS]:
-        yield start, piece.lines[start:]
+        yield piece.lines[start:]
 
 
 def _repaired(problem: Problem, body: list[str]) -> Iterator[list[str]]:
@@ -250,56 +270,47 @@ def _repaired(problem: Problem, body: list[str]) -> Iterator[list[str]]:
     yield shift(body, wanted - least)
 
 
-def _kept(
-    problem: Problem, read: Sequence[Piece], where: int, number: int, always: int | None = None
-) -> list[Statement]:
-    """Return the statements of a program around the one that binds the entry point.
-
-    That one is `read[where].statements[number]`. always: the last of those before it that are the prompt's.
-    """
-    own = read[where].statements
-    kept = {(where, number)} | ({(where, n) for n in range(always + 1)} if always is not None else set())
-    kept |= {(where, n) for n, each in enumerate(own) if each.is_setting or each.is_future or _is_star(each)}
+def kept_statements(problem: Problem, chosen: Candidate) -> list[Statement]:
+    """Return the statements of a candidate's program, in their order."""
+    read, where, number = chosen.read, chosen.where, chosen.number
+    kept = {(where, number)} | {(where, n) for n in range(chosen.prompt)}
+    kept |= {(where, n) for n, each in enumerate(chosen.piece.statements) if each.is_setup}
     given = {name for each in read_statements(split_lines(stub(problem)), Budget()) for name in each.names.binds}
-    waiting, seen = (
-        [problem.entry_point, *(name for at, n in kept for name in read[at].statements[n].names.needs)],
-        set[str](),
-    )
+    about = [_about(piece.statements) for piece in read]
+    binding = [{name for each in piece.statements for name in each.names.binds} for piece in read]
+    waiting, seen = [problem.entry_point], set[str]()
+    waiting += [name for at, n in kept for name in read[at].statements[n].names.needs]
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
-        for place in _sources(read, where, name, given):
-            statements = read[place].statements
-            found = {(place, n) for n, each in enumerate(statements) if _touches(each, name, statements)}
-            if name == problem.entry_point:  # what replaces it later is another answer, or an example's
-                found = {(at, n) for at, n in found if n <= number or name not in statements[n].names.binds}
-            new = found - kept
-            kept |= new
-            waiting += [name for at, n in new for name in read[at].statements[n].names.needs]
+        places = [where] if name in given or name in _BUILTINS else [where, *_nearest(binding, where, name)]
+        found = {(place, n) for place in places for n in about[place].get(name, ())}
+        if name == problem.entry_point:  # what replaces it later is another answer, or an example's
+            found = {(at, n) for at, n in found if n <= number or name not in read[at].statements[n].names.binds}
+        waiting += [name for at, n in found - kept for name in read[at].statements[n].names.needs]
+        kept |= found
     return [read[at].statements[n] for at, n in sorted(kept)]
 
 
-def _sources(read: Sequence[Piece], where: int, name: str, given: set[str]) -> list[int]:
-    """Return the pieces whose statements about a name are kept: the candidate's own, and where need be the nearest."""
-    order = [*range(where - 1, -1, -1), *range(where + 1, len(read))]
-    binding = [place for place in (where, *order) if any(name in each.names.binds for each in read[place].statements)]
-    if not binding or binding[0] == where or name in given or name in _BUILTINS:
-        return [where]
-    return [where, binding[0]]
+def _nearest(binding: Sequence[set[str]], where: int, name: str) -> list[int]:
+    """Return the piece that binds a name which a candidate's own doesn't: the nearest before it, else behind it."""
+    order = (where, *range(where - 1, -1, -1), *range(where + 1, len(binding)))
+    return [place for place in order if name in binding[place]][:1]
 
 
-def _touches(statement: Statement, name: str, statements: Sequence[Statement]) -> bool:
-    """Whether a statement gives a name its value or changes it, itself or by calling a function that does."""
-    names = statement.names
-    if name in names.binds:
-        return True
-    imported = any(each.is_import and name in each.names.binds for each in statements)
-    if name in names.changes:
-        return not imported or not isinstance(statement.node, ast.Expr)
-    return any(name in each.names.inside for each in statements if each.names.binds & names.calls)
-
-
-def _is_star(statement: Statement) -> bool:
-    return isinstance(statement.node, ast.ImportFrom) and statement.node.names[0].name == "*"
+def _about(statements: Sequence[Statement]) -> dict[str, set[int]]:
+    """Return for each name the statements that give it its value or change it, themselves or by calling what does."""
+    imported = {name for each in statements if each.is_import for name in each.names.binds}
+    inside: dict[str, set[str]] = {}
+    for statement in statements:
+        for function in statement.names.binds:
+            inside.setdefault(function, set()).update(statement.names.inside)
+    about: dict[str, set[int]] = {}
+    for number, statement in enumerate(statements):
+        names = statement.names
+        changes = names.changes - imported if isinstance(statement.node, ast.Expr) else names.changes
+        for name in names.binds.union(changes, *(inside.get(function, ()) for function in names.calls)):
+            about.setdefault(name, set()).add(number)
+    return about

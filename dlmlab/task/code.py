@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox, Verdict, probe
 from dlmlab.task.base import Score
-from dlmlab.task.candidates import Candidate, choose, method_of
+from dlmlab.task.candidates import Candidate, choose, kept_statements, method_of
 from dlmlab.task.fences import pieces
 from dlmlab.task.problem import Problem, stub
 from dlmlab.task.source import indentation, shift
@@ -34,12 +34,12 @@ def raw(problem: Problem, text: str) -> str:
 def fenced(problem: Problem, text: str) -> str:
     """Return the program with the code of one of the answer's blocks, as it stands."""
     blocks, chosen = pieces(text), choose(problem, text)
-    if chosen is None or chosen.continues:
-        block = chosen.piece.raw if chosen else blocks[1] if len(blocks) > 1 else blocks[0]
+    if chosen is None or chosen.prompt:
+        block = chosen.raw if chosen else blocks[min(1, len(blocks) - 1)]
         return raw(problem, "\n".join(block))
     futures = [each for each in chosen.piece.statements if each.is_future]
     moved = {number for each in futures for number in range(each.first, each.last + 1)}
-    lines = ["" if number in moved else line for number, line in enumerate(chosen.piece.raw)]
+    lines = ["" if number in moved else line for number, line in enumerate(chosen.raw)]
     first = next(line for line in lines if line.strip())
     code = "\n".join(shift(lines, -indentation(first) if len(blocks) > 1 else 0))  # a fence may be indented with it
     return "".join(f"{each.source}\n" for each in futures) + f"{stub(problem)}\n\n{code}\n"
@@ -93,12 +93,13 @@ def score_function(sandbox: Sandbox, problem: Problem, text: str, extract: str =
 
 
 def _program(problem: Problem, chosen: Candidate) -> str:
-    futures = [each.source for each in chosen.kept if each.is_future]
-    imports = [each.source for each in chosen.kept if each.is_import and not each.is_future]
-    others = [each.source for each in chosen.kept if not each.is_import]
+    kept = kept_statements(problem, chosen)
+    futures = [each.source for each in kept if each.is_future]
+    imports = [each.source for each in kept if each.is_import and not each.is_future]
+    others = [each.source for each in kept if not each.is_import]
     if method := method_of(problem, chosen.statement):
         others.append(f"{problem.entry_point} = {method}")
-    helpers = [] if chosen.continues else [stub(problem)]
+    helpers = [] if chosen.prompt else [stub(problem)]
     return "\n".join([*futures, *helpers, *imports, *others]) + "\n"
 
 

@@ -18,8 +18,10 @@ from dlmlab.task.source import State, indentation, scan, shift
 
 MODEL_OUTPUT = "<model output>"
 UNPARSABLE = (SyntaxError, ValueError, MemoryError, RecursionError)
-PARSED = 1_000_000
+PARSED = 300_000
 """Characters that are parsed for one answer, tries that fail included; beyond, an answer is no code."""
+OVERHEAD = 100
+"""Characters that a try counts for besides its own."""
 TRIES = 20
 """How often a statement that doesn't parse is shortened."""
 SETTINGS = {"setrecursionlimit", "set_int_max_str_digits", "seed", "filterwarnings", "simplefilter", "setcontext"}
@@ -77,8 +79,10 @@ class Statement:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
     @property
-    def is_setting(self) -> bool:
-        """It sets something up outside the program, as `sys.setrecursionlimit(9999)` does."""
+    def is_setup(self) -> bool:
+        """It acts on the whole program: a setting such as `sys.setrecursionlimit(9999)`, or an import of everything."""
+        if isinstance(self.node, ast.ImportFrom):
+            return self.is_future or self.node.names[0].name == "*"
         return isinstance(self.node, ast.Expr) and _attribute_called(self.node) in SETTINGS
 
 
@@ -90,14 +94,18 @@ def read_statements(lines: Sequence[str], budget: Budget) -> list[Statement]:
     found: list[Statement] = []
     at = 0
     while at < len(lines) and budget.left > 0:
-        if lines[at].lstrip()[:1] in ("", "#"):
-            at += 1
-            continue
-        end = _end(lines, at)
-        read = _longest(lines[at:end], at, budget)
+        read = read_one(lines, at, budget)
         found += [statement for statement in read if not _is_guard(statement.node)]
         at = read[-1].last + 1 if read else at + 1
     return found
+
+
+def read_one(lines: Sequence[str], at: int, budget: Budget) -> list[Statement]:
+    """Return the statement that begins at a line, or those where semicolons part them; none where none begins."""
+    if lines[at].lstrip()[:1] in ("", "#"):
+        return []
+    own = lines[at : _end(lines, at)]
+    return _longest(own, at, budget) if budget.spend(sum(map(len, own))) else []
 
 
 def parse(source: str) -> ast.Module | None:
@@ -136,12 +144,12 @@ def _end(lines: Sequence[str], at: int) -> int:
 
 
 def _longest(lines: Sequence[str], first: int, budget: Budget) -> list[Statement]:
-    """Return the statements of as many leading lines as are valid; more than one where semicolons part them."""
+    """Return the statements of as many leading lines as are valid."""
     lines = shift(lines, -indentation(lines[0]))
     end = len(lines)
     for _ in range(TRIES):
         source = "\n".join(lines[:end])
-        if not end or not budget.spend(len(source)):
+        if not end or not budget.spend(len(source) + OVERHEAD):
             break
         try:
             tree = ast.parse(source, MODEL_OUTPUT)

@@ -37,6 +37,14 @@ def parted(problem: Problem) -> str:
     return f"First this:\n```python\n{before}\n```\nThen:\n```python\n{function(problem)}```\n"
 
 
+def renamed(problem: Problem, name: str) -> str:
+    return (problem.prompt + body(problem)).replace(f"def {problem.entry_point}(", f"def {name}(")
+
+
+def dedented(problem: Problem) -> str:
+    return "".join(line.removeprefix("    ") for line in body(problem).splitlines(keepends=True))
+
+
 WRAPPINGS: dict[str, Wrapping] = {
     "body": body,
     "function": lambda p: p.prompt + body(p),
@@ -63,9 +71,7 @@ MORE: dict[str, Wrapping] = {
     "future": lambda p: f"```python\nfrom __future__ import annotations\n{p.prompt}{body(p)}```",
     "not closed": lambda p: f"Here:\n```python\n{function(p)}",
     "thinking": lambda p: f"<think>\n```python\n{p.prompt}    ...\n```\n</think>\n\n{function(p)}",
-    "alias": lambda p: (
-        f"```python\n{p.prompt.replace('def ' + p.entry_point + '(', 'def _own(')}{body(p)}\n\n{p.entry_point} = _own\n```"
-    ),
+    "alias": lambda p: f"```python\n{renamed(p, '_own')}\n\n{p.entry_point} = _own\n```",
     "exit after it": lambda p: f"{function(p)}\nimport sys\nsys.exit(0)\n",
 }
 EMPTY: dict[str, Wrapping] = {
@@ -74,7 +80,3 @@ EMPTY: dict[str, Wrapping] = {
     "fenced pass": lambda p: f"```python\n{p.prompt}    pass\n```\n",
     "prose": lambda p: "I can't write this function, I'm sorry.",
 }
-
-
-def dedented(problem: Problem) -> str:
-    return "".join(line.removeprefix("    ") for line in body(problem).splitlines(keepends=True))
