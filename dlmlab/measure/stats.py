@@ -101,7 +101,9 @@ def compare_texts(
     """Is the candidate's text the baseline's, to a BLEU of `threshold` at least? One text an item, in the same order.
 
     The score is sacreBLEU's corpus score / 100 with the baseline as the reference, smoothed by BLEU_SMOOTHING, of the
-    orders that the texts are long enough for; the interval is a percentile bootstrap over the texts (Koehn 2004). Raises ValueError when the texts don't pair up.
+    orders that the texts are long enough for; the interval is a percentile bootstrap over the texts (Koehn 2004).
+
+    Raises ValueError when the texts don't pair up.
     """
     n = _check_pairs(baseline, candidate)
     counts = _bleu_counts(baseline, candidate)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from dlmlab.errors import UserError
+from dlmlab.sandbox import SandboxError
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,19 @@ class Task(Protocol):
 
         None where an answer has no score of its own, since it is only compared with another decoder's answer.
         """
+
+
+def score_answer(task: Task, item: Item, text: str) -> Score | None:
+    """Return the task's score of an answer: 0, with the reason, where an extractor or a judge raises anything.
+
+    Raises UserError and SandboxError, which say that nothing can be scored here.
+    """
+    try:
+        return task.score(item, text)
+    except (UserError, SandboxError):
+        raise
+    except Exception as error:
+        return Score(0.0, f"scoring raised {type(error).__name__}")
 
 
 def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_shards: int = 1) -> list[Item]:

