@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from dlmlab.task.source import STRING, TRIPLE, split_lines
+from dlmlab.task.source import STRING, TRIPLE, indentation, split_lines
 
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _TOKEN = re.compile(rf"\\.|\"\"\"|'''|{STRING}|`{{3,}}|~{{3,}}")
@@ -26,14 +26,17 @@ def pieces(text: str, strings: bool = True) -> list[list[str]]:
     found: list[list[str]] = [[]]
     lines = split_lines(text)
     last = {quote: max((number for number, line in enumerate(lines) if quote in line), default=-1) for quote in TRIPLE}
-    quote = ""
-    for number, line in enumerate(lines):
+    quote, margin = "", 0
+    for number, whole in enumerate(lines):
+        line = whole[min(margin, indentation(whole)) :]  # Markdown takes a fence's indentation off, in strings too
         cuts, quote = _cuts(line, quote if strings and number <= last.get(quote, -1) else "", strings)
         start = 0
         for begin, end in cuts:
             if begin >= start:
                 if line[start:begin].strip():
                     found[-1].append(line[start:begin])
+                elif start == 0:
+                    margin = indentation(whole)
                 found.append([])
                 start = _behind(line, end)
         if start == 0 or line[start:].strip():

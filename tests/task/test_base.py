@@ -72,7 +72,7 @@ def test_an_answer_that_breaks_its_judge_scores_nothing(error: Exception) -> Non
 def test_scores_and_broken_machines_are_handed_on() -> None:
     working: Any = Judging(None)
     assert score_answer(working, ITEMS[0], "text") == Score(1.0)
-    for error in (UserError("no sandbox"), SandboxError("it did not start")):
+    for error in (UserError("no sandbox"), SandboxError("fork", "it did not start")):
         broken: Any = Judging(error)
         with pytest.raises(type(error)):
             score_answer(broken, ITEMS[0], "text")

@@ -35,7 +35,10 @@ def test_an_answer_has_no_score_of_its_own() -> None:
 def test_only_line_feeds_end_a_prompt(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes("one\u2028still one\x0cand\x85on\rhere\r\ntwo\n".encode())
-    assert [item.prompt for item in task(path=str(file)).items()] == ["one\u2028still one\x0cand\x85on\rhere", "two"]
+    assert [item.prompt for item in task(path=str(file), limit=None).items()] == [
+        "one\u2028still one\x0cand\x85on\rhere",
+        "two",
+    ]
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlmlab.task.problem import Problem, asked
+from dlmlab.task.source import shift
 
 Wrapping = Callable[[Problem], str]
 
@@ -27,7 +28,8 @@ def moved(text: str, columns: int) -> str:
 
 def in_class(problem: Problem) -> str:
     head, _, rest = function(problem).partition("(")
-    return "class Solution:\n" + moved(f"{head}(self, {rest}".replace("(self, )", "(self)", 1), 4)
+    method = f"{head}(self, {rest}".replace("(self, )", "(self)", 1)
+    return "\n".join(["class Solution:", *shift(method.split("\n"), 4)])
 
 
 def parted(problem: Problem) -> str:
