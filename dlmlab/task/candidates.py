@@ -126,15 +126,13 @@ def _goes_on(problem: Problem, begun: Piece, piece: Piece) -> bool:
 
 
 def _bindings(problem: Problem, read: Sequence[Piece]) -> Iterator[Candidate]:
-    """Yield the statements that bind the entry point, and don't only change what another part of the answer bound."""
+    """Yield the statements that bind the entry point, less those that only wrap a body that continues the prompt."""
     for where, piece in enumerate(read):
         bound = False
         for number, statement in enumerate(piece.statements):
             if _binds(problem, statement):
                 kind = 6 if not _does(statement.node, problem) else 1 if statement.whole else 2
-                bound = (
-                    bound or isinstance(statement.node, _FUNCTION) or problem.entry_point not in statement.names.needs
-                )
+                bound = bound or problem.entry_point not in statement.names.reads
                 if bound:
                     yield Candidate(kind, read, where, number, piece.raw)
 

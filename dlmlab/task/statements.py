@@ -47,12 +47,13 @@ class Budget:
 class Names(NamedTuple):
     """What a statement has to do with global names.
 
-    binds: those it gives a value. needs: those it or a function in it reads. changes: those whose value it changes
-    in place, as `table.append(1)` does. inside: those that a call of the function changes, where it defines one.
-    calls: the functions that it calls for their effect.
+    binds: those it gives a value. reads: those it reads itself. needs: those that functions in it read, too.
+    changes: those whose value it changes in place, as `table.append(1)` does. inside: those that a call of the
+    function changes, where it defines one. calls: the functions that it calls for their effect.
     """
 
     binds: frozenset[str]
+    reads: frozenset[str]
     needs: frozenset[str]
     changes: frozenset[str]
     inside: frozenset[str]
@@ -184,7 +185,8 @@ def _parts(source: str, tree: ast.Module) -> list[str]:
 def _names(source: str, node: ast.stmt) -> Names:
     module = symtable.symtable(source, MODEL_OUTPUT, "exec")
     binds = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    needs = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_referenced()}
+    reads = {symbol.get_name() for symbol in module.get_symbols() if symbol.is_referenced()}
+    needs = set(reads)
     inside: set[str] = set()
     waiting = list(module.get_children())
     while waiting:
@@ -200,7 +202,7 @@ def _names(source: str, node: ast.stmt) -> Names:
         for each in walk_scope(node)
         if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) and isinstance(each.value.func, ast.Name)
     }
-    return Names(*map(frozenset, (binds, needs, direct, inside | changed, calls)))
+    return Names(*map(frozenset, (binds, reads, needs, direct, inside | changed, calls)))
 
 
 def _changed(nodes: Iterator[ast.AST]) -> set[str]:
