@@ -203,9 +203,10 @@ def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
 
 
 def options(group: str) -> list[str]:
-    """The names of conf/<group>/, and of the folders that the user adds to it."""
+    """Return the names of conf/<group>/, and of the folders that the user adds to it."""
     with composing():
-        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+        names = GlobalHydra.instance().config_loader().get_group_options(group)
+    return sorted(name for name in names if not name.startswith("_"))  # those are parts of others
 
 
 def composing() -> AbstractContextManager[Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from dlmlab.errors import UserError
+from dlmlab.settings import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,48 @@ class Task(Protocol):
 
         None where an answer has no score of its own, since it is only compared with another decoder's answer.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseTask(ABC):
+    """What all tasks have in common: a canvas, a selection of items, and their fingerprint.
+
+    A new task subclasses it with a `load` and a `score`; its own settings are further fields.
+
+    name, version: see `Task`. gen_length, block_length, steps: the canvas that the task is decoded on by default.
+    limit, shard, num_shards: which of the items, see `select`.
+    """
+
+    name: str
+    version: str
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
+
+    @abstractmethod
+    def load(self) -> Sequence[Item]:
+        """Return all items, in an order that does not change between runs; called once."""
+
+    @abstractmethod
+    def score(self, item: Item, text: str) -> Score | None:
+        """Score an answer; see `Task.score`."""
+
+    def items(self) -> list[Item]:
+        """Return the selected items; see `select`."""
+        return select(self.all_items, self.limit, self.shard, self.num_shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint_items`."""
+        return fingerprint_items(self.all_items)
+
+    @cached_property
+    def all_items(self) -> Sequence[Item]:
+        """The items, loaded when they are first needed."""
+        return self.load()
 
 
 def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_shards: int = 1) -> list[Item]:

@@ -9,6 +9,7 @@ _LETTER = r"(?<![A-Za-z0-9])([A-D])(?![A-Za-z0-9'’])(?!(?<=A)\s+(?!(?:because|
 _STANDALONE = re.compile(_LETTER)
 _STATED = re.compile(r"(?i:\banswer)(?:\s+(?i:is|would be|choice|option)\b|\\boxed|[\s:=*_`$\"'({\[])*" + _LETTER)
 _LEADING = re.compile(r"[\W_]*" + _LETTER + r"(?=\s*(?:$|[.):,;*\]}\n-]))")
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _LISTING = re.compile(r"\bA[.):].*\bB[.):]", re.DOTALL)
 
 
@@ -30,3 +31,20 @@ def answer_letter(text: str) -> str:
         return leading.group(1)
     letters = set(_STANDALONE.findall(text))
     return letters.pop() if len(letters) == 1 else ""
+
+
+def whole(text: str) -> str:
+    """Return the text without blanks at both ends."""
+    return text.strip()
+
+
+def last_number(text: str) -> str:
+    """Return the last number in the text, without signs of currency and commas; empty where there is none."""
+    found = _NUMBER.findall(text)
+    return found[-1].replace(",", "") if found else ""
+
+
+def matched(text: str, pattern: str) -> str:
+    """Return the first group of a pattern's first match, or all of the match where it has no group; empty without."""
+    found = re.search(pattern, text)
+    return "" if found is None else found[1 if found.re.groups else 0] or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,8 @@ from random import Random
 from typing import Annotated, ClassVar
 
 from dlmlab.sandbox import Sandbox, probe
-from dlmlab.settings import NonNegativeInt, PositiveInt, Seed, one_of
-from dlmlab.task.base import Item, Score, fingerprint_items, select
+from dlmlab.settings import PositiveInt, Seed, one_of
+from dlmlab.task.base import BaseTask, Item, Score
 from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, score_function
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
 from dlmlab.task.tiny.code import FUNCTIONS, Function
@@ -20,39 +19,19 @@ from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER, OpenPrompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyTask(ABC):
+class TinyTask(BaseTask):
     """Held-out exercises, the kinds taking turns.
 
-    per_kind: how many are drawn of each kind. seed: what they are drawn with. limit, shard, num_shards: see
-    `dlmlab.task.base.select`.
+    per_kind: how many are drawn of each kind. seed: what they are drawn with.
     """
 
     kinds: ClassVar[Sequence[type[Exercise]]]
 
-    name: str
-    version: str
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
     per_kind: PositiveInt
     seed: Seed
-    limit: PositiveInt | None = None
-    shard: NonNegativeInt = 0
-    num_shards: PositiveInt = 1
 
-    def items(self) -> list[Item]:
-        return select(self._all, self.limit, self.shard, self.num_shards)
-
-    @abstractmethod
-    def score(self, item: Item, text: str) -> Score:
-        """Score an answer."""
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self._all)
-
-    @cached_property
-    def _all(self) -> list[Item]:
+    def load(self) -> list[Item]:
+        """Make the items of the exercises."""
         return [
             Item(id=f"{type(exercise).__name__}/{place}", prompt=exercise.prompt, answer=exercise.answer(Random(place)))
             for place, exercise in enumerate(self._exercises.values())
