@@ -125,6 +125,8 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
         given.pop("path", None)  # another task's data
     known = set(chosen.keys())  # `in` would leave out what is missing, ???
     chosen.update({key: value for key, value in {**given, **overrides}.items() if key in known})
+    if open_keys := [str(key) for key in chosen if OmegaConf.is_missing(chosen, str(key))]:
+        raise UserError(f"task.{open_keys[0]} is not given, and {name} has none of its own: task.{open_keys[0]}=…")
     if wrong := [*part_faults("task", chosen, bare=overrides)]:
         raise UserError(*wrong)
     with homes({str(key): "task" for key in chosen if key not in overrides}):

@@ -140,6 +140,12 @@ def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_
     return chosen
 
 
+def until(text: str, stops: Iterable[str]) -> str:
+    """Return the text before the first of the stops in it, all of it where there is none."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return text[: min(places, default=len(text))]
+
+
 def fingerprint_items(items: Iterable[Item]) -> str:
     """sha256, in hex, of the items' contents: the same whatever file format or mirror they were read from."""
     digest = hashlib.sha256()
