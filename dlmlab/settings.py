@@ -81,7 +81,7 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
         return []
     if isinstance(value, Mapping) and (part := values_of(kind)) is not None:
         return [line for name, each in value.items() for line in faults(f"{key}.{name}", each, part)]
-    if is_dataclass(kind) and isinstance(value, Mapping):
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
         return [line for name, each in value.items() for line in _member_faults(key, name, each, kinds_of(kind))]
     element = element_of(kind)
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
@@ -110,7 +110,7 @@ def fits(value: Any, kind: Any) -> bool:
         return is_list(value) and all(fits(each, parts[0]) for each in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(each, parts[1]) for each in value.values())
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         kinds = kinds_of(kind)
         return isinstance(value, Mapping) and not any(
             _member_faults("", name, each, kinds) for name, each in value.items()

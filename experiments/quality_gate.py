@@ -178,7 +178,7 @@ def gate_task(cfg: DictConfig, gate: str) -> Task:
     Raises:
         UserError: The gate has no margin, or judges by a score that its task does not give.
     """
-    own, by = cfg.gates.get(gate) or {}, by_of(cfg, gate)
+    own, by = cfg.gates.get(gate) or OmegaConf.create(), by_of(cfg, gate)
     if by != "repeat" and own.get("margin") is None:
         raise UserError(f"gates.{gate}.margin is not given: say what may be lost, +gates.{gate}.margin=0.01")
     limit = {"limit": own.limit} if "limit" in own and not OmegaConf.is_missing(own, "limit") else {}

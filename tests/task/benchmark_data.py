@@ -28,7 +28,8 @@ MBPP = [
     {"task_id": 12, "text": "Write a function that joins two words.",
      "code": "def helper(w):\n  return w\ndef join(a, b):\n  return helper(a) + b",
      "test_list": ['assert join("a", "b") == "ab"', 'assert join("", "b") == "b"', 'assert join("x", "") == "x"']},
-    {"task_id": 13, "text": "Write a function that says whether a number is even.", "code": "def check(n): return n % 2 == 0",
+    {"task_id": 13, "text": "Write a function that says whether a number is even.",
+     "code": "def check(n): return n % 2 == 0",
      "test_list": ["assert check(2)", "assert not check(3)", "assert check(0) == True"]},
 ]  # fmt: skip
 IFEVAL = [
