@@ -24,6 +24,7 @@ from dlmlab.loop.shared_pass import Memo
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
 from dlmlab.rule import Rule, check_composition
+from dlmlab.run import protocol
 from dlmlab.settings import faults, kinds_of, near
 from dlmlab.types import Denoiser, Generation
 
@@ -120,6 +121,8 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     """
     own = cfg.task.get("name") == name
     chosen = cfg.task.copy() if own else choice(cfg, "task", name)
+    if not own:  # to the config's own task it was applied when the run began
+        chosen.update(protocol.task_settings(protocol.of(cfg), name))
     given = {key: cfg.task[key] for key in TASK_OVERRIDES if key in cfg.task}  # ??? is not in
     if "_target_" in cfg.task and not own:
         given.pop("path", None)  # another task's data
@@ -162,7 +165,9 @@ def role(cfg: DictConfig, gate: str) -> str:
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     """The config's settings; where it has none the overrides, then the task's own."""
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
-    layers = [("task", own), ("", overrides), ("generation", cfg.generation)]
+    published = protocol.of(cfg)
+    switches = published.generation.get(task.name, {}) if published else {}
+    layers = [("task", own), ("", overrides), ("protocol", switches), ("generation", cfg.generation)]
     given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
     fit_block(given)
     with homes({key: home for key, (home, _) in given.items() if home}):

