@@ -25,7 +25,7 @@ from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
 from dlmlab.rule import Rule, check_composition
 from dlmlab.run import protocol
-from dlmlab.settings import faults, kinds_of, near
+from dlmlab.settings import check, faults, kinds_of, list_of, near, one_of
 from dlmlab.types import Denoiser, Generation
 
 if TYPE_CHECKING:
@@ -117,8 +117,9 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     """The config's task where it is the one named, else conf/task/<name>.yaml with what the config's task overrides.
 
     overrides: values that go before both. Raises UserError for items that can't be had or scored, before an hour of
-    loading and decoding.
+    loading and decoding. A name such as `gsm8k@brief@5` is the task in a template of conf/template/, with 5 examples.
     """
+    asked, (name, *variant) = name, name.split("@")
     own = cfg.task.get("name") == name
     chosen = cfg.task.copy() if own else choice(cfg, "task", name)
     if not own:  # to the config's own task it was applied when the run began
@@ -134,6 +135,8 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
         raise UserError(*wrong)
     with homes({str(key): "task" for key in chosen if key not in overrides}):
         found: Task = instantiate(chosen)
+        if variant:
+            found = varied(cfg, found, asked, *variant)
         found.items()
     return found
 
@@ -148,6 +151,22 @@ def fit_block(given: dict[str, tuple[str, Any]]) -> None:
     given["block_length"] = home, length
     if steps_home == "task":
         given["steps"] = home, min(steps, length)
+
+
+def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: str = "") -> Task:
+    """Return a task under another name, in a template of conf/template/ and with a number of examples, if one is given.
+
+    Raises:
+        UserError: there is no such template, or the task takes no examples.
+    """
+    check("templates", [template], list_of(one_of(options("template"))))
+    changes: dict[str, Any] = {"name": name, "template": choice(cfg, "template", template).text}
+    if num_fewshot:
+        changes["num_fewshot"] = int(num_fewshot)
+    try:
+        return replace(task, **changes)  # type: ignore[type-var]
+    except TypeError as error:
+        raise UserError(f"task={task.name} takes no {' or '.join(changes)}: choose another task ({error})") from error
 
 
 def role(cfg: DictConfig, gate: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -83,7 +83,8 @@ class BaseTask(ABC):
     A new task subclasses it with a `load` and a `score`; its own settings are further fields.
 
     name, version: see `Task`. gen_length, block_length, steps: the canvas that the task is decoded on by default.
-    limit, shard, num_shards: which of the items, see `select`.
+    limit, shard, num_shards: which of the items, see `select`. template: what becomes of each prompt, which stands in
+    it as `{prompt}`.
     """
 
     name: str
@@ -94,6 +95,7 @@ class BaseTask(ABC):
     limit: PositiveInt | None = None
     shard: NonNegativeInt = 0
     num_shards: PositiveInt = 1
+    template: str = "{prompt}"
 
     @abstractmethod
     def load(self) -> Sequence[Item]:
@@ -104,8 +106,11 @@ class BaseTask(ABC):
         """Score an answer; see `Task.score`."""
 
     def items(self) -> list[Item]:
-        """Return the selected items; see `select`."""
-        return select(self.all_items, self.limit, self.shard, self.num_shards)
+        """Return the selected items, see `select`, their prompts in the template."""
+        chosen = select(self.all_items, self.limit, self.shard, self.num_shards)
+        if self.template == "{prompt}":
+            return chosen
+        return [replace(item, prompt=self.template.replace("{prompt}", item.prompt)) for item in chosen]
 
     @property
     def fingerprint(self) -> str:

@@ -33,7 +33,8 @@ def test_choices_are_scored_resumed_and_verified(command, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("task", "message"),
-    [("task=tiny_mmlu", "task=tiny_mmlu is not answered by likelihood"), ("task=gsm8k", "generate_until, which is not given by likelihood: choose experiment=evaluate")],
+    [("task=tiny_mmlu", "task=tiny_mmlu is not answered by likelihood"),
+     ("task=gsm8k", "which is not given by likelihood: choose experiment=evaluate")],
 )  # fmt: skip
 def test_a_task_of_another_kind_is_one_line(command, tmp_path: Path, task: str, message: str) -> None:
     folder = data.write(tmp_path / "data")
