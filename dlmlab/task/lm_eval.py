@@ -1,4 +1,4 @@
-"""Any task of lm-eval's that a masked diffusion model can answer, as a task of ours, all but the decoding being lm-eval's.
+"""Any task of lm-eval's that a masked diffusion model can answer, as a task of ours; all but decoding is lm-eval's.
 
 python run.py experiment=evaluate task=gsm8k task.path=gsm8k task.limit=20
 python run.py experiment=evaluate task=lm_eval task.task=drop task.gen_length=64
