@@ -55,7 +55,7 @@ class DlmLM(LM):  # type: ignore[misc]
             self.cfg = hydra.compose("config", overrides=[f"{key}={value}" for key, value in given.items()])
             self.rule = build.decoder(self.cfg)
         own = SimpleNamespace(name="lm_eval", **_canvas(self.cfg.generation))
-        self.generation = build.generation(self.cfg, own)  # type: ignore[arg-type]
+        self.generation = build.generation(self.cfg, own)
         self.batch, self.samples = Batch(batch_size), samples
         self.model: Any = build.model(self.cfg)
 

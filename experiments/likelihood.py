@@ -93,7 +93,7 @@ def estimated(run: Run, task: LmEval, item: Item) -> dict[str, Any]:
         )
         for context, choice in item.meta["choices"]
     ]  # fmt: skip
-    score: Score = task.score_choices(item, [tuple(each) for each in found])
+    score: Score = task.score_choices(item, [(each.log_likelihood, each.greedy) for each in found])
     return {
         "log_likelihoods": [each.log_likelihood for each in found],
         "greedy": [each.greedy for each in found],

@@ -107,7 +107,7 @@ def report_fields(cfg: DictConfig, grid: Grid) -> dict[str, Any]:
     return {
         "tables": [pair_table(list(grid), found["pairs"]), score_table(grid, names)],
         "verdict": verdict,
-        "results": {"conditions": list(grid), **found},
+        "results": {"conditions": list(grid), "pairs": found["pairs"], "flipped": flipped, "order": found["verdict"]},
         "summary": {**figures, "flipped": flipped["share"], "order": found["verdict"]},
     }
 

@@ -82,8 +82,8 @@ def check(cfg: DictConfig) -> Parts:
     with gathered() as errors:
         with errors:
             rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
-        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
-            task = OnePrompt(prompt_of(cfg), Generation(**cfg.generation))
+        with errors:
+            task = OnePrompt(prompt_of(cfg), build.own_generation(cfg))
             check_fit(cfg, task, task.generation)
     return Parts(task, rules)
 

@@ -117,7 +117,7 @@ def is_greedy(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> bool:
     tokens_1L = torch.tensor([[*prompt, *[model.config.mask_token_id] * len(answer)]])
     wanted_N = torch.arange(len(prompt), tokens_1L.shape[1])
     logits_NV = model.head(model.hidden(Query(tokens_1L, None, wanted_N)))
-    return logits_NV.argmax(-1).tolist() == list(answer)
+    return bool(logits_NV.argmax(-1).tolist() == list(answer))
 
 
 def check_fits(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> None:

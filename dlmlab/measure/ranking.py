@@ -19,7 +19,8 @@ def resampled_means(score_CDN: NDArray[np.float64], resamples: int, seed: int) -
     """Return means over items, (R, C, D): the items of a resample are the same for all conditions C and decoders D."""
     items = score_CDN.shape[-1]
     weight_RN = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples) / items
-    return np.einsum("rn,cdn->rcd", weight_RN, score_CDN)
+    mean_RCD: NDArray[np.float64] = np.einsum("rn,cdn->rcd", weight_RN, score_CDN)
+    return mean_RCD
 
 
 def compare_orders(

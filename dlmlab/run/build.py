@@ -193,6 +193,14 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
         return Generation(**{key: value for key, (_, value) in given.items()})
 
 
+def own_generation(cfg: DictConfig) -> Generation:
+    """Return the config's settings where no task is decoded. Raises UserError for a value out of range."""
+    given = {str(key): value for key, value in cfg.generation.items()}
+    unsaid = [key for key in protocol.SWITCHES if given.get(key) is None]
+    with homes(dict.fromkeys(given, "generation")):
+        return Generation(**{key: value for key, value in given.items() if key not in unsaid})
+
+
 def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generation:
     """Return the settings with what a decoder's authors set for it: `published` in conf/decoder/.
 

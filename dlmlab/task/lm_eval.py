@@ -125,13 +125,11 @@ class LmEval(BaseTask):
 
     def _check_scoring(self, question: Question) -> None:
         """Raise UserError for a scoring that the task does not have."""
-        if self.answered_by == "likelihood":
-            names = list(question.task._metric_fn_list)
-            if self.scoring is not None and self.scoring not in names:
-                raise UserError(
-                    f"task.scoring={self.scoring!r} is not one of {', '.join(names)}{near(self.scoring, names)}"
-                )
-        elif self.scoring is not None and self.scoring not in (names := self.metrics(question, "")):
+        if self.scoring is None:
+            return
+        by_text = self.answered_by == "text"
+        names = list(self.metrics(question, "") if by_text else question.task._metric_fn_list)
+        if self.scoring not in names:
             raise UserError(
                 f"task.scoring={self.scoring!r} is not one of {', '.join(names)}{near(self.scoring, names)}"
             )

@@ -59,7 +59,7 @@ class Trackio:
         return {
             "project": self.project,
             "name": f"{run.experiment} {run.folder.resolve().parent.name} {run.folder.resolve().name}",
-            "config": run.manifest["config"],
+            "config": {key.lstrip("_"): each for key, each in run.manifest["config"].items()},  # _… is trackio's own
             "summary": {**report.summary, "verdict": report.verdict},
             "tables": [{**plain(table), "title": table.title or report.title} for table in report.tables],
         }

@@ -27,7 +27,7 @@ def main() -> int:
             )
             tables = {each["title"]: trackio.Table(each["columns"], each["rows"]) for each in told["tables"]}
             trackio.log({key: value for key, value in told["summary"].items() if value is not None} | tables)
-            trackio.finish()
+            trackio.finish()  # type: ignore[no-untyped-call]
     except Exception as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

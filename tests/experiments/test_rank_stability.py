@@ -20,7 +20,8 @@ def test_the_order_of_decoders_is_judged_under_templates(command, tmp_path: Path
     assert status == 0, errors
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["conditions"] == ["plain", "brief"]
-    assert results["verdict"] in ("The order holds", "The order flips") or "items" in results["verdict"]
+    assert results["order"] in ("holds", "flips", "inconclusive")
+    assert results["flipped"]["share"] in (0.0, 1.0)
     assert "Does the order hold?" in shown
     lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
     prompts = {json.dumps(line).count("Answer briefly.") for line in lines}

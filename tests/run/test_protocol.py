@@ -117,7 +117,7 @@ def test_compare_prints_published_beside_ours_and_it_follows(command: Any, tmp_p
         (["protocol=fast_dllm", "task=gsm8k"], "is of GSAI-ML/LLaDA-8B-Instruct, not of model.path=tiny/v1"),
         (["protocol=fast_dllm", "model=llada", "task=mmlu"], "says nothing of task=mmlu, but of gsm8k"),
         (["protocol=fast_dllm", "model=llada", "task=gsm8k", "+protocol.rwos=1"], "unexpected keyword argument 'rwos'"),
-        (["protocol=fast_dllm", "model=llada", "task=gsm8k", "protocol.tolerance=7"], r"protocol\.tolerance=7 is"),
+        (["protocol=fast_dllm", "model=llada", "task=gsm8k", "+protocol.tolerance=7"], r"protocol\.tolerance=7 is"),
     ],
 )  # fmt: skip
 def test_a_protocol_that_does_not_fit_is_one_line(

