@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.loop.interrupt import finishing
+from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.measure.likelihood import log_likelihood
 from dlmlab.measure.stats import proportion_interval
 from dlmlab.record.journal import Journal
 from dlmlab.run import build
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.evaluate import progress
+from dlmlab.run.display import bar
 from dlmlab.settings import PositiveInt
 from dlmlab.task.base import Item, Score
 from dlmlab.task.lm_eval import LmEval
@@ -74,12 +74,15 @@ def answer(run: Run, task: LmEval) -> list[dict[str, Any]]:
     journal = Journal(run.folder / FILE)
     journal.warn("their items are estimated again")
     known = {entry["index"]: entry for entry in journal.entries}
-    with finishing(), progress() as bar:
-        for place, item in enumerate(bar.track(task.items(), description=task.name)):
-            index = task.shard + place * task.num_shards
-            if index not in known:
-                known[index] = {"index": index, "id": item.id, **estimated(run, task, item)}
-                journal.append(known[index])
+    wanted = {task.shard + place * task.num_shards: item for place, item in enumerate(task.items())}
+    missing = {index: item for index, item in wanted.items() if index not in known}
+    with finishing(), bar(task.name, len(wanted), len(wanted) - len(missing), run.cfg.display) as progress:
+        for index, item in missing.items():
+            if asked():
+                break
+            known[index] = {"index": index, "id": item.id, **estimated(run, task, item)}
+            journal.append(known[index])
+            progress.advance()
     journal.rewrite(known[index] for index in sorted(known))
     return [known[index] for index in sorted(known)]
 
