@@ -1,7 +1,7 @@
 r"""The lab's models and decoders as a model of lm-eval's, called `dlmlab`.
 
     python -m dlmlab.lm_eval run --model dlmlab --model_args path=tiny/v1,decoder=localleap,gen_length=64 \
-        --tasks gsm8k --apply_chat_template --limit 10
+        --tasks gsm8k --apply_chat_template --fewshot_as_multiturn false --limit 10
 
 The arguments are lm-eval's own; lm-eval has no way to be told of a model from outside, so that the command goes through
 this module. `--model_args` are settings of `python run.py`: `path` is `model.path`, `gen_length`, `block_length` and

@@ -91,7 +91,9 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
-    """What is wrong with one of the settings of a group; one that is left open (`???`) is not looked at."""
+    """What is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
+    if name.startswith("_"):
+        return []
     if name not in kinds:
         return [f"{key}.{name} is not a setting of {key}, which has {', '.join(kinds)}{near(name, kinds)}"]
     return [] if value == OPEN else faults(f"{key}.{name}", value, kinds[name])

@@ -13,7 +13,7 @@ SMALL = ["experiment=evaluate", "task=tiny_mmlu", "task.limit=3", "generation.ge
          "generation.block_length=8", "generation.steps=2", "memo=off", "device=cpu", "tracking=terminal"]  # fmt: skip
 
 
-def test_inspect_ai_reads_what_is_exported(command, tmp_path: Path, capsys) -> None:
+def test_inspect_ai_reads_what_is_exported(command, tmp_path: Path) -> None:
     log = pytest.importorskip("inspect_ai.log", reason="needs pip install 'dlmlab[inspect]'")
     assert command(*SMALL)[0] == 0
     run = tmp_path / "run"

@@ -37,7 +37,13 @@ def test_both_ways_give_the_same_texts_and_scores(folder: Path, tmp_path: Path, 
     with harness.importing():
         manager, name = data.direct("gsm8k", data.splits(folder)["gsm8k"], tmp_path)
         results = simple_evaluate(
-            model=model, tasks=[name], task_manager=manager, apply_chat_template=True, limit=3, bootstrap_iters=0
+            model=model,
+            tasks=[name],
+            task_manager=manager,
+            apply_chat_template=True,
+            fewshot_as_multiturn=False,
+            limit=3,
+            bootstrap_iters=0,
         )
     theirs = {}
     for sample in results["samples"][name]:

@@ -4,7 +4,7 @@ python run.py experiment=evaluate task=gsm8k task.path=gsm8k task.limit=20
 python run.py experiment=evaluate task=lm_eval task.task=drop task.gen_length=64
 
 The whole prompt, examples included, is one turn of the user's, as lm-eval makes it with `--apply_chat_template` and
-without `--fewshot_as_multiturn`. Multiple choice is answered by likelihood, in `experiment=likelihood`.
+`--fewshot_as_multiturn false`. Multiple choice is answered by likelihood, in `experiment=likelihood`.
 """
 
 from __future__ import annotations
