@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
-
-from jinja2 import TemplateError
 
 from dlmlab.denoise import StepTiming, denoise
 from dlmlab.errors import UserError
@@ -15,17 +16,20 @@ from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
 from dlmlab.loop.interrupt import asked
 from dlmlab.loop.shared_pass import Memo
+from dlmlab.model import chat
 from dlmlab.policy import Policy, check_pair, check_served
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request, check_seed
 
-Prompt = str | Sequence[int]
-"""A user's message, which the checkpoint's chat template is applied to, or token ids, which are taken as they are."""
+Prompt = str | Sequence[int] | Sequence[chat.Message]
+"""A user's message or the turns of a conversation, which the checkpoint's chat template is applied to, or token ids,
+which are taken as they are.
+"""
 
 
 def generate(
     model: Any,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     rule: Rule,
     *,
     gen_length: int = 64,
@@ -49,29 +53,28 @@ def generate(
     or `auto`; fewer where they don't fit the device. trace: whether outputs tell of each forward pass. cache: which
     positions a pass computes, such as `dlmlab.cache.dual.Dual`; all of them without one.
 
-    Raises UserError for no list or an empty one, a prompt that doesn't fit the model's context, a string where the
+    Raises UserError for no model, decoder or prompts, a prompt that doesn't fit the model's context, a string where the
     checkpoint has no tokenizer or chat template, any setting out of range, and a cache that doesn't go with the
     decoder or the model.
     """
     block_length = gen_length if block_length is None else block_length
     generation = Generation(
-        gen_length,
-        block_length,
-        steps,
-        temperature,
+        own_number(gen_length),
+        own_number(block_length),
+        own_number(steps),
+        own_number(temperature),
         confidence_dtype,
         logits_eos_inf,
         confidence_eos_eot_inf,
         confidence_eos_eot_zero,
     )
-    if isinstance(prompts, str):
-        raise UserError("prompts is a string: give a list of prompts")
-    if not len(prompts):
-        raise UserError("prompts is empty: give at least one")
-    requests = [
-        Request(index, encode(model, prompt, generation.gen_length, f"prompt {index}"), rule, trace, cache)
-        for index, prompt in enumerate(prompts)
+    seed, batch_size = own_number(seed), own_number(batch_size)
+    check_model(model)
+    encoded = [
+        encode(model, prompt, generation.gen_length, f"prompt {index}") for index, prompt in enumerate(listed(prompts))
     ]
+    check_rule(rule)
+    requests = [Request(index, ids, rule, trace, cache) for index, ids in enumerate(encoded)]
     outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed)
     ready = sorted(outputs, key=lambda output: output.index)
     if asked():
@@ -106,22 +109,47 @@ def decode(
         yield replace(output, text=answer_text(model, output.tokens))
 
 
+def own_number(value: Any) -> Any:
+    """Return a number of numpy's or torch's as Python's own; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def check_model(model: Any) -> None:
+    """Raise UserError for what is no model."""
+    if isinstance(model, str | Path):
+        raise UserError(f"model={str(model)!r} is a path: give what dlmlab.load makes of it")
+    if not hasattr(model, "hidden") or not hasattr(model, "head"):
+        raise UserError(f"model={reprlib.repr(model)} is none: give what dlmlab.load returns")
+
+
+def check_rule(rule: Any) -> None:
+    """Raise UserError for what is no decoder."""
+    if not isinstance(rule, Rule):
+        said = rule.__name__ if isinstance(rule, type) else reprlib.repr(rule)
+        raise UserError(f"rule={said} is no decoder: make one, such as LocalLeap(kappa=0.9, tau=0.75, radius=4)")
+
+
+def listed(prompts: Any) -> list[Any]:
+    """Return prompts as a list. Raises UserError where there are none."""
+    if isinstance(prompts, str | bytes | Mapping):
+        kind = "a string" if isinstance(prompts, str) else reprlib.repr(prompts)
+        raise UserError(f"prompts is {kind}: give a list of prompts")
+    try:
+        found = list(prompts)
+    except TypeError as error:
+        raise UserError(f"prompts is {reprlib.repr(prompts)}: give a list of prompts") from error
+    if not found:
+        raise UserError("prompts is empty: give at least one")
+    return found
+
+
 def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int, ...]:
     """The prompt's token ids. `name` is what an error calls it."""
-    if isinstance(prompt, str):
-        if model.tokenizer is None or not model.tokenizer.chat_template:
-            raise UserError(
-                f"{name} is a string, but the checkpoint has no tokenizer with a chat template: give token ids"
-            )
-        turn = [{"role": "user", "content": prompt}]
-        try:
-            text = model.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
-            raise UserError(f"the checkpoint's chat template fails ({error}): give token ids, or mend it") from error
-        prompt = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    conversation = isinstance(prompt, list | tuple) and any(isinstance(turn, Mapping) for turn in prompt)
+    given: Any = prompt
+    ids = own_ids(chat.token_ids(model, given, name) if isinstance(given, str) or conversation else given, name)
     if model.config.mask_token_id is None:
         raise UserError("the checkpoint states no mask_token_id: add it to its config.json, or load it with one")
-    ids = tuple(int(token) for token in prompt)
     context, vocabulary = model.config.max_sequence_length, model.config.vocab_size
     if len(ids) + gen_length > context:
         raise UserError(
@@ -131,6 +159,18 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
     if not all(0 <= token < vocabulary for token in ids):
         raise UserError(f"{name} has a token id outside the vocabulary of {vocabulary}")
     return ids
+
+
+def own_ids(prompt: Any, name: str) -> tuple[int, ...]:
+    """Return token ids as Python's own numbers. Raises UserError for anything else."""
+    if not isinstance(prompt, bytes | bytearray | Mapping | set) and getattr(prompt, "ndim", 1) == 1:
+        try:
+            found = list(prompt)
+            if not any(isinstance(token, bool) for token in found):
+                return tuple(map(operator.index, found))
+        except TypeError:
+            pass
+    raise UserError(f"{name} is {reprlib.repr(prompt)}: give text, a list of token ids, or the turns of a conversation")
 
 
 def answer_length(model: Any, tokens: Sequence[int]) -> int:

@@ -31,6 +31,7 @@ from filelock import FileLock
 from dlmlab.errors import UserError
 from dlmlab.loop.shared_pass import Proposed
 from dlmlab.paths import home
+from dlmlab.policy import Policy
 from dlmlab.record.files import disk_of, plain, visible
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, check_number
@@ -230,10 +231,12 @@ def switch(name: str, value: object) -> bool:
     return states[str(value).lower()]
 
 
-def use(on: bool, rule: Rule, generation: Generation) -> str:
+def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = None) -> str:
     """Whether a rule's forward passes are looked up, for a report."""
     if not on:
         return "off"
+    if cache is not None and cache.keeps:
+        return "bypassed: with a cache a pass depends on those before it"
     if generation.temperature:
         return "bypassed: answers are drawn at random"
     return "on" if rule.memoisable else f"bypassed: {type(rule).__name__} sees more than tokens and confidences"

@@ -132,6 +132,7 @@ class Output:
     text: tokens up to the first end token, decoded; None where the checkpoint has no tokenizer.
     trace: each forward pass, where the request asked for it; else empty.
     positions: positions that the forward passes computed for the request, the prompt's among them.
+    full_passes: the same as passes over all of the row's positions.
     unasked: positions of the canvas that hold an end token because an earlier one ended the answer, not because a pass
     proposed it; see `Generation.stop_at_end`.
     """
@@ -143,6 +144,7 @@ class Output:
     text: str | None = None
     trace: tuple[TraceStep, ...] = ()
     positions: int = field(default=0, compare=False)
+    full_passes: float = field(default=0.0, compare=False)
     unasked: int = 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from dlmlab.measure.stats import compare_right, proportion_interval
 from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.memo import switch, use
 from dlmlab.picture.plots import draw
+from dlmlab.policy import Policy
 from dlmlab.record.files import write_text
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
@@ -68,12 +70,13 @@ class Setting:
 
 
 class Parts(NamedTuple):
-    """The grid, the task and how its canvases are filled, and the baseline."""
+    """The grid, the task and how its canvases are filled, the baseline, and the cache of all but the baseline."""
 
     settings: list[Setting]
     task: Task
     generation: Generation
     baseline: Rule
+    cache: Policy
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -85,6 +88,7 @@ def check(cfg: DictConfig) -> Parts:
     with gathered() as errors:
         with errors:
             settings, baseline = grid(cfg), build.decoder(cfg, BASELINE)
+            cache = build.cache(cfg, [setting.rule for setting in settings])
         if cfg.generation.temperature:
             errors.append(
                 f"generation.temperature={cfg.generation.temperature}: forward passes can be shared at 0 only"
@@ -95,16 +99,17 @@ def check(cfg: DictConfig) -> Parts:
             check_fit(cfg, task, generation)
             if fits(cfg.calibration.split, KINDS["calibration.split"]):
                 halves(len(task.items()), cfg.calibration.split, cfg.seed)
-    return Parts(settings, task, generation, baseline)
+    return Parts(settings, task, generation, baseline, cache)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
     """Decode the grid, judge every setting, choose one."""
-    settings, task, generation, baseline = parts
+    settings, task, generation, baseline, cache = parts
     rules = {BASELINE: baseline} | {setting.name: setting.rule for setting in settings}
     with begin(cfg, build.model(cfg), [task]) as run:
         how = run.decoding(generation)
-        how = replace(how, memo=how.memo or {})  # the settings' passes are much the same
+        caches = {setting.name: cache for setting in settings}
+        how = replace(how, memo=how.memo or {}, caches=caches)  # the settings' passes are much the same
         samples = evaluate(run.model, ScoredOnce(task), rules, generation, how)
         choice, points = judge(cfg, settings, samples)
         speed = time_chosen(run, parts, rules, choice.chosen)
@@ -120,8 +125,9 @@ def run(cfg: DictConfig, parts: Parts) -> None:
                 "block_length": generation.block_length,
                 "items": f"{len(samples[BASELINE])} of {task.name}",
                 "decoder": str(settings[0].rule),
+                "cache": str(cache),
                 "batch_size": str(run.batch),
-                "memo": use(switch("memo", cfg.memo), settings[0].rule, generation),
+                "memo": use(switch("memo", cfg.memo), settings[0].rule, generation, cache),
             },
             pictures=draw(run.folder, points),
             **report_fields(cfg, settings, samples, run.computed, speed),
@@ -139,7 +145,10 @@ def judge(
     different = {setting.name: trials[setting.name] for setting in settings if not setting.repeated}
     choice = choose(trials[BASELINE], different, first, second, own.margin, own.shortlist)
     values: dict[str, Mapping[str, Any]] = {BASELINE: {}} | {setting.name: setting.values for setting in settings}
-    return choice, [point(name, each, trials, own.margin, choice) for name, each in values.items()]
+    points = [point(name, each, trials, own.margin, choice) for name, each in values.items()]
+    for each in points:
+        each["forwards"] = float(np.mean([sample.forwards for sample in samples[each["name"]]]))
+    return choice, points
 
 
 def report_fields(
@@ -256,7 +265,8 @@ def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
         sample.score == 1 if sample.score is not None else sample.text == other.text
         for sample, other in zip(samples, baseline, strict=True)
     ]
-    return Trial(np.array(right), np.array([sample.forwards for sample in samples]))
+    cost = [sample.full_passes or sample.forwards for sample in samples]  # older samples don't tell the former
+    return Trial(np.array(right), np.array(cost))
 
 
 def point(
@@ -272,7 +282,7 @@ def point(
         "score": float(own.right.mean()),
         "ci_low": low,
         "ci_high": high,
-        "forwards": float(own.cost.mean()),
+        "full_passes": float(own.cost.mean()),
         "speedup": float(baseline.cost.sum() / own.cost.sum()),
         "against_baseline": asdict(compare_right(baseline.right.tolist(), own.right.tolist(), margin)),
     }
@@ -297,6 +307,7 @@ def calibration_table(
                 f"{-against['ci_high']:+.3f} … {-against['ci_low']:+.3f}",
                 against["verdict"],
                 f"{each['forwards']:.2f}",
+                f"{each['full_passes']:.2f}",
                 f"{gen_length / each['forwards']:.2f}",
                 f"{each['speedup']:.2f}×",
                 setting.same_as,
@@ -304,7 +315,14 @@ def calibration_table(
             ]
         )
     columns = [*(SYMBOLS.get(key, key) for key in keys), score, "diff", "gate", "95 % of diff", "verdict"]
-    columns += ["forwards", "tokens per forward", "speedup in forwards", "same rule as", "choice"]
+    columns += [
+        "forwards",
+        "full-pass equivalents",
+        "tokens per forward",
+        "speedup in full passes",
+        "same rule as",
+        "choice",
+    ]
     note = (
         f"Baseline {score} = {baseline['score']:.3f} at {baseline['forwards']:.2f} forwards an item. diff is what a "
         "setting loses; its interval and verdict are for each setting by itself, without correction for their number."
@@ -367,13 +385,14 @@ def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str |
         return {}
     prompts = [encode(model, item.prompt, generation.gen_length, item.id) for item in items]
 
-    def job(rule: Rule) -> Any:
-        requests = [Request(place, prompt, rule) for place, prompt in enumerate(prompts)]
+    def job(name: str) -> Any:
+        cache = None if name == BASELINE else parts.cache
+        requests = [Request(place, prompt, rules[name], cache=cache) for place, prompt in enumerate(prompts)]
         time_decode(model, requests[:1], generation, run.batch.size)
         return time_decode(model, requests, generation, run.batch.size)
 
     names = [BASELINE, *([chosen] if chosen else [])]
-    jobs = {name: (lambda rule=rules[name]: job(rule)) for name in names}
+    jobs = {name: partial(job, name) for name in names}
     timings = take_turns(jobs, own.timed_rounds, keep=run.timings.keep)
     return {name: spread(t.ledger.canvas / t.seconds for t in each)._asdict() for name, each in timings.items()}
 

@@ -24,6 +24,7 @@ from dlmlab.measure.published import explain, judge
 from dlmlab.measure.stats import compare_right
 from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build, protocol
@@ -40,6 +41,7 @@ from dlmlab.types import Generation, Request
 KINDS: Mapping[str, Any] = {
     **TRACED,
     "decoders": list_of(str),
+    "caches": list_of(str) | None,
     "tasks": list_of(str) | None,
     "baseline_steps": PositiveInt,
     "margin": Fraction,
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
-BESIDE = ("score", "ci_low", "ci_high", "n", "tokens_per_forward")
+BESIDE = ("name", "score", "ci_low", "ci_high", "n", "tokens_per_forward")
 UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
@@ -59,7 +61,7 @@ class Parts(NamedTuple):
     """What is compared.
 
     settings: how canvases are filled, by task. published: the same as each decoder's authors have it, by task and
-    decoder. references: the same with the baseline's steps, by task.
+    decoder. references: the same with the baseline's steps, by task. caches: by the names of decoders that have one.
     """
 
     tasks: list[Task]
@@ -68,6 +70,7 @@ class Parts(NamedTuple):
     references: dict[str, Generation]
     rules: dict[str, Rule]
     baseline: Rule
+    caches: dict[str, Policy]
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -79,7 +82,7 @@ def check(cfg: DictConfig) -> Parts:
     rules = dict[str, Rule]()
     with gathered() as errors:
         with errors:
-            rules = decoders(cfg, cfg.decoders)
+            rules, caches = with_caches(cfg, decoders(cfg, cfg.decoders))
             baseline = build.decoder(cfg, "baseline")
         tasks = list[Task]()
         settings, references = dict[str, Generation](), dict[str, Generation]()
@@ -91,10 +94,10 @@ def check(cfg: DictConfig) -> Parts:
             with errors:
                 own = settings[task.name] = build.generation(cfg, task)
                 check_fit(cfg, task, own)
-                published[task.name] = {name: build.as_published(cfg, name, own) for name in rules}
+                published[task.name] = {name: build.as_published(cfg, name.partition(" + ")[0], own) for name in rules}
                 if fits(cfg.baseline_steps, PositiveInt):
                     references[task.name] = slowly(own, own.gen_length if cfg.get("protocol") else cfg.baseline_steps)
-    return Parts(tasks, settings, published, references, rules, baseline)
+    return Parts(tasks, settings, published, references, rules, baseline, caches)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
@@ -106,10 +109,9 @@ def run(cfg: DictConfig, parts: Parts) -> None:
             usual = f"baseline, {slow.steps} steps"
             jobs = {usual: (parts.baseline, slow)} | {name: (rule, own[name]) for name, rule in parts.rules.items()}
             ran_with = {name: setting(rule, generation) for name, (rule, generation) in jobs.items()}
-            samples = decoded(run, task, jobs)
-            points += points_of(
-                run.model, samples, cfg.margin, time_all(run, task, jobs), ran_with, best_of(cfg, task.name)
-            )
+            samples = decoded(run, task, jobs, parts.caches)
+            speeds = time_all(run, task, jobs, parts.caches)
+            points += points_of(run.model, samples, cfg.margin, speeds, ran_with, best_of(cfg, task.name))
         report = Report(
             title=f"Decoders compared — {build.model_name(cfg)}",
             question=f"Which of {len(parts.rules)} decoders wins, on what, by how much?",
@@ -121,12 +123,31 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         run.publish(report)
 
 
-def decoded(run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]) -> dict[str, list[Sample]]:
+def with_caches(cfg: DictConfig, rules: Mapping[str, Rule]) -> tuple[dict[str, Rule], dict[str, Policy]]:
+    """Return every decoder with each of `caches`, and the cache of those that have one, by the name of the pair.
+
+    Raises:
+        UserError: there is no such cache, or it doesn't go with a decoder.
+    """
+    kinds.check("caches", plain(cfg.caches), list_of(one_of(build.options("cache"))) | None)
+    pairs, caches = dict[str, Rule](), dict[str, Policy]()
+    chosen = build.labels()["cache"]
+    for cache_name in cfg.caches or [chosen]:
+        cache = build.cache(cfg, rules.values(), None if cache_name == chosen else cache_name)
+        named = {build.with_cache(name, cache_name): rule for name, rule in rules.items()}
+        pairs |= named
+        caches |= dict.fromkeys(named, cache) if cache.keeps else {}
+    return pairs, caches
+
+
+def decoded(
+    run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], caches: Mapping[str, Policy]
+) -> dict[str, list[Sample]]:
     """Return the task's samples by each decoder; decoders with the same settings go through the model together."""
     found = dict[str, list[Sample]]()
     for same in dict.fromkeys(generation for _, generation in jobs.values()):
         rules = {name: rule for name, (rule, generation) in jobs.items() if generation == same}
-        found |= run.evaluate(task, rules, same)
+        found |= run.evaluate(task, rules, same, caches)
     return {name: found[name] for name in jobs}
 
 
@@ -182,21 +203,23 @@ def scored_tasks(cfg: DictConfig) -> list[Task]:
     return [task for task in tasks if task not in without]
 
 
-def time_all(run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]]) -> dict[str, dict[str, Any]]:
+def time_all(
+    run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], caches: Mapping[str, Policy]
+) -> dict[str, dict[str, Any]]:
     """Canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round."""
     cfg, model = run.cfg, run.model
     items = task.items()[: cfg.timed_items]
     if not items:
         return {}
 
-    def requests(rule: Rule, generation: Generation) -> list[Request]:
+    def requests(name: str, rule: Rule, generation: Generation) -> list[Request]:
         return [
-            Request(place, encode(model, item.prompt, generation.gen_length, item.id), rule)
+            Request(place, encode(model, item.prompt, generation.gen_length, item.id), rule, cache=caches.get(name))
             for place, item in enumerate(items)
         ]
 
     timed = {
-        name: partial(time_decode, model, requests(rule, generation), generation, run.batch.size)
+        name: partial(time_decode, model, requests(name, rule, generation), generation, run.batch.size)
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)
@@ -254,6 +277,8 @@ def point(
         **score_of(samples),
         "scorings": scorings_of(samples),
         "forwards": cost["forwards per item"],
+        "positions": cost["positions per item"],
+        "full_passes": cost["full-pass equivalents per item"],
         "tokens_per_forward": cost["canvas tokens per forward"],
         **speed,
         "speedup in forwards": sum(each.forwards for each in reference) / sum(each.forwards for each in samples),
@@ -280,11 +305,9 @@ def add_aup(points: Sequence[dict[str, Any]], best: float | None = None) -> None
 
 def beside_published(published: Protocol, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a protocol's rows for the tasks and decoders that were run, each with our score and whether they agree."""
-    ours = {(each["task"], "baseline" if each["role"] else each["name"]): each for each in points}
     found = []
     for row in published.rows:
-        own = ours.get((row.task, row.decoder or ""))
-        if own is not None:
+        for own in (each for each in points if (each["task"], decoder_of(each)) == (row.task, row.decoder)):
             score = row.score / 100
             verdict = judge(score, own, published.tolerance)
             if verdict == "differs":
@@ -293,13 +316,18 @@ def beside_published(published: Protocol, points: Sequence[Mapping[str, Any]]) -
     return found
 
 
+def decoder_of(point: Mapping[str, Any]) -> str:
+    """Return the name in conf/decoder/ of a point's decoder, which may have a cache beside it."""
+    return "baseline" if point["role"] else str(point["name"]).partition(" + ")[0]
+
+
 def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Published beside ours, a published figure a row."""
     columns = [
         "task",
         "method",
-        "decoder",
-        "cache",
+        "its cache",
+        "our decoder",
         "published",
         "ours",
         "95 % interval",
@@ -310,7 +338,8 @@ def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> T
     ]
     cells: list[list[Cell]] = [
         [
-            *(row[key] for key in ("task", "method", "decoder", "cache")),
+            *(row[key] for key in ("task", "method", "cache")),
+            row["ours"]["name"],
             f"{row['score']:.2f}",
             f"{100 * row['ours']['score']:.2f}",
             f"{100 * row['ours']['ci_low']:.1f} … {100 * row['ours']['ci_high']:.1f}",
@@ -334,15 +363,18 @@ def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
     kept = [each for each in points if each["role"] == "" and each["against_baseline"]["verdict"] == "pass"]
     if not kept:
         return f"{task}: none is shown to keep the baseline's score."
-    best = min(kept, key=lambda each: float(each["forwards"]))
+    best = min(kept, key=lambda each: float(each.get("full_passes", each["forwards"])))
     fewer = f"{best['speedup in forwards']:.2f}× fewer forward passes"
+    if best.get("full_passes", best["forwards"]) < best["forwards"]:
+        fewer += f", the work of {best['full_passes']:.2f} full ones an item,"
     timed = f" and {best['speedup']['median']:.2f}× the tokens/s" if best["speedup"] else ""
     return f"{task}: {best['name']} is the fastest that keeps the baseline's score, with {fewer}{timed}."
 
 
 def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
     """A decoder a row; the baseline that they are compared with comes first at each task."""
-    columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "tokens per forward", "tokens/s"]
+    columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "positions", "full passes"]
+    columns += ["tokens per forward", "tokens/s"]
     columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]
     rows: list[list[Cell]] = []
     for each in points:
@@ -356,6 +388,8 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
                 f"{100 * each['score']:.1f}",
                 f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}",
                 f"{each['forwards']:.2f}",
+                f"{each['positions']:.0f}",
+                f"{each['full_passes']:.2f}",
                 f"{each['tokens_per_forward']:.2f}",
                 f"{rate['median']:.0f}" if rate else None,
                 None if baseline else f"{each['speedup in forwards']:.2f}×",
@@ -369,7 +403,8 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
     note = (
         f"{', '.join(items.values())}. Scores and differences in points of 100; canvas tokens; speedups, differences "
         "and verdicts are against the task's first row. Setting: the schedule, of rules that have one, and the "
-        "softmax's precision; the authors', where a decoder's config names them. AUP: accuracy under parallelism, "
-        "arXiv:2601.07568, of the curve from the first row to this one."
+        "softmax's precision; the authors', where a decoder's config names them. Positions: computed for an item; full "
+        "passes: to how many over a whole row they amount. AUP: accuracy under parallelism, arXiv:2601.07568, of the "
+        "curve from the first row to this one."
     )
     return Table("Decoders", columns, rows, note)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig
 
 from dlmlab.memo import switch, use
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
@@ -26,9 +27,10 @@ KINDS: Mapping[str, Any] = TRACED
 
 
 class Parts(NamedTuple):
-    """What is decoded, by which rule, and how its canvases are filled."""
+    """What is decoded, by which rule and with which cache, and how its canvases are filled."""
 
     rule: Rule
+    cache: Policy
     task: Task
     generation: Generation
 
@@ -42,11 +44,12 @@ def check(cfg: DictConfig) -> Parts:
     with gathered() as errors:
         with errors:
             rule = build.decoder(cfg)
+            cache = build.cache(cfg, [rule])
         with errors:
             task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
             generation = build.generation(cfg, task)
             check_fit(cfg, task, generation)
-    return Parts(rule, task, generation)
+    return Parts(rule, cache, task, generation)
 
 
 def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
@@ -55,9 +58,9 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
     Returns:
         The score and the forward passes an item, which a search may weigh against each other.
     """
-    rule, task, generation = parts
+    rule, cache, task, generation = parts
     with begin(cfg, build.model(cfg), [task]) as run:
-        [samples] = run.evaluate(task, {"candidate": rule}, generation).values()
+        [samples] = run.evaluate(task, {"candidate": rule}, generation, {"candidate": cache}).values()
         found = report_fields(run.model, samples, run.computed)
         report = Report(
             title=f"Evaluation: {task.name}",
@@ -65,10 +68,11 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
             settings={
                 "model": build.model_name(cfg),
                 "decoder": str(rule),
+                "cache": str(cache),
                 "generation": str(generation),
                 "n": len(samples),
                 "batch_size": str(run.batch),
-                "memo": use(switch("memo", cfg.memo), rule, generation),
+                "memo": use(switch("memo", cfg.memo), rule, generation, cache),
             },
             **found,
         )

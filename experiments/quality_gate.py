@@ -21,16 +21,17 @@ from torch import Tensor
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import Comparison, compare_right, compare_texts
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import TRACED, check_fit, gathered
 from dlmlab.run.evaluate import evaluate
-from dlmlab.run.samples import detail_tables
+from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task
-from dlmlab.tracking import Report, Table
+from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Query
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ KINDS: Mapping[str, Any] = {**TRACED, "tasks": list_of(str), "gates": dict[str, 
 
 
 class Parts(NamedTuple):
-    """The gates' tasks and how their canvases are filled, by gate; and the two decoders, by name."""
+    """The gates' tasks and how their canvases are filled, by gate; the two decoders, by name; the candidate's cache."""
 
     tasks: dict[str, Task]
     settings: dict[str, Generation]
     rules: dict[str, Rule]
+    cache: Policy
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -84,6 +86,7 @@ def check(cfg: DictConfig) -> Parts:
     with gathered() as errors:
         with errors:
             rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
+            cache = build.cache(cfg, [rules["candidate"]])
         names = dict.fromkeys([*cfg.gates, *(cfg.model.get("tasks") or {}), *build.options("task")])
         errors += (wrong := faults("tasks", cfg.tasks, list_of(one_of(names))))
         for gate in [] if wrong or not fits(build.plain(cfg.gates), KINDS["gates"]) else cfg.tasks:
@@ -91,26 +94,32 @@ def check(cfg: DictConfig) -> Parts:
                 tasks[gate] = gate_task(cfg, gate)
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
                 check_fit(cfg, tasks[gate], settings[gate])
-    return Parts(tasks, settings, rules)
+    return Parts(tasks, settings, rules, cache)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
     """Run the gates of `tasks` for `decoder` against the baseline."""
-    tasks, settings, rules = parts
+    tasks, settings, rules, cache = parts
     with begin(cfg, build.model(cfg), list(tasks.values())) as run:
         pairs: dict[str, dict[str, list[Sample]]] = {}
         twice: dict[str, dict[str, Any]] = {}
         noise: list[dict[str, Any]] = []
         for gate, task in tasks.items():
             if by_of(cfg, gate) == "repeat":
-                twice[gate] = determinism(run, task, rules["candidate"], settings[gate])
+                twice[gate] = determinism(run, task, parts, settings[gate])
                 noise = noise_floor(run, task, rules["baseline"], settings[gate])
             else:
-                pairs[gate] = run.evaluate(task, rules, settings[gate])
+                pairs[gate] = run.evaluate(task, rules, settings[gate], {"candidate": cache})
+        candidate = build.described(rules["candidate"], cache)
         report = Report(
             title="Quality gates",
-            question=f"Does {rules['candidate']} keep the baseline's quality with {build.model_name(cfg)}?",
-            settings={"model": build.model_name(cfg), "decoder": str(rules["candidate"]), "batch_size": str(run.batch)}
+            question=f"Does {candidate} keep the baseline's quality with {build.model_name(cfg)}?",
+            settings={
+                "model": build.model_name(cfg),
+                "decoder": str(rules["candidate"]),
+                "cache": str(cache),
+                "batch_size": str(run.batch),
+            }
             | {gate: f"{tasks[gate].name}, {describe(settings[gate])}" for gate in tasks},
             **report_fields(cfg, pairs, twice, noise),
         )
@@ -133,7 +142,7 @@ def report_fields(
         by_text = by_of(cfg, gate) == "text"
         found = compare_texts(*texts(pair), margin) if by_text else compare_right(*right(pair), margin)
         gates.append({"name": gate, **asdict(found)})
-        details += detail_tables(pair)
+        details += [cost_table(gate, pair), *detail_tables(pair)]
     return {
         "verdict": answer(gates),
         "tables": [gate_table(gates), *([noise_table(noise)] if noise else []), *details],
@@ -170,6 +179,15 @@ def task_name(cfg: DictConfig, gate: str) -> str:
     asked = (cfg.gates.get(gate) or {}).get("task") or gate
     named = asked in build.options("task") and asked not in (cfg.model.get("tasks") or {})
     return str(asked) if named else build.role(cfg, asked)
+
+
+def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
+    """What each of the two took of a gate's item."""
+    rows: list[list[Cell]] = [
+        [name, sum(sample.forwards for sample in samples) / len(samples), *computed_of(samples).values()]
+        for name, samples in pair.items()
+    ]
+    return Table(f"Cost of an item: {gate}", ["", "forwards", "positions", "full-pass equivalents"], rows)
 
 
 def gate_task(cfg: DictConfig, gate: str) -> Task:
@@ -215,9 +233,12 @@ def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, 
     return evaluate(model, task, {name: rule}, generation, how)[name]
 
 
-def determinism(run: Run, task: Task, rule: Rule, generation: Generation) -> dict[str, Any]:
+def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> dict[str, Any]:
     """The same prompts and seed twice: every answer must be the same to the bit."""
-    first, second = (decode(run, task, rule, generation, name) for name in ("once", "twice"))
+    rule = parts.rules["candidate"]
+    first, second = (
+        decode(run, task, rule, generation, name, caches={name: parts.cache}) for name in ("once", "twice")
+    )
     return repeated(share_same(first, second), len(first))
 
 

@@ -83,6 +83,10 @@ def check(cfg: DictConfig) -> Generation:
             if build.decoder(cfg) != Baseline():
                 name = build.labels()["decoder"]
                 errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
+        with errors:
+            if build.cache(cfg).keeps:
+                name = build.labels()["cache"]
+                errors.append(f"cache={name}: a roofline is of passes over all positions: leave it out")
     return generation
 
 

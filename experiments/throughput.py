@@ -45,6 +45,7 @@ from dlmlab.measure.timing import (
     take_turns,
     time_decode,
 )
+from dlmlab.policy import Policy
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import begin
@@ -84,13 +85,17 @@ class Gate(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The prompts' texts, how their canvases are filled, and the decoders by the name that reports give them."""
+    """The prompts' texts, how their canvases are filled, and the decoders by the name that reports give them.
+
+    caches: of decoders that have one, by the same name; the baseline has none.
+    """
 
     task: Task
     generation: Generation
     texts: list[str]
     chosen: Rule
     rules: dict[str, Rule]
+    caches: dict[str, Policy]
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -108,7 +113,11 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             rules = {BASELINE: build.decoder(cfg, BASELINE)}
             chosen = build.decoder(cfg)
-            rules.setdefault(BASELINE if chosen == rules[BASELINE] else display_name(chosen), chosen)
+            cache = build.cache(cfg, [chosen])
+            own = BASELINE if chosen == rules[BASELINE] else display_name(chosen)
+            own = build.with_cache(own, build.labels()["cache"])
+            rules.setdefault(own, chosen)
+            caches = {own: cache} if cache.keeps else {}
         with errors:
             task = build.task(cfg, cfg.task.name if "_target_" in cfg.task else build.role(cfg, "bleu"))
             generation = build.generation(cfg, task)
@@ -116,7 +125,7 @@ def check(cfg: DictConfig) -> Parts:
                 check_fit(cfg, task, generation)
             if fits(cfg.prompts, PositiveInt):
                 texts = distinct_prompts(task, cfg.prompts)
-    return Parts(task, generation, texts, chosen, rules)
+    return Parts(task, generation, texts, chosen, rules, caches)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
@@ -126,11 +135,13 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     with begin(cfg, build.model(cfg), [parts.task]) as run:
         dummy = cfg.model.get("load_format") == "dummy"
         prompts = token_ids(run.model, parts.texts, generation, cfg.seed, dummy)
-        timings = measure(cfg, run.model, prompts, generation, parts.rules, batches, run.timings)
+        jobs = {name: (rule, parts.caches.get(name)) for name, rule in parts.rules.items()}
+        timings = measure(cfg, run.model, prompts, generation, jobs, batches, run.timings)
+        chosen = " with ".join(map(str, [parts.chosen, *parts.caches.values()]))
         report = Report(
             title="Performance benchmark",
-            question=f"How fast is {parts.chosen} against the baseline with {build.model_name(cfg)}?",
-            settings=settings(cfg, generation, parts.chosen),
+            question=f"How fast is {chosen} against the baseline with {build.model_name(cfg)}?",
+            settings=settings(cfg, generation, parts.chosen) | {"cache": build.labels()["cache"]},
             **report_fields(cfg, timings, run.model.device.type, same_as_reference(timings)),
         )
         run.publish(report)
@@ -208,18 +219,21 @@ def measure(
     model: Any,
     prompts: Sequence[tuple[int, ...]],
     generation: Generation,
-    rules: Mapping[str, Rule],
+    decoders: Mapping[str, tuple[Rule, Policy | None]],
     batches: Sequence[int],
     file: TimingFile | None = None,
 ) -> dict[Setting, list[Timing]]:
-    """Time every setting, after a warm-up of one batch for each. file: where what is timed is kept."""
+    """Time every setting, after a warm-up of one batch for each.
+
+    decoders: rules with the cache that each has, by name. file: where what is timed is kept.
+    """
 
     def jobs(only_one_batch: bool) -> dict[Setting, Callable[[], Timing]]:
         found: dict[Setting, Callable[[], Timing]] = {}
         for batch in sorted({1, STEP_BATCH, *batches}):
             some = prompts[:batch] if only_one_batch else prompts
-            for name, rule in rules.items():
-                requests = [Request(index, prompt, rule) for index, prompt in enumerate(some)]
+            for name, (rule, cache) in decoders.items():
+                requests = [Request(index, prompt, rule, cache=cache) for index, prompt in enumerate(some)]
                 found[Setting(name, batch)] = partial(time_decode, model, requests, generation, batch, cfg.seed)
             if batch == 1 and expressible(generation):
                 found[Setting(REFERENCE, 1)] = partial(time_reference, model, some, generation)
@@ -255,7 +269,9 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
     outputs = [reference(model, [prompt], generation) for prompt in prompts]
     seconds = clock(model.device) - begun
     tokens, forwards = [out.tokens[0] for out in outputs], [out.forwards[0] for out in outputs]
-    return Timing(seconds, count(model, tokens, forwards), [], max(forwards), peak_memory(model.device), tokens)
+    positions = sum(n * (len(prompt) + generation.gen_length) for n, prompt in zip(forwards, prompts, strict=True))
+    ledger = count(model, tokens, forwards)._replace(positions=positions, full_passes=float(sum(forwards)))
+    return Timing(seconds, ledger, [], max(forwards), peak_memory(model.device), tokens)
 
 
 def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float) -> list[Gate]:
@@ -367,7 +383,7 @@ def show_range(ratio: Spread) -> str:
 def ledger_table(timings: Timings) -> Table:
     """Every setting's tokens and forward passes, with the spread over the repeats."""
     rates = ["Canvas tok/s", "lowest–highest", "Answer tok/s", "Non-EOS tok/s"]
-    columns = ["Decoder", "Batch", *rates, "Forwards", "Tokens/forward"]
+    columns = ["Decoder", "Batch", *rates, "Forwards", "Positions", "Full passes", "Tokens/forward"]
     rows: list[list[Cell]] = []
     for setting, runs in timings.items():
         canvas, ledger = rate(timings, setting), runs[0].ledger
@@ -379,10 +395,15 @@ def ledger_table(timings: Timings) -> Table:
                 f"{rate(timings, setting, 'answer').median:.1f}",
                 f"{rate(timings, setting, 'non_eos').median:.1f}",
                 ledger.forwards,
+                ledger.positions,
+                f"{ledger.full_passes:.1f}",
                 f"{ledger.tokens_per_forward:.2f}",
             ]
         )
-    note = "Answer: tokens before the first end token. Forwards: of all prompts, each row of a pass counted once."
+    note = (
+        "Answer: tokens before the first end token. Forwards: of all prompts, each row of a pass counted once. "
+        "Positions: that passes computed, prompts' among them. Full passes: to how many over whole rows they amount."
+    )
     return Table("Token ledger", columns, rows, note=note)
 
 

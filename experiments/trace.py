@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlmlab.errors import UserError
 from dlmlab.page.viewer import viewer_page
 from dlmlab.picture.animation import film, still
+from dlmlab.policy import Policy
 from dlmlab.record.files import visible, write_text
 from dlmlab.record.traces import Trace, TraceFile, read
 from dlmlab.rule import Rule
@@ -67,10 +68,11 @@ class OnePrompt:
 
 
 class Parts(NamedTuple):
-    """The prompt, and the decoders by name."""
+    """The prompt, and the decoders by name, all with the same cache."""
 
     task: OnePrompt
     rules: dict[str, Rule]
+    cache: Policy
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -82,28 +84,29 @@ def check(cfg: DictConfig) -> Parts:
     with gathered() as errors:
         with errors:
             rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
+            cache = build.cache(cfg, rules.values())
         with errors:
             task = OnePrompt(prompt_of(cfg), build.own_generation(cfg))
             check_fit(cfg, task, task.generation)
-    return Parts(task, rules)
+    return Parts(task, rules, cache)
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
     """Decode the prompt with each of the decoders, and keep what every forward pass did."""
-    task, rules = parts
+    task, rules, cache = parts
     with begin(cfg, build.model(cfg), [task]) as run:
         run.traces = TraceFile(run.folder, limit=1)
-        samples = run.evaluate(task, rules, task.generation)
+        samples = run.evaluate(task, rules, task.generation, dict.fromkeys(rules, cache))
         run.traces.finish()
         found = {trace.decoder: trace for trace in read(run.traces.path).values()}
         report = Report(
             title="How a canvas fills",
             question=f"In which order do {', '.join(rules)} answer “{visible(task.prompt)}” with "
                      f"{build.model_name(cfg)}?",
-            settings={"model": build.model_name(cfg), "generation": str(task.generation)}
+            settings={"model": build.model_name(cfg), "generation": str(task.generation), "cache": str(cache)}
             | {f"decoder {name}": str(rule) for name, rule in rules.items()},
-            tables=[Table("", ["decoder", "forward passes", "answer"],
-                          [[name, each.forwards, each.text] for name, [each] in samples.items()])],
+            tables=[Table("", ["decoder", "forward passes", "positions computed", "answer"],
+                          [[name, each.forwards, each.positions, each.text] for name, [each] in samples.items()])],
             results={"forwards": {name: each.forwards for name, [each] in samples.items()}},
             summary={f"{name}/forwards": each.forwards for name, [each] in samples.items()},
             pictures=show([found[name] for name in rules], run.folder),

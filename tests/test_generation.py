@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -12,12 +15,14 @@ from transformers import PreTrainedTokenizerFast
 
 import dlmlab
 from dlmlab.decoder.baseline import Baseline
+from dlmlab.decoder.entropy import Entropy
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.errors import UserError
 from dlmlab.generation import answer_length, answer_text, decode
+from dlmlab.rule import Rule
 from dlmlab.types import Generation, Request
-from tests.fakes import EOS, EOT, FakeModel
+from tests.fakes import EOS, EOT, VOCABULARY, FakeModel
 
 SETTINGS: dict[str, Any] = {"gen_length": 8, "block_length": 4, "steps": 4}
 
@@ -138,3 +143,54 @@ def test_the_end_tokens_can_be_forbidden_or_put_last(switch: str) -> None:
     [plain] = dlmlab.generate(FakeModel(favourite=EOS), [[1, 2]], Threshold(0.5), **SETTINGS)
     assert found == expected
     assert found != plain
+
+
+def test_what_stands_for_numbers_and_lists_is_taken() -> None:
+    usual = dlmlab.generate(FakeModel(), [[1, 2], [3]], Baseline(), **SETTINGS, seed=3, batch_size=2)
+    prompts = (ids for ids in (np.array([1, 2]), torch.tensor([3])))
+    numpy = {key: np.int64(value) for key, value in {**SETTINGS, "seed": 3, "batch_size": 2}.items()}
+    assert dlmlab.generate(FakeModel(), prompts, Baseline(), **numpy) == usual
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": None}, "prompts is None: give a list"),
+        ({"prompts": 5}, "prompts is 5: give a list"),
+        ({"prompts": b"hello"}, "prompts is b'hello': give a list"),
+        ({"prompts": {"a": 1}}, "give a list of prompts"),
+        ({"prompts": [None]}, "prompt 0 is None: give text"),
+        ({"prompts": [[1], b"hello"]}, "prompt 1 is b'hello': give text"),
+        ({"prompts": [5]}, "prompt 0 is 5: give text"),
+        ({"prompts": [[1.5]]}, "prompt 0 is"),
+        ({"prompts": [[True]]}, "prompt 0 is"),
+        ({"prompts": [np.array([[1]])]}, "prompt 0 is array"),
+        ({"prompts": [torch.tensor([[1]])]}, "prompt 0 is tensor"),
+        ({"prompts": ["\ud800"]}, "has '.ud800' at 0, which is no character"),
+        ({"rule": "localleap"}, "rule='localleap' is no decoder"),
+        ({"rule": LocalLeap}, "rule=LocalLeap is no decoder"),
+        ({"rule": None}, "rule=None is no decoder"),
+        ({"model": "tiny/v1"}, "model='tiny/v1' is a path"),
+        ({"model": Path("tiny")}, "model='tiny' is a path"),
+        ({"model": None}, "model=None is none"),
+    ],
+)
+def test_arguments_of_another_kind_are_a_line(arguments: dict[str, Any], message: str) -> None:
+    model = FakeModel(tokenizer=tokenizer("{{ messages[0].content }}"))
+    with pytest.raises(UserError, match=message):
+        dlmlab.generate(**{"model": model, "prompts": [[1]], "rule": Baseline(), **SETTINGS, **arguments})
+
+
+def test_a_path_of_another_kind_is_a_line() -> None:
+    with pytest.raises(UserError, match="path=None is no path"):
+        dlmlab.load(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("rule", [Baseline(), Entropy()])
+def test_nothing_beyond_the_vocabulary_is_proposed(rule: Rule, temperature: float) -> None:
+    model = FakeModel(favourite=VOCABULARY - 4)
+    model.config.vocab_size = VOCABULARY - 4  # the last rows of the embedding are padding
+    model.config.mask_token_id, model.config.eos_token_id, model.end_token_ids = 3, 4, (4,)
+    [output] = dlmlab.generate(model, [[1]], rule, **SETTINGS, temperature=temperature)
+    assert max(output.tokens) < model.config.vocab_size

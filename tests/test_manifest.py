@@ -58,9 +58,9 @@ def ask_git(folder: Path, **env: str) -> dict | None:
 def copy(tmp_path):
     """A copy of the few files that a manifest is made with, outside of any checkout."""
     package = tmp_path / "copy" / "dlmlab"
-    package.mkdir(parents=True)
-    for name in ("__init__.py", "manifest.py", "files.py", "errors.py"):
-        shutil.copy(ROOT / "dlmlab" / name, package)
+    shutil.copytree(ROOT / "dlmlab" / "record", package / "record")
+    for name in ("__init__.py", "manifest.py", "errors.py", "paths.py"):
+        shutil.copy(ROOT / "dlmlab" / name, package / name)
     return package.parent
 
 

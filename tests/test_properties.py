@@ -9,10 +9,12 @@ Models are small and random: tables of logits, which are exact, and a LLaDA in d
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +25,7 @@ from dlmlab.loop.row import Row
 from dlmlab.measure.reference import RULES, reference
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
+from dlmlab.policy import View
 from dlmlab.rule import Rule, Step
 from dlmlab.settings import Limits, kinds_of
 from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request
@@ -124,9 +127,15 @@ def decoded(
     return {output.index: output for output in outputs}
 
 
+Ask = Callable[[torch.Tensor, View], tuple[torch.Tensor, torch.Tensor]]
+
+
 @torch.inference_mode()
-def plainly(model: Any, request: Request, generation: Generation, seed: int = 0) -> Output:
-    """One canvas by itself, greedily, all logits at every step: no batch, padding, sharing, memo, chunks or stacks."""
+def plainly(model: Any, request: Request, generation: Generation, seed: int = 0, ask: Ask | None = None) -> Output:
+    """One canvas by itself, greedily, all logits at every step: no batch, padding, sharing, memo, chunks or stacks.
+
+    ask: what answers a row's tokens, and what a cache sees of it, with logits (L, V) and where they mean something.
+    """
     rule, width, start = request.rule, generation.block_length, len(request.prompt)
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
     generator = Row(request, generation, model, seed).generator
@@ -137,8 +146,19 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0)
         state = tuple(each[None] for each in rule.initial_state(width, VOCABULARY, torch.empty(0, dtype=dtype)))
         step = 0
         while (x[place] == MASK).any():
-            logits = model(x[None], attention_mask=None).logits[:, place].to(dtype)
-            eligible = x[place][None] == MASK
+            if ask is None:
+                all_logits, computed = (
+                    model(x[None], attention_mask=None).logits[0],
+                    torch.ones(len(x), dtype=torch.bool),
+                )
+            else:
+                committed = [-1] * start + [
+                    forwards if x[start + at] == MASK else step_of[at] for at in range(len(step_of))
+                ]
+                view = View(start, begin, begin + width, step, forwards, np.array(committed))
+                all_logits, computed = ask(x, view)
+            logits = all_logits[None, place].to(dtype)
+            eligible = (x[place] == MASK)[None] & computed[place]
             raw = logits.masked_fill(~eligible[..., None], 0.0)
             shown = rule.transform(raw, state).clone() if rule.needs_logits else logits.clone()
             if generation.logits_eos_inf:

@@ -73,7 +73,7 @@ def propose(
     most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
     for part, generator in chunks(row_N, canvases.generators, most, generation.temperature > 0):
         if fused:
-            token, score = greedy(model.head(hidden_ND[part]), model, generation)
+            token, score = greedy(known(model.head(hidden_ND[part]), model), model, generation)
         else:
             logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
             finite = logits.sum(-1).isfinite()
@@ -133,6 +133,11 @@ def in_one_pass(generation: Generation, rule: Rule) -> bool:
     return not more and generation.confidence_dtype == "float32"
 
 
+def known(logits_NV: Tensor, model: Denoiser) -> Tensor:
+    """The logits of tokens that there are: an embedding may be padded beyond the vocabulary."""
+    return logits_NV[:, : model.config.vocab_size].contiguous()
+
+
 def greedy(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[Tensor, Tensor]:
     """What `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
     from dlmlab.kernel.greedy import greedy as kernel
@@ -162,9 +167,11 @@ def sample(
     """Proposed tokens (N,) and all probabilities (N, V); overwrites the logits.
 
     The mask token counts in the softmax, as in LLaDA's published code, but is never proposed: a committed mask would
-    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed. At a temperature the
-    choice is LLaDA's Gumbel-max, in float64 as there (arXiv:2409.02908).
+    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed. What pads the embedding
+    beyond the vocabulary is no token: it neither counts nor is proposed. At a temperature the choice is LLaDA's
+    Gumbel-max, in float64 as there (arXiv:2409.02908).
     """
+    logits_NV[:, model.config.vocab_size :] = -torch.inf
     if generation.logits_eos_inf:
         logits_NV[:, model.config.eos_token_id] = -torch.inf
     counted_NV = logits_NV

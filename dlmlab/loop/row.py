@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -74,6 +73,13 @@ class Row:
     def steady(self) -> bool:
         """Whether the pass after the next is of the same positions, as long as the block isn't full."""
         return self.request.cache is None or not self.request.cached or (self.step > 0 and self.request.cache.steady)
+
+    @property
+    def computed_block(self) -> np.ndarray:
+        """Which of the active block's positions the next pass computes, (K,)."""
+        if self.plan is None:
+            return np.ones(self.generation.block_length, dtype=bool)
+        return self.plan.computed[self.start : self.start + self.generation.block_length]
 
     @property
     def begun(self) -> bool:
@@ -149,8 +155,16 @@ class Row:
     def output(self) -> Output:
         """The canvas as it is, and what it took."""
         canvas, steps = self.tokens[len(self.request.prompt) :].tolist(), self.step_of.tolist()
-        found = Output(self.request.index, canvas, self.forwards, steps, positions=self.positions, unasked=self.unasked)
-        return replace(found, trace=tuple(self.trace))
+        return Output(
+            self.request.index,
+            canvas,
+            self.forwards,
+            steps,
+            trace=tuple(self.trace),
+            positions=self.positions,
+            full_passes=self.positions / len(self.tokens),
+            unasked=self.unasked,
+        )
 
     def _next_plan(self) -> Plan | None:
         if self.request.cache is None or not self.request.cached or self.finished:

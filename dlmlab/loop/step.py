@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
@@ -70,6 +71,20 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
         raise
 
 
+def held(rows: Sequence[Row], before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The rows' new states; of what is one for each position, the old one stays where nothing was computed."""
+    computed_BK = np.stack([row.computed_block for row in rows])
+    if computed_BK.all() or not after:
+        return after
+    mask_BK = sent(computed_BK, after[0].device)
+    return tuple(
+        torch.where(mask_BK.view(*mask_BK.shape, *[1] * (new.ndim - 2)), new, old)
+        if new.shape[:2] == mask_BK.shape
+        else new
+        for old, new in zip(before, after, strict=True)
+    )
+
+
 @torch.inference_mode()
 def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: Canvases | None = None) -> Ahead | None:
     """Apply the rows' rules to what is proposed, and commit what they answer.
@@ -90,6 +105,8 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         state=states(model, rows, device),
     )
     decision = rule(step)
+    if rows[0].request.cached:
+        decision = decision._replace(state=held(rows, step.state, decision.state))
     change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)

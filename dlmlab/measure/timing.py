@@ -28,13 +28,16 @@ class Ledger(NamedTuple):
     """Generated tokens, never the prompts', and what they cost, pooled over requests.
 
     canvas: all places, the performance log's definition. answer: tokens before the first end token. non_eos: tokens
-    that are no end token, wherever they stand. forwards: forward passes, each row of a pass counted once.
+    that are no end token, wherever they stand. forwards: forward passes, each row of a pass counted once. positions:
+    those that the passes computed, prompts' among them. full_passes: the same as passes over whole rows.
     """
 
     canvas: int
     answer: int
     non_eos: int
     forwards: int
+    positions: int = 0
+    full_passes: float = 0.0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -102,7 +105,11 @@ def time_decode(
     seconds = clock(model.device) - begun
     outputs.sort(key=lambda output: output.index)
     tokens, forwards = [output.tokens for output in outputs], [output.forwards for output in outputs]
-    return Timing(seconds, count(model, tokens, forwards), steps, max(forwards), peak_memory(model.device), tokens)
+    ledger = count(model, tokens, forwards)._replace(
+        positions=sum(output.positions for output in outputs),
+        full_passes=sum(output.full_passes for output in outputs),
+    )
+    return Timing(seconds, ledger, steps, max(forwards), peak_memory(model.device), tokens)
 
 
 def count(model: Any, canvases: Sequence[Sequence[int]], forwards: Iterable[int]) -> Ledger:

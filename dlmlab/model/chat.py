@@ -112,7 +112,7 @@ def token_ids(model: Any, messages: str | Sequence[Message], name: str) -> list[
     Raises:
         UserError: There is no template, it fails, or a text is none that can be encoded.
     """
-    tokenizer = model.tokenizer
+    tokenizer, template = model.tokenizer, template_of(model.tokenizer, name)
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     for turn in turns:
         check_turn(turn, name)
@@ -132,7 +132,7 @@ def token_ids(model: Any, messages: str | Sequence[Message], name: str) -> list[
         "tools": None,
         "documents": None,
     }
-    text = check_text(renderer.render(template_of(tokenizer, name), context), "what the chat template gives")
+    text = check_text(renderer.render(template, context), "what the chat template gives")
     parts = re.split(f"{mark}:(\\d+):", text)
     ids: list[int] = tokenizer(parts[0], add_special_tokens=False)["input_ids"]
     for number, part in zip(parts[1::2], parts[2::2], strict=True):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dlmlab.errors import UserError
+from dlmlab.model import digest
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.family import FAMILIES, network_config, source
+from dlmlab.record.files import parse_json, read_bytes
 
 SHIPPED = Path(__file__).parent
 CONFIG = "config.json"
@@ -38,6 +37,8 @@ HEAD = "model.transformer.ff_out.weight"
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+MOST = {"n_layers": 1024, "max_sequence_length": 2**24, "d_model": 2**17, "n_heads": 2**12, "vocab_size": 2**24}
+"""Keys of a network's config, and the most that they may say."""
 HUB_TIMEOUT = 10.0
 """Seconds for the hub's first answer; without one, what was fetched earlier is used."""
 
@@ -99,15 +100,39 @@ def read_config(folder: Path, mask_token_id: int | None = None) -> LLaDAConfig:
     if mask_token_id is not None:
         config["mask_token_id"] = mask_token_id
     ends = _read_json(folder / GENERATION) if (folder / GENERATION).exists() else {}
-    return network_config(config, str(folder / CONFIG), ends)
+    try:
+        found = network_config(config, str(folder / CONFIG), ends)
+    except UserError:
+        raise
+    except Exception as error:  # of whatever transformers and we do with a value of another type
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / CONFIG} has a value that can't be used ({reason}): fetch it again") from error
+    check_size(found)
+    check_ends(found)
+    return found
+
+
+def check_size(config: LLaDAConfig) -> None:
+    """Raise UserError for a network beyond all that there are, which would take all memory before it failed."""
+    for key, most in MOST.items():
+        if getattr(config, key) > most:
+            raise UserError(f"config key {key}={getattr(config, key)} is more than {most}, which no model has")
+
+
+def check_ends(config: LLaDAConfig) -> None:
+    """Raise UserError where what is masked can't be told from what ends an answer."""
+    if config.mask_token_id in (config.eos_token_id, *getattr(config, "other_end_ids", ())):
+        raise UserError(
+            f"config key mask_token_id={config.mask_token_id} is the token that ends an answer: state the model's own"
+        )
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(file))
     except FileNotFoundError:
         raise UserError(f"checkpoint folder {file.parent} has no {file.name}: copy it there") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}): fetch it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no JSON object: fetch it again")
@@ -154,6 +179,8 @@ class Weights:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, each in its own folder. Raises UserError where one is missing."""
     if (folder / WEIGHTS).exists():
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"{folder / WEIGHTS} is no regular file: copy the weights there")
         return [folder / WEIGHTS]
     if not (folder / INDEX).exists():
         raise UserError(
@@ -236,6 +263,9 @@ def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTraine
     """
     if not (folder / TOKENIZER).exists():
         return None
+    for file in (file for pattern in SMALL_FILES for file in folder.rglob(pattern)):
+        if not file.is_file():
+            raise UserError(f"{file} is no regular file: fetch it again")
     chatty = logging.getLogger("transformers")
     level = chatty.level
     chatty.setLevel(logging.ERROR)
@@ -248,7 +278,19 @@ def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTraine
         chatty.setLevel(level)
     if config is not None:
         check_special_tokens(folder, config, tokenizer.get_vocab())
+        check_mask(folder, config, tokenizer)
     return tokenizer
+
+
+def check_mask(folder: Path, config: LLaDAConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError where the mask token of a config is none of the tokenizer's."""
+    asked, own = config.mask_token_id, tokenizer.mask_token_id
+    text = tokenizer.convert_ids_to_tokens(asked) if asked is not None else None
+    if own not in (None, asked):
+        raise UserError(f"config key mask_token_id={asked} of {folder} is {text!r}, but its tokenizer's mask is {own}")
+    known = asked in tokenizer.added_tokens_decoder or FAMILIES[config.family].special_tokens_checked
+    if text is not None and not known:
+        raise UserError(f"config key mask_token_id={asked} of {folder} is the text {text!r}: state the model's mask")
 
 
 def check_special_tokens(folder: Path, config: LLaDAConfig, vocabulary: Mapping[str, int]) -> None:
@@ -267,17 +309,4 @@ def check_special_tokens(folder: Path, config: LLaDAConfig, vocabulary: Mapping[
 
 def fingerprint(folder: Path) -> str:
     """sha256 over the digests of config.json and of every weights file: which model this is, wherever it lies."""
-    files = [folder / CONFIG, *weight_files(folder)]
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(_sha256, files)
-    lines = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    """The hub's cache keeps a large file under its own sha256; others are read."""
-    blob = file.resolve().name
-    if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob):
-        return blob
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest.combined([folder / CONFIG, *weight_files(folder)])

@@ -47,7 +47,7 @@ def load(
 ) -> LLaDAModelLM:
     """The model of a checkpoint, with its tokenizer, ready to decode.
 
-    path: a local folder or a hub name. dtype: float32 or bfloat16, of what is not quantised.
+    path: a local folder or a hub name. dtype: float32 or bfloat16, or torch's own of these, of what is not quantised.
     device: auto (a GPU where there is one), cpu, cuda or cuda:N. quantization: none, nf4, int8 or fp8, of the
     projections inside the blocks. revision: of a hub name. load_format: safetensors, or dummy for random weights.
     config: stands in for config.json with load_format=dummy, where `path` is no local folder.
@@ -58,6 +58,9 @@ def load(
 
     Raises UserError, naming the value and the remedy, for what cannot be had.
     """
+    if not isinstance(path, str | Path):
+        raise UserError(f"path={path!r} is no path: name a checkpoint's folder or a model of the hub")
+    path, dtype = str(path), str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
     place, number = pick_device(device), DTYPES[pick("dtype", dtype, DTYPES)]
     if place.index is not None:
         torch.cuda.set_device(place)  # kernels of libraries go to the current device

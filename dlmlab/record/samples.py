@@ -41,7 +41,9 @@ class Sample:
     variants: dict[str, float]
     target: str = ""
     answer_tokens: int | None = None  # None without a tokenizer, and in samples of older versions
-    pieces: list[str] = field(default_factory=list)  # samples of older versions have none
+    pieces: list[str] = field(default_factory=list)  # samples of older versions have none, nor the following
+    positions: int = 0
+    full_passes: float = 0.0
 
 
 class SampleFile:

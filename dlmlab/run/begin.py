@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from dlmlab import manifest
 from dlmlab.denoise import StepTiming
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.timing import TimingFile
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile
 from dlmlab.rule import Rule
@@ -85,9 +87,19 @@ class Run:
             display=self.cfg.display,
         )
 
-    def evaluate(self, task: Task, rules: Mapping[str, Rule], generation: Generation) -> dict[str, list[Sample]]:
-        """Decode and score all of a task's items with each of the rules; see `dlmlab.run.evaluate.evaluate`."""
-        return evaluate(self.model, task, rules, generation, self.decoding(generation))
+    def evaluate(
+        self, task: Task, rules: Mapping[str, Rule], generation: Generation, caches: Mapping[str, Policy] | None = None
+    ) -> dict[str, list[Sample]]:
+        """Decode and score all of a task's items with each of the rules; see `dlmlab.run.evaluate.evaluate`.
+
+        Args:
+            task: whose items are decoded.
+            rules: by what they are called in the samples.
+            generation: how canvases are filled.
+            caches: by the same names; a rule that isn't there has none.
+        """
+        how = replace(self.decoding(generation), caches=caches or {})
+        return evaluate(self.model, task, rules, generation, how)
 
     def record(self, report: Report) -> RunRecord:
         """Return the run as trackers are given it."""

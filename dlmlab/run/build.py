@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -23,6 +23,7 @@ from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
+from dlmlab.policy import Policy, check_pair
 from dlmlab.rule import Rule, check_composition
 from dlmlab.run import protocol
 from dlmlab.settings import check, faults, kinds_of, list_of, near, one_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 PUBLISHED = "published"
 """Key of a decoder's config: settings of `Generation` that its authors run it with."""
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
+NO_CACHE = "none"
 LAB_KEYS = {"model": ("tasks", "localleap"), "decoder": (PUBLISHED,)}
 """Keys of a group that are the lab's own, and no parameters of its `_target_`."""
 
@@ -103,6 +105,33 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
         rule: Rule = instantiate(OmegaConf.create(values))
     check_composition(rule, memo=cfg.memo == "force")
     return rule
+
+
+def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) -> Policy:
+    """Return the config's cache, or another one of conf/cache/ at its defaults.
+
+    Raises:
+        UserError: it doesn't go with one of the rules, or with `memo=force`.
+    """
+    with homes({str(key): "cache" for key in cfg.cache}):
+        found: Policy = instantiate(cfg.cache if name is None else choice(cfg, "cache", name))
+    for rule in rules:
+        check_pair(rule, found)
+    if found.keeps and cfg.memo == "force":
+        raise UserError(
+            "memo=force cannot be kept with a cache, where a pass depends on those before it: set memo=on or cache=none"
+        )
+    return found
+
+
+def with_cache(name: str, cache_name: str) -> str:
+    """Return what a decoder is called that has a cache."""
+    return name if cache_name == NO_CACHE else f"{name} + {cache_name}"
+
+
+def described(rule: Rule, cache: Policy) -> str:
+    """Return a decoder with its cache, if it has one, in words."""
+    return f"{rule} with {cache}" if cache.keeps else str(rule)
 
 
 def uncalibrated(cfg: DictConfig) -> UserError:
@@ -210,6 +239,8 @@ def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generati
         UserError: a value there is out of range.
     """
     given: dict[str, Any] = plain(choice(cfg, "decoder", name).get(PUBLISHED)) or {}
+    if unknown := given.keys() - kinds_of(Generation).keys():
+        raise UserError(f"decoder.{PUBLISHED}.{min(unknown)} is no setting of generation: remove it from {name}.yaml")
     if given.get("steps") == "gen_length":
         given["steps"] = generation.gen_length
     return replace(generation, **given)
@@ -261,8 +292,15 @@ def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iter
         key = name if name in bare else f"{group}.{name}"
         if name not in kinds and "**" not in kinds:
             yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
-        elif not (OmegaConf.is_interpolation(part, name) or OmegaConf.is_missing(part, name)):
+        elif not (looked_up(part, name) or OmegaConf.is_missing(part, name)):
             yield from faults(key, plain(part[name]), kinds.get(name, Any))
+
+
+def looked_up(part: DictConfig, name: str) -> bool:
+    """Whether a value is that of another key, which is checked there; one of the environment is not."""
+    raw = OmegaConf.to_container(part, resolve=False)
+    assert isinstance(raw, dict)
+    return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
 
 
 def target_of(group: str, part: DictConfig) -> Any:
@@ -307,7 +345,7 @@ def instantiate(part: DictConfig) -> Any:
 def labels() -> dict[str, str]:
     """The names of the run's choices, by group."""
     choices = HydraConfig.get().runtime.choices
-    return {group: choices[group] for group in ("model", "decoder", "task", "sweep") if choices[group]}
+    return {group: choices[group] for group in ("model", "decoder", "cache", "task", "sweep") if choices[group]}
 
 
 def folder() -> Path:

@@ -36,7 +36,7 @@ from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, Seed,
 from dlmlab.task.base import Task
 from dlmlab.types import Generation
 
-GROUPS = ("model", "decoder", "task", "sandbox", "tracking")
+GROUPS = ("model", "decoder", "cache", "task", "sandbox", "tracking")
 KINDS: Mapping[str, Any] = {
     **{f"generation.{key}": kind | None for key, kind in kinds_of(Generation).items()},
     "seed": Seed,

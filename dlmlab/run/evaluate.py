@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dlmlab.denoise import StepTiming
@@ -13,6 +13,7 @@ from dlmlab.generation import decode, encode, token_texts
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.interrupt import finishing
 from dlmlab.loop.shared_pass import Memo
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
@@ -28,7 +29,8 @@ class Decoding:
     batch: how many canvases go through the model at once. share: whether equal canvases share a pass. memo: proposals
     that are known already. traces: where it is kept how the first few items' canvases were filled. file: where samples
     are kept as items are scored; those that it has are not decoded again. on_step: called after each of the loop's
-    steps. display: see `dlmlab.run.display.bar`.
+    steps. display: see `dlmlab.run.display.bar`. caches: by the rule's name in the samples; a rule that isn't there has
+    none.
     """
 
     batch: Batch
@@ -39,6 +41,7 @@ class Decoding:
     file: SampleFile | None = None
     on_step: Callable[[StepTiming], None] = lambda step: None
     display: str = "auto"
+    caches: Mapping[str, Policy] = field(default_factory=dict)
 
 
 def evaluate(
@@ -72,7 +75,7 @@ def evaluate(
     for turn, (name, rule) in enumerate(rules.items()):
         for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
             traced = how.traces is not None and place < how.traces.limit
-            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced)
+            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced, how.caches.get(name))
             if index not in samples[name]:
                 requests.append(request)
             meaning[request.index] = index, item, name
@@ -129,6 +132,8 @@ def scored(
         tokens=output.tokens,
         step_of=output.step_of,
         forwards=output.forwards,
+        positions=output.positions,
+        full_passes=output.full_passes,
         score=None if score is None else score.value,
         reason="" if score is None else score.reason,
         variants={} if score is None else dict(score.variants),

@@ -52,12 +52,23 @@ def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, f
         **tokens,
         "forwards per item": forwards / len(samples),
         **{f"{name} per forward": count / forwards for name, count in tokens.items()},
+        **computed_of(samples),
+    }
+
+
+def computed_of(samples: Sequence[Sample]) -> dict[str, float]:
+    """What forward passes computed, an item: positions, and passes over a whole row that they amount to."""
+    return {
+        "positions per item": sum(sample.positions for sample in samples) / len(samples),
+        "full-pass equivalents per item": sum(sample.full_passes for sample in samples) / len(samples),
     }
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
     """The score and its cost in a sentence."""
     cost = f"{figures['forwards per item']:.2f} forward passes an item"
+    if (whole := figures["full-pass equivalents per item"]) < figures["forwards per item"]:
+        cost += f", the work of {whole:.2f} full ones"
     if figures["score"] is None:
         return f"{figures['n']} answers without a score, {cost}."
     interval = f"{figures['ci_low']:.3f} … {figures['ci_high']:.3f}"

@@ -5,6 +5,7 @@ python run.py experiment=evaluate task=open_prompts task.path=my_prompts.txt tas
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class OpenPrompts(BaseTask):
     def load(self) -> list[Item]:
         """Read the prompts."""
         path = Path(self.path).expanduser() if self.path else OWN_PROMPTS
-        lines = enumerate(_read(path).splitlines(), 1)
+        lines = enumerate(re.split("\r?\n", _read(path)), 1)  # not at U+2028 and what else ends a line elsewhere
         items = [
             Item(id=f"{path.name}/{number}", prompt=line.strip(), answer="") for number, line in lines if line.strip()
         ]
@@ -42,7 +43,7 @@ class OpenPrompts(BaseTask):
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"task.path={path} could not be read ({error.strerror}): name a text file") from error
     except UnicodeDecodeError as error:

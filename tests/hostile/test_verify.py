@@ -183,3 +183,12 @@ def test_any_value_anywhere_is_at_most_a_line(run: Path, file: str) -> None:
                 (run / file).write_text(json.dumps(changed))
                 with suppress(UserError):
                     verify.verify(run)
+
+
+def test_every_part_of_conf_may_be_built() -> None:
+    for group in ("decoder", "task", "sandbox"):
+        for part in trust.configs(group):
+            if "_target_" in part:
+                own = {key: None if str(value).startswith("${model") else value for key, value in part.items()}
+                own = {key: value for key, value in own.items() if value is not None}
+                trust.check_part(group, own | ({"sandbox": conf("sandbox", "bubblewrap")} if "sandbox" in own else {}))

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dlmlab.errors import UserError
-from dlmlab.model import checkpoint
+from dlmlab.model import checkpoint, digest
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
 from tests.model.helpers import SMALL, VECTORS, edit_config, save_small, shard
@@ -170,14 +171,35 @@ def test_fingerprint_says_which_weights(folder: Path, tmp_path: Path) -> None:
     assert load(str(tmp_path / "copy"), device="cpu").fingerprint != original
 
 
-def test_fingerprint_trusts_the_name_that_the_hubs_cache_gives(folder: Path, tmp_path: Path) -> None:
+def test_a_link_s_name_says_nothing_of_the_weights(folder: Path, tmp_path: Path) -> None:
     original = checkpoint.fingerprint(folder)
     weights = folder / "model.safetensors"
-    blob = tmp_path / checkpoint._sha256(weights)
+    blob = tmp_path / digest.sha256(weights)  # as the hub's cache calls it
     weights.rename(blob)
     weights.symlink_to(blob)
-    blob.write_bytes(b"never read")
     assert checkpoint.fingerprint(folder) == original
+    blob.write_bytes(b"changed")
+    assert checkpoint.fingerprint(folder) != original
+
+
+def test_a_large_file_s_hash_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLMLAB_ROOT", str(tmp_path))
+    monkeypatch.setattr(digest, "LARGE", 4)
+    (tmp_path / "outputs").mkdir()
+    file = tmp_path / "weights"
+    file.write_bytes(b"a" * 10)
+    first = digest.sha256(file)
+    assert digest.known() == {}, "a file that was just written may change within a tick of the clock"
+    monkeypatch.setattr(digest, "SETTLED_SECONDS", -1.0)
+    assert digest.sha256(file) == first
+    assert [*digest.known().values()] == [first]
+    times = file.stat()
+    with file.open("r+b") as stream:
+        stream.write(b"b")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digest.sha256(file) != first, "what touch can set back is not all that is looked at"
+    digest.cache().write_text("[")
+    assert digest.sha256(file) != first
 
 
 OPTIONS = [

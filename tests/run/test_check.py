@@ -16,6 +16,7 @@ from dlmlab.run import build
 from dlmlab.run.check import GROUPS, KINDS, SPECIAL
 from dlmlab.run.experiment import find
 from dlmlab.settings import fits, kinds_of
+from dlmlab.types import Generation
 from tests.conftest import ROOT
 
 COMPARE, GATE, CALIBRATE, TRAIN, EVALUATE, TRACE = (
@@ -218,6 +219,8 @@ def test_every_setting_has_a_kind(experiment, monkeypatch):
             continue
         if (named := nested_kind(kinds, key)) is not None:
             kinds[key] = named
+        if group == "decoder.published":
+            kinds[key] = kinds_of(Generation)[name]
         if key not in kinds and (group in GROUPS or group.startswith("tracking.")):
             kinds[key] = kinds_of(get_object(OmegaConf.select(cfg, f"{group}._target_")))[name]
         assert key in kinds, f"{key} is checked by nothing: give it a kind"

@@ -56,3 +56,10 @@ def test_bad_file_is_one_line(tmp_path: Path, content: bytes | None, settings: d
     with pytest.raises(UserError, match=message) as error:
         task(path=str(file), **settings).items()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_only_a_newline_ends_a_prompt(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text(f"Count{separator}up\r\nSay hello.\n", encoding="utf-8", newline="")
+    assert [item.prompt for item in task(path=str(file), limit=None).items()] == [f"Count{separator}up", "Say hello."]
