@@ -18,6 +18,7 @@ from dlmlab.run.experiment import find
 from dlmlab.settings import fits, kinds_of
 from dlmlab.types import Generation
 from tests.conftest import ROOT
+from tests.task import benchmark_data as data
 
 COMPARE, GATE, CALIBRATE, TRAIN, EVALUATE, TRACE = (
     f"experiment={name}" for name in ("compare", "quality_gate", "calibration", "train_tiny", "evaluate", "trace")
@@ -180,10 +181,15 @@ def test_there_are_many():
     assert len(BAD) >= 40
 
 
-def test_a_config_without_a_mistake_gets_to_the_model(command, no_model):
+def test_a_config_without_a_mistake_gets_to_the_model(command, no_model, tmp_path):
+    mmlu = data.write(tmp_path / "data") / "mmlu"
+    needed = {
+        "trace": ["prompt=Hi"],
+        "likelihood": ["task=mmlu_likelihood", "task.task=mmlu_astronomy", "task.num_fewshot=0", f"task.path={mmlu}"],
+    }
     for experiment in EXPERIMENTS:
         with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
-            command(f"experiment={experiment}", "tracking=terminal", *(["prompt=Hi"] if experiment == "trace" else []))
+            command(f"experiment={experiment}", "tracking=terminal", *needed.get(experiment, []))
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
