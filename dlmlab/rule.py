@@ -19,14 +19,16 @@ from dlmlab.settings import check_fields
 
 
 class Step(NamedTuple):
-    """What a rule sees of one step: B rows, each at the K positions of its own active block."""
+    """What a rule sees of one step: B rows, each at the K positions of its own active block; of the whole canvas for
+    rules with `sees_canvas`.
+    """
 
     token_BK: Tensor
     """int64: the proposed token; means nothing where a position is not eligible."""
     confidence_BK: Tensor
     """float: softmax probability of the proposed token; -inf where a position is not eligible."""
     eligible_BK: Tensor
-    """bool: masked, so that a token can be committed."""
+    """bool: masked, so that a token can be committed; for rules with `sees_canvas` wherever it lies."""
     quota_B1: Tensor
     """int64: how many positions the schedule asks for, at least 1; may be more than are eligible."""
     measure_BK: Tensor | None = None
@@ -41,17 +43,25 @@ class Step(NamedTuple):
     """float, for rules with `needs_noise`: uniform on [0, 1), from the request's own seed."""
     state: tuple[Tensor, ...] = ()
     """For rules with `initial_state`: what they answered at the row's previous step, each (B, …)."""
+    active_BK: Tensor | None = None
+    """bool, for rules with `sees_canvas`: the active block."""
+    progress_B1: Tensor | None = None
+    """float64, for rules with `sees_canvas`: the row's passes, this one among them, as a fraction of the schedule's."""
 
 
 class Decision(NamedTuple):
     """What a rule answers: positions to commit, positions to mask again (of those committed before), and its new state.
 
-    It masks again fewer positions than it commits, so that every block comes to an end.
+    It masks again fewer positions than it commits, so that every block comes to an end. Rules with `sees_canvas` may
+    say where the active block ends: end_B1, the canvas's first position that doesn't belong to it. Rules with `cuts`
+    say how many of the active block's positions the next pass sees, seen_B1; it sees nothing of what comes after.
     """
 
     commit_BK: Tensor
     revoke_BK: Tensor | None = None
     state: tuple[Tensor, ...] = ()
+    end_B1: Tensor | None = None
+    seen_B1: Tensor | None = None
 
 
 class Rule:
@@ -70,6 +80,12 @@ class Rule:
     """Whether it may mask committed tokens again."""
     scheduled: ClassVar[bool] = True
     """Whether `generation.steps` plays a part."""
+    sees_canvas: ClassVar[bool] = False
+    """Whether it sees the whole canvas and may commit beyond the active block; its state lasts over blocks then."""
+    cuts: ClassVar[bool] = False
+    """Whether it says how much of the canvas the next pass sees."""
+    alike: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold a number in which stacked rules may not differ, such as the size of a state."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -97,15 +113,21 @@ class Rule:
         return {}
 
     @property
+    def everywhere(self) -> bool:
+        """Whether the rule wants measures at committed positions as well."""
+        return self.revokes
+
+    @property
     def memoisable(self) -> bool:
-        """Whether the rule sees nothing of a proposal but its tokens and confidences at masked positions."""
-        return not (self.measures or self.needs_logits or self.revokes)
+        """Whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
+        return not (self.measures or self.needs_logits or self.everywhere or self.sees_canvas or self.cuts)
 
     @cached_property
     def kind(self) -> tuple[object, ...]:
         """What rules must have in common to be stacked: the class and every field that is no number."""
-        values = (getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
-        return (type(self), *(value for value in values if not isinstance(value, int | float)))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        own = {key: value for key, value in values.items() if key in self.alike or not isinstance(value, int | float)}
+        return (type(self), *map(hashable, own.values()))
 
     @classmethod
     def stack(cls, rules: Sequence[Self], like: Tensor) -> Self:
@@ -124,6 +146,17 @@ class Rule:
                 values_B1 = torch.tensor(values, dtype=dtype).to(like.device, non_blocking=True)[:, None]
                 object.__setattr__(stacked, field.name, values_B1)
         return stacked
+
+
+def hashable(value: object) -> object:
+    """Return what is equal and hashable for equal values of a field."""
+    if isinstance(value, Rule):
+        return (type(value), *(hashable(getattr(value, field.name)) for field in fields(value)))  # type: ignore[arg-type]
+    if isinstance(value, Mapping):
+        return tuple((key, hashable(value[key])) for key in sorted(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(hashable, value))
+    return value
 
 
 def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = False) -> None:

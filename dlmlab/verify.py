@@ -42,7 +42,7 @@ from dlmlab.run import build, trust
 from dlmlab.run.cli import one_line
 from dlmlab.run.multirun import Job, find_jobs, summarise
 from dlmlab.sandbox import KINDS
-from dlmlab.task.base import Task
+from dlmlab.task.base import Task, score_answer
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = {"experiment", "title", "question", "labels", "settings"}
@@ -245,7 +245,9 @@ def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
     yield from (f"{at(each)}: no such item in the task" for each in samples if each not in known)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         answers = {(each.index, each.text): None for each in known}
-        scores = dict(zip(answers, pool.map(lambda key: task.score(items[key[0]], key[1]), answers), strict=True))
+        scores = dict(
+            zip(answers, pool.map(lambda key: score_answer(task, items[key[0]], key[1]), answers), strict=True)
+        )
     for each in known:
         score = scores[each.index, each.text]
         now = (score.value, score.reason, dict(score.variants)) if score else (None, "", {})

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
-from dlmlab.measure.stats import Comparison, compare_right, compare_texts
+from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, compare_texts
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
@@ -336,7 +336,10 @@ def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
         "n",
         "n to decide",
     ]
-    return Table("Quality gates", columns, rows, note="Scores, differences and margins in points of 100.")
+    note = "Scores, differences and margins in points of 100."
+    if any(row["name"] == "bleu" for row in gates):
+        note += f" bleu: sacreBLEU's corpus score, smoothing {BLEU_SMOOTHING}, effective order."
+    return Table("Quality gates", columns, rows, note=note)
 
 
 def noise_table(noise: Sequence[dict[str, Any]]) -> Table:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache as once
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dlmlab
 from dlmlab.denoise import denoise
 from dlmlab.model.llada import LLaDAModelLM
+from dlmlab.policy import Policy
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request
 
@@ -29,7 +30,7 @@ class Golden(NamedTuple):
     step_of: list[int] | None = None
 
 
-@cache
+@once
 def tiny() -> LLaDAModelLM:
     return dlmlab.load(str(TINY), dtype="float32", device="cpu")
 
@@ -47,26 +48,29 @@ def rules(name: str) -> Iterator[Golden]:
         )
 
 
-def decoders(name: str) -> Iterator[Golden]:
-    """The cases of tests/data/decoders, whose softmax is in double precision."""
+def decoders(name: str, **settings: Any) -> Iterator[Golden]:
+    """The cases of tests/data/decoders, whose softmax is in double precision. Ours makes no pass that commits nothing.
+
+    settings: of `Generation`, besides.
+    """
     for case in json.loads((DATA / "decoders" / f"{name}.json").read_text())["cases"]:
         parameters = {key: value for key, value in case["decoder"].items() if key != "name"}
         yield Golden(
             tuple(case["prompt"]),
-            Generation(**case["generation"], confidence_dtype="float64"),
+            Generation(**case["generation"], **settings, confidence_dtype="float64"),
             parameters,
             case["tokens"],
-            sum(case["forwards"].values()),
-            case["step_of"],
+            case["forwards"]["full"] + case["forwards"]["partial"] - case["forwards"]["idle"],
+            None if case["forwards"]["idle"] else case["step_of"],
         )
 
 
-def decoded(cases: Sequence[Golden], rule_list: Sequence[Rule]) -> list[Output]:
+def decoded(cases: Sequence[Golden], rule_list: Sequence[Rule], cache: Policy | None = None) -> list[Output]:
     """What the loop makes of the cases, a batch at a time where their settings are the same."""
     found = dict[int, Output]()
     for generation in dict.fromkeys(case.generation for case in cases):
         requests = [
-            Request(index, case.prompt, rule)
+            Request(index, case.prompt, rule, cache=cache)
             for index, (case, rule) in enumerate(zip(cases, rule_list, strict=True))
             if case.generation == generation
         ]
@@ -74,9 +78,9 @@ def decoded(cases: Sequence[Golden], rule_list: Sequence[Rule]) -> list[Output]:
     return [found[index] for index in range(len(cases))]
 
 
-def check(cases: Sequence[Golden], rule_list: Sequence[Rule]) -> None:
+def check(cases: Sequence[Golden], rule_list: Sequence[Rule], cache: Policy | None = None) -> None:
     """Hold the loop to golden decodes: tokens, forward passes, and which of them committed what."""
-    for case, output in zip(cases, decoded(cases, rule_list), strict=True):
+    for case, output in zip(cases, decoded(cases, rule_list, cache), strict=True):
         assert output.tokens == case.tokens
         assert output.forwards == case.forwards
         assert case.step_of is None or output.step_of == case.step_of

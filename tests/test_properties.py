@@ -92,7 +92,7 @@ def rules(draw: Any, name: str) -> Rule:
     numbers = {
         field.name: kinds_of(type(rule))[field.name]
         for field in fields(rule)  # type: ignore[arg-type]
-        if isinstance(getattr(rule, field.name), int | float)
+        if field.name not in rule.alike and isinstance(getattr(rule, field.name), int | float)
     }
     return replace(rule, **{key: draw(values(kind)) for key, kind in numbers.items()})  # type: ignore[type-var]
 
@@ -136,26 +136,28 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
 
     ask: what answers a row's tokens, and what a cache sees of it, with logits (L, V) and where they mean something.
     """
-    rule, width, start = request.rule, generation.block_length, len(request.prompt)
+    rule, start = request.rule, len(request.prompt)
+    width = generation.gen_length if rule.sees_canvas else generation.block_length
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
     generator = Row(request, generation, model, seed).generator
     x = torch.tensor([*request.prompt, *[MASK] * generation.gen_length])
-    step_of, forwards = [0] * generation.gen_length, 0
-    for begin in range(start, len(x), width):
-        place = slice(begin, begin + width)
-        state = tuple(each[None] for each in rule.initial_state(width, VOCABULARY, torch.empty(0, dtype=dtype)))
-        step = 0
-        while (x[place] == MASK).any():
+    step_of, forwards, positions = [0] * generation.gen_length, 0, torch.arange(len(x))
+    begin, state = start, None
+    while begin < len(x):
+        first, end = start if rule.sees_canvas else begin, min(begin + generation.block_length, len(x))
+        place, seen, step = slice(first, first + width), len(x), 0
+        if state is None or not rule.sees_canvas:
+            state = tuple(each[None] for each in rule.initial_state(width, VOCABULARY, torch.empty(0, dtype=dtype)))
+        while (x[begin:end] == MASK).any():
             if ask is None:
-                all_logits, computed = (
-                    model(x[None], attention_mask=None).logits[0],
-                    torch.ones(len(x), dtype=torch.bool),
-                )
+                all_logits, computed = torch.zeros(len(x), VOCABULARY), positions < seen
+                all_logits = all_logits.to(dtype)
+                all_logits[:seen] = model(x[None, :seen], attention_mask=None).logits[0]
             else:
                 committed = [-1] * start + [
                     forwards if x[start + at] == MASK else step_of[at] for at in range(len(step_of))
                 ]
-                view = View(start, begin, begin + width, step, forwards, np.array(committed))
+                view = View(start, begin, end, step, forwards, np.array(committed))
                 all_logits, computed = ask(x, view)
             logits = all_logits[None, place].to(dtype)
             eligible = (x[place] == MASK)[None] & computed[place]
@@ -178,29 +180,34 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
                     nothing = rule.measure(torch.full((1, VOCABULARY), 1 / VOCABULARY, dtype=dtype))
                     measure = torch.where(wide(ends, measure), nothing, measure)
             hidden = ~eligible
-            kept = probability.gather(-1, x[place][None, :, None])[..., 0].masked_fill(eligible, -torch.inf)
+            unmeasured = ~computed[place][None] if rule.everywhere else hidden
+            kept = probability.gather(-1, x[place][None, :, None])[..., 0]
+            kept = kept.masked_fill(eligible | ~computed[place], -torch.inf)
             decision = rule(
                 Step(
                     token,
                     confidence.masked_fill(hidden, -torch.inf),
                     eligible,
                     torch.tensor([[generation.quota(step)]]),
-                    None
-                    if measure is None
-                    else measure.masked_fill(wide(hidden & (not rule.revokes), measure), -torch.inf),
+                    None if measure is None else measure.masked_fill(wide(unmeasured, measure), -torch.inf),
                     raw if rule.needs_logits else None,
                     kept if rule.revokes else None,
                     torch.rand(width, generator=generator)[None] if rule.needs_noise else None,
                     state,
+                    ((begin <= positions) & (positions < end))[place][None],
+                    torch.tensor([[(forwards + 1) / generation.steps]], dtype=torch.float64),
                 )
             )
             commit, state = decision.commit_BK[0], decision.state
             for offset in range(width):
                 if commit[offset]:
-                    x[begin + offset], step_of[begin - start + offset] = token[0, offset], forwards
+                    x[first + offset], step_of[first - start + offset] = token[0, offset], forwards
                 elif decision.revoke_BK is not None and decision.revoke_BK[0, offset]:
-                    x[begin + offset], step_of[begin - start + offset] = MASK, forwards
+                    x[first + offset], step_of[first - start + offset] = MASK, forwards
             forwards, step = forwards + 1, step + 1
+            end = end if decision.end_B1 is None else start + int(decision.end_B1)
+            seen = seen if decision.seen_B1 is None else begin + int(decision.seen_B1)
+        begin = end
     return Output(request.index, x[start:].tolist(), forwards, step_of)
 
 

@@ -14,7 +14,7 @@ from dlmlab.types import Query, Reuse
 
 
 class Window(NamedTuple):
-    """A row: its tokens (L,), where its active block begins, and its source of randomness if it has one.
+    """A row: the tokens that the pass sees (L,), where its active block begins, its source of randomness if it has one.
 
     plan, store: with a cache, what the pass computes, and what is kept of the rest.
     """
@@ -63,7 +63,9 @@ class Canvases:
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
         position_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
         end_B = row_B + [len(window.tokens) for window in windows]
-        masked_BK = tokens_BL.ravel()[position_BK] == config.mask_token_id
+        seen_BK = position_BK < end_B[:, None]
+        position_BK = np.where(seen_BK, position_BK, row_B[:, None])
+        masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         generators = [window.generator for window in windows]
         return cls(tokens_BL, real_BL, position_BK, masked_BK, end_B, generators, config.mask_token_id)
 

@@ -19,11 +19,18 @@ BROKEN = -2
 """Stands for a change where a logit is not finite; no change is less than -1."""
 
 
-def on_host(model: Denoiser, rows: Sequence[Row], change_BK: Tensor, confidence_BK: Tensor) -> np.ndarray:
-    """A step's changes, in the one copy that it waits for. Raises UserError where a confidence is NaN."""
-    changes = torch.where(confidence_BK.isnan(), BROKEN, change_BK).cpu().numpy()
-    check_finite(model, rows, (changes == BROKEN).any(-1))
-    return changes
+def on_host(
+    model: Denoiser, rows: Sequence[Row], change_BK: Tensor, confidence_BK: Tensor, more: Sequence[Tensor] = ()
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A step's changes, and a number for each row of what comes besides, (B, 1), in the one copy that it waits for.
+
+    Raises UserError where a confidence is NaN.
+    """
+    changes = torch.where(confidence_BK.isnan(), BROKEN, change_BK)
+    copied = torch.cat((changes, *more), -1).cpu().numpy() if more else changes.cpu().numpy()
+    width = change_BK.shape[-1]
+    check_finite(model, rows, (copied[:, :width] == BROKEN).any(-1))
+    return copied[:, :width], list(copied[:, width:].T)
 
 
 def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:

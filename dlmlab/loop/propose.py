@@ -57,7 +57,7 @@ def propose(
     launched: Pass | None = None,
 ) -> Proposal:
     """Score the masked positions of the canvases' active blocks. launched: their forward pass, if it is under way."""
-    slot, hidden_ND = launched or launch(model, canvases, rule.revokes)
+    slot, hidden_ND = launched or launch(model, canvases, rule.everywhere)
     device, masked_BK = model.device, canvases.masked_BK
     row_N, slot_N = slot // masked_BK.shape[1], sent(slot, device)
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
@@ -102,10 +102,10 @@ def propose(
 
     token_BK, confidence_BK = spread(token_N, 0), spread(score_N, -torch.inf)
     measure_BK = None if measure_N is None else spread(measure_N, -torch.inf)
-    if not rule.revokes:
+    if not rule.everywhere:
         return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
     eligible_BK = sent(masked_BK, device)
-    kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf)
+    kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf) if rule.revokes else None
     confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
     return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
 
@@ -128,7 +128,7 @@ def sent(values: np.ndarray, device: torch.device) -> Tensor:
 
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
     """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
-    more = rule.needs_logits or rule.measures or rule.revokes or generation.temperature > 0
+    more = rule.needs_logits or rule.measures or rule.everywhere or generation.temperature > 0
     more = more or generation.confidence_eos_eot_inf
     return not more and generation.confidence_dtype == "float32"
 

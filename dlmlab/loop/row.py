@@ -22,7 +22,8 @@ class Row:
         self.mask_token: int = model.config.mask_token_id
         self.tokens = np.array([*request.prompt, *[self.mask_token] * generation.gen_length], dtype=np.int64)
         self.start = len(request.prompt)
-        self.left = generation.block_length
+        self.end = self.start + generation.block_length
+        self.seen = len(self.tokens)
         self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
         self.forwards = self.step = self.positions = self.unasked = 0
         self.end_tokens = model.end_token_ids if generation.stop_at_end else ()
@@ -43,17 +44,36 @@ class Row:
 
     @property
     def block(self) -> np.ndarray:
-        """The active block's tokens, (K,), a view."""
-        return self.tokens[self.start : self.start + self.generation.block_length]
+        """The active block's tokens, a view."""
+        return self.tokens[self.start : self.end]
 
     @property
-    def begin(self) -> int:
-        """Where the active block begins, counted from the canvas's first position."""
-        return self.start - len(self.request.prompt)
+    def first(self) -> int:
+        """The first of the K positions that the rule sees: the active block's, or the canvas's."""
+        return len(self.request.prompt) if self.request.rule.sees_canvas else self.start
+
+    @property
+    def width(self) -> int:
+        """K, how many they are."""
+        return self.generation.gen_length if self.request.rule.sees_canvas else self.generation.block_length
+
+    @property
+    def active(self) -> np.ndarray:
+        """Whether each of those positions belongs to the active block, (K,)."""
+        position_K = self.first + np.arange(self.width)
+        active_K: np.ndarray = (self.start <= position_K) & (position_K < self.end)
+        return active_K
+
+    @property
+    def progress(self) -> float:
+        """The row's passes with the one that comes now, as a fraction of those that are scheduled."""
+        return (self.forwards + 1) / self.generation.steps
 
     @property
     def window(self) -> Window:
-        return Window(self.tokens, self.start, self.generator if self.draws else None, self.plan, self.store)
+        """What the next pass sees of the row."""
+        tokens = self.tokens[: self.seen] if self.plan is None else self.tokens
+        return Window(tokens, self.first, self.generator if self.draws else None, self.plan, self.store)
 
     @property
     def view(self) -> View:
@@ -61,18 +81,20 @@ class Row:
         prompt = len(self.request.prompt)
         committed_L = np.full(len(self.tokens), -1)
         committed_L[prompt:] = np.where(self.tokens[prompt:] == self.mask_token, self.forwards, self.step_of)
-        end = self.start + self.generation.block_length
-        return View(prompt, self.start, end, self.step, self.forwards, committed_L, self.plan)
+        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan)
 
     @property
     def computed(self) -> int:
         """How many positions the next pass computes for the row."""
-        return len(self.tokens) if self.plan is None else int(self.plan.computed.sum())
+        return self.seen if self.plan is None else int(self.plan.computed.sum())
 
     @property
     def steady(self) -> bool:
         """Whether the pass after the next is of the same positions, as long as the block isn't full."""
-        return self.request.cache is None or not self.request.cached or (self.step > 0 and self.request.cache.steady)
+        rule, cache = self.request.rule, self.request.cache
+        if rule.cuts or cache is None or not self.request.cached:
+            return not rule.cuts
+        return not rule.sees_canvas and self.step > 0 and cache.steady
 
     @property
     def computed_block(self) -> np.ndarray:
@@ -99,7 +121,7 @@ class Row:
     def shareable(self) -> bool:
         """Whether the row's proposals depend on its canvas and block alone."""
         rule = self.request.rule
-        return not (self.generation.temperature or rule.needs_logits or rule.revokes or self.request.cached)
+        return not (self.generation.temperature or rule.needs_logits or rule.everywhere or self.request.cached)
 
     @property
     def memoisable(self) -> bool:
@@ -109,7 +131,7 @@ class Row:
     @property
     def key(self) -> bytes:
         """Equal for shareable rows whose proposals are equal."""
-        return self.start.to_bytes(8, "little") + self.tokens.tobytes()
+        return self.first.to_bytes(8, "little") + self.tokens[: self.seen].tobytes()
 
     @property
     def quota(self) -> int:
@@ -118,38 +140,47 @@ class Row:
 
     def noise(self) -> Tensor:
         """(K,) uniform numbers from the request's own stream."""
-        return torch.rand(self.generation.block_length, generator=self.generator, device=self.generator.device)
+        return torch.rand(self.width, generator=self.generator, device=self.generator.device)
 
     def state_for(self, model: Denoiser) -> tuple[Tensor, ...]:
         """What the rule answered at the last step; its initial state where a block begins."""
         if self.state is None:
             rule = self.request.rule
-            return rule.initial_state(self.generation.block_length, model.config.padded_vocab_size, self.like)
+            return rule.initial_state(self.width, model.config.padded_vocab_size, self.like)
         return self.state
 
     def commit(self, change_K: np.ndarray, state: tuple[Tensor, ...]) -> None:
-        """Write the block's new tokens (-1 where nothing changes); when it is full, go to the next block."""
-        changed_K, block_K, begin = change_K >= 0, self.block, self.begin
-        np.copyto(block_K, change_K, where=changed_K)
-        masked, self.left = self.left, int(np.count_nonzero(block_K == self.mask_token))
-        if self.left >= masked:
+        """Write new tokens (-1 where nothing changes); when the active block is full, go to the next that isn't."""
+        changed_K, masked = change_K >= 0, self.masks
+        first, begin = self.first, self.first - len(self.request.prompt)
+        self.positions += self.computed
+        np.copyto(self.tokens[first : first + len(change_K)], change_K, where=changed_K)
+        if self.masks >= masked:
             raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
         np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
-        self.positions += self.computed
         self.forwards += 1
         self.step += 1
         self.state = state
-        if not self.left:
+        while not self.finished and self.mask_token not in self.block:
             self._next_block()
         self.plan = self._next_plan()
 
+    @property
+    def masks(self) -> int:
+        """How many positions have no token yet."""
+        return int(np.count_nonzero(self.tokens == self.mask_token))
+
     def _next_block(self) -> None:
         ended = np.isin(self.block, self.end_tokens).any()
-        self.start, self.step, self.state, self.left = self.start + len(self.block), 0, None, len(self.block)
+        self.start, self.step, self.seen = self.end, 0, len(self.tokens)
+        self.end = min(self.start + self.generation.block_length, len(self.tokens))
+        if not self.request.rule.sees_canvas:
+            self.state = None
         if ended:
-            self.unasked = len(self.tokens) - self.start
-            self.tokens[self.start :] = self.end_tokens[0]
-            self.step_of[self.begin :] = self.forwards - 1
+            left_L = self.tokens[self.start :] == self.mask_token
+            self.unasked = int(left_L.sum())
+            self.tokens[self.start :][left_L] = self.end_tokens[0]
+            self.step_of[len(self.step_of) - len(left_L) :][left_L] = self.forwards - 1
             self.start = len(self.tokens)
 
     def output(self) -> Output:

@@ -49,7 +49,7 @@ class Ahead(NamedTuple):
         """Of canvases that change; none where one of them is full then, or may be ended."""
         if not canvases.change(change_BK, may_end=rows[0].generation.stop_at_end):
             return None
-        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.revokes))
+        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.everywhere))
 
 
 class SharedPass(NamedTuple):
@@ -100,7 +100,7 @@ def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
     for row in rows:
         if row.store is None and row.request.needs is not None:
             row.store = model.new_store(len(row.tokens), row.request.needs)
-    return Canvases.of([row.window for row in rows], rows[0].generation.block_length, model.config)
+    return Canvases.of([row.window for row in rows], rows[0].width, model.config)
 
 
 def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:

@@ -104,15 +104,23 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
         state=states(model, rows, device),
     )
+    if rule.sees_canvas:
+        active_BK = sent(np.stack([row.active for row in rows]), device)
+        step = step._replace(active_BK=active_BK, progress_B1=sent(np.array([[row.progress] for row in rows]), device))
     decision = rule(step)
     if rows[0].request.cached:
         decision = decision._replace(state=held(rows, step.state, decision.state))
     change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
-    changes = on_host(model, rows, change_BK, step.confidence_BK)
+    told = [part_B1 for part_B1 in (decision.end_B1, decision.seen_B1) if part_B1 is not None]
+    changes, told_B = on_host(model, rows, change_BK, step.confidence_BK, told)
     ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
     record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
     for index, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
+        if decision.end_B1 is not None:
+            row.end = len(row.request.prompt) + int(told_B[0][index])
+        if decision.seen_B1 is not None:
+            row.seen = row.start + int(told_B[-1][index])
         row.commit(change_K, tuple(part[index] for part in decision.state))
     return ahead

@@ -25,7 +25,7 @@ def record(rows: Sequence[Row], rule: Rule, step: Step, decision: Decision) -> N
     for number, index in enumerate(traced):
         row, named = rows[index], {name: marked[number] for name, marked in marks.items()}
         found = (tokens[number], confidences[number], commits[number], revokes[number], named)
-        row.trace.append(TraceStep(row.begin, *found, ranges_of(row)))
+        row.trace.append(TraceStep(row.first - len(row.request.prompt), *found, ranges_of(row)))
 
 
 def positions(mask_BK: Tensor) -> list[list[int]]:
@@ -35,6 +35,6 @@ def positions(mask_BK: Tensor) -> list[list[int]]:
 
 def ranges_of(row: Row) -> list[tuple[int, int]]:
     """The positions that the row's pass computes; see `TraceStep`."""
-    computed_L = np.ones(len(row.tokens), dtype=bool) if row.plan is None else row.plan.computed
+    computed_L = np.ones(row.computed, dtype=bool) if row.plan is None else row.plan.computed
     edges = np.flatnonzero(np.diff(computed_L, prepend=False, append=False)) - len(row.request.prompt)
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

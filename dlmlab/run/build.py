@@ -91,20 +91,33 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     holds for one checkpoint only), and where `memo=force` is not for this decoder.
     """
     chosen = cfg.decoder if name is None else choice(cfg, "decoder", name)
-    calibration = cfg.model.get("localleap") or {}
+    values = decoder_values(cfg, chosen)
+    taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
+    with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
+        rule: Rule = instantiate(OmegaConf.create(values))
+    check_composition(rule, memo=cfg.memo == "force")
+    return rule
+
+
+def decoder_values(cfg: DictConfig, chosen: DictConfig) -> dict[str, Any]:
+    """Return a decoder's target and parameters, of a `rule` that it is built around as well.
+
+    Raises UserError as `decoder` does, and for a rule that there isn't.
+    """
     try:
         values = OmegaConf.to_container(chosen, resolve=True)
     except InterpolationResolutionError as error:
         raise uncalibrated(cfg) from error
     assert isinstance(values, dict)
-    taken = [key for key in chosen if OmegaConf.is_interpolation(chosen, str(key))]
+    calibration = cfg.model.get("localleap") or {}
+    taken = any(OmegaConf.is_interpolation(chosen, str(key)) for key in chosen)
     if taken and calibration.get("checkpoint") != cfg.model.get("path"):
         raise uncalibrated(cfg)
     values.pop(PUBLISHED, None)
-    with homes({str(key): "model.localleap" if key in taken else "decoder" for key in values}):
-        rule: Rule = instantiate(OmegaConf.create(values))
-    check_composition(rule, memo=cfg.memo == "force")
-    return rule
+    if isinstance(values.get("rule"), str):
+        check("decoder.rule", values["rule"], one_of(options("decoder")))
+        values["rule"] = decoder_values(cfg, choice(cfg, "decoder", values["rule"]))
+    return {str(key): value for key, value in values.items()}
 
 
 def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) -> Policy:

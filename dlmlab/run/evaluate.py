@@ -18,7 +18,7 @@ from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
 from dlmlab.run.display import bar
-from dlmlab.task.base import Item, Task, until
+from dlmlab.task.base import Item, Task, score_answer, until
 from dlmlab.types import Generation, Output, Request
 
 
@@ -121,7 +121,7 @@ def scored(
 ) -> Sample:
     """Score one output; called from the pool's threads."""
     text = output.text or ""
-    score = task.score(item, text)
+    score = score_answer(task, item, text)
     return Sample(
         task=task.name,
         decoder=decoder,

@@ -89,7 +89,8 @@ def detail_tables(samples: Mapping[str, Sequence[Sample]]) -> list[Table]:
     tables = []
     if variants:
         rows: list[list[Cell]] = [
-            [name, *(sum(s.variants[name] for s in each) / len(each) for each in samples.values())] for name in variants
+            [name, *(sum(s.variants.get(name, 0.0) for s in each) / len(each) for each in samples.values())]
+            for name in variants
         ]
         tables.append(Table("Score by how the answer is extracted", ["extraction", *samples], rows))
     if seen:

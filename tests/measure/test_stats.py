@@ -191,6 +191,22 @@ def test_bleu_is_sacrebleus_corpus_score() -> None:
     assert (result.baseline, result.difference, result.mcnemar_p) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("same", "other", "short"),
+    [
+        (59, ("The sum is twelve today", "The sum is eleven today"), "Four plums"),
+        (19, ("a b c d e", "a x c y e"), "No"),
+    ],
+)
+def test_bleu_of_short_texts_is_smoothed_as_sacrebleu_smooths(same: int, other: tuple[str, str], short: str) -> None:
+    """No four tokens in a row agree anywhere, and yet nearly every text is equal."""
+    baseline, candidate = [short] * same + [other[0]], [short] * same + [other[1]]
+    result = compare_texts(baseline, candidate, threshold=0.5)
+    expected = BLEU(smooth_method="exp", effective_order=True).corpus_score(candidate, [baseline]).score / 100
+    assert result.candidate == pytest.approx(expected)
+    assert 0 < result.ci_low <= result.candidate < result.ci_high
+
+
 def test_bleu_interval_follows_the_seed() -> None:
     baseline, candidate = corpus(np.random.default_rng(0), 50, kept=0.8)
     results: list[Comparison] = [compare_texts(baseline, candidate, threshold=0.5, seed=seed) for seed in (1, 1, 2)]

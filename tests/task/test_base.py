@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlmlab.errors import UserError
-from dlmlab.task.base import Item, fingerprint_items, select
+from dlmlab.sandbox import SandboxError
+from dlmlab.task.base import Item, Score, fingerprint_items, score_answer, select
 
 ITEMS = [Item(id=str(n), prompt=f"question {n}", answer="A") for n in range(10)]
 
@@ -48,3 +49,30 @@ def test_fingerprint_follows_content_and_order() -> None:
     assert fingerprint_items(ITEMS) != fingerprint_items(ITEMS[::-1])
     changed = [*ITEMS[:-1], Item(id="9", prompt="question 9", answer="B")]
     assert fingerprint_items(ITEMS) != fingerprint_items(changed)
+
+
+class Judging:
+    """A task whose judge raises what it is given."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def score(self, item: Item, text: str) -> Score:
+        if self.error:
+            raise self.error
+        return Score(1.0)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RecursionError(), MemoryError(), KeyError("a\nb")])
+def test_an_answer_that_breaks_its_judge_scores_nothing(error: Exception) -> None:
+    task: Any = Judging(error)
+    assert score_answer(task, ITEMS[0], "text") == Score(0.0, f"scoring raised {type(error).__name__}")
+
+
+def test_scores_and_broken_machines_are_handed_on() -> None:
+    working: Any = Judging(None)
+    assert score_answer(working, ITEMS[0], "text") == Score(1.0)
+    for error in (UserError("no sandbox"), SandboxError("fork", "it did not start")):
+        broken: Any = Judging(error)
+        with pytest.raises(type(error)):
+            score_answer(broken, ITEMS[0], "text")

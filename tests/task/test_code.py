@@ -9,7 +9,8 @@ import pytest
 from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox, Verdict
 from dlmlab.task.base import Score
-from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, check_problem, score_function
+from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
+from dlmlab.task.problem import Problem, check_problem
 
 PROMPT = '''from typing import List
 
@@ -93,11 +94,18 @@ def test_extractors(case: str) -> None:
     assert [name for name, extract in EXTRACTORS.items() if passes(extract(PROBLEM, text))] == right.split()
 
 
+def kept(text: str) -> list[str]:
+    """The statements of the top level behind the prompt's function."""
+    program = EXTRACTORS["sanitised"](PROBLEM, text)
+    return [ast.unparse(node).split("\n")[0] for node in ast.parse(program).body[3:]]
+
+
 def test_sanitised_drops_what_runs_and_keeps_what_is_needed() -> None:
-    before = "import math\nLIMIT = 3\n@property\ndef other(): ...\n"
-    text = f"{before}{DEFINITION}\nclass C: ...\nprint(LIMIT)\nif LIMIT:\n    1 / 0\n"
-    kept = ast.parse(EXTRACTORS["sanitised"](PROBLEM, text)).body[-5:]
-    assert [type(node).__name__ for node in kept] == ["Import", "Assign", "FunctionDef", "FunctionDef", "ClassDef"]
+    needed = "import math\nLIMIT = 3\n@math.ceil\ndef other(): ...\n"
+    text = f"{needed}UNUSED = input()\n{DEFINITION}    return C(LIMIT, other)\nclass C: ...\nprint(LIMIT)\n"
+    assert kept(text + "if LIMIT:\n    1 / 0\n") == [
+        "import math", "LIMIT = 3", "@math.ceil", "def solve(xs: List[int], sign: int=1) -> List[int]:", "class C:"
+    ]  # fmt: skip
 
 
 def test_a_prompt_without_docstring_takes_a_body_and_a_repeated_signature() -> None:

