@@ -2,7 +2,7 @@
 .PHONY: help install test lint format types check docs bench ci lock audit clean
 
 LOCK := .ci/requirements.txt
-EXTRAS := dev joblib optuna ray slurm
+EXTRAS := dev eval inspect joblib optuna ray slurm trackio
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -16,6 +16,10 @@ MOST = 2**31 - 1
 """Of a number without a bound of its own: beyond it tensors and system calls fail in ways of their own."""
 
 
+OPEN = "???"
+"""OmegaConf's word for a setting without a value."""
+
+
 class Limits(NamedTuple):
     """The least and the most that a number may be, or the length of a list."""
 
@@ -77,11 +81,22 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
         return []
     if isinstance(value, Mapping) and (part := values_of(kind)) is not None:
         return [line for name, each in value.items() for line in faults(f"{key}.{name}", each, part)]
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+        return [line for name, each in value.items() for line in _member_faults(key, name, each, kinds_of(kind))]
     element = element_of(kind)
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
         wrong = [each for each in value if not fits(each, element)]
         return [f"{key} has {each!r}, which is not {words(element)}{hint(each, element)}" for each in wrong]
     return [f"{key}={value!r} is not {words(kind)}{hint(value, kind)}"]
+
+
+def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
+    """What is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
+    if name.startswith("_"):
+        return []
+    if name not in kinds:
+        return [f"{key}.{name} is not a setting of {key}, which has {', '.join(kinds)}{near(name, kinds)}"]
+    return [] if value == OPEN else faults(f"{key}.{name}", value, kinds[name])
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -97,6 +112,11 @@ def fits(value: Any, kind: Any) -> bool:
         return is_list(value) and all(fits(each, parts[0]) for each in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(each, parts[1]) for each in value.values())
+    if isinstance(kind, type) and is_dataclass(kind):
+        kinds = kinds_of(kind)
+        return isinstance(value, Mapping) and not any(
+            _member_faults("", name, each, kinds) for name, each in value.items()
+        )
     if kind in (int, float):
         return isinstance(value, int | kind) and not isinstance(value, bool) and within(value, Limits(-(2**63), 2**63))
     return isinstance(value, kind) if kind in (bool, str, NoneType) else True

@@ -215,11 +215,12 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
 
     Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
     """
+    base = name.partition("@")[0]  # of a task in a template: `gsm8k@brief`
     cfg = saved.cfg.copy()
     trust.check_part("sandbox", cfg.sandbox)
-    if cfg.task.get("name") == name:
+    if cfg.task.get("name") == base:
         trust.check_part("task", cfg.task)
-    elif name not in build.options("task"):
+    elif base not in build.options("task"):
         raise UserError(f"{name!r} is no task of dlmlab")
     else:
         trust.check_overrides(cfg.task, build.TASK_OVERRIDES)

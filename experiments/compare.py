@@ -20,17 +20,19 @@ from dlmlab import settings as kinds
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.measure.aup import aup
+from dlmlab.measure.published import explain, judge
 from dlmlab.measure.stats import compare_right
 from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, protocol
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.build import plain
 from dlmlab.run.check import TRACED, check_fit, decoders, gathered
-from dlmlab.run.samples import cost_of, count_tokens, score_of
+from dlmlab.run.protocol import Protocol
+from dlmlab.run.samples import cost_of, count_tokens, score_of, scorings_of
 from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
 SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
+BESIDE = ("name", "score", "ci_low", "ci_high", "n", "tokens_per_forward")
 UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
@@ -93,7 +96,7 @@ def check(cfg: DictConfig) -> Parts:
                 check_fit(cfg, task, own)
                 published[task.name] = {name: build.as_published(cfg, name.partition(" + ")[0], own) for name in rules}
                 if fits(cfg.baseline_steps, PositiveInt):
-                    references[task.name] = slowly(settings[task.name], cfg.baseline_steps)
+                    references[task.name] = slowly(own, own.gen_length if cfg.get("protocol") else cfg.baseline_steps)
     return Parts(tasks, settings, published, references, rules, baseline, caches)
 
 
@@ -108,14 +111,14 @@ def run(cfg: DictConfig, parts: Parts) -> None:
             ran_with = {name: setting(rule, generation) for name, (rule, generation) in jobs.items()}
             samples = decoded(run, task, jobs, parts.caches)
             speeds = time_all(run, task, jobs, parts.caches)
-            points += points_of(run.model, samples, cfg.margin, speeds, ran_with)
+            points += points_of(run.model, samples, cfg.margin, speeds, ran_with, best_of(cfg, task.name))
         report = Report(
             title=f"Decoders compared — {build.model_name(cfg)}",
             question=f"Which of {len(parts.rules)} decoders wins, on what, by how much?",
             settings={name: f"steps {own.steps}, gen_length {own.gen_length}, block_length {own.block_length}"
                       for name, own in parts.settings.items()} | {"batch_size": str(run.batch)},
             pictures=draw(run.folder, points),
-            **report_fields(points),
+            **report_fields(points, protocol.of(cfg)),
         )  # fmt: skip
         run.publish(report)
 
@@ -154,13 +157,14 @@ def setting(rule: Rule, generation: Generation) -> str:
     return steps + generation.confidence_dtype
 
 
-def report_fields(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the points say, in a Report's fields."""
+def report_fields(points: Sequence[Mapping[str, Any]], published: Protocol | None) -> dict[str, Any]:
+    """What the points say, beside a protocol's published rows where there is one, in a Report's fields."""
     tasks = dict.fromkeys(each["task"] for each in points)
+    beside = [] if published is None else beside_published(published, points)
     return {
-        "tables": [comparison_table(points)],
+        "tables": [comparison_table(points), *([published_table(published, beside)] if published else [])],
         "verdict": " ".join(winner(task, [each for each in points if each["task"] == task]) for task in tasks),
-        "results": {"points": points},
+        "results": {"points": points, "published": beside},
         "summary": {f"{each['task']}/{each['name']}/{key}": each[key] for each in points for key in SUMMARY},
     }
 
@@ -176,8 +180,8 @@ def recompute(saved: Saved) -> dict[str, Any]:
         speeds = {name: {key: each[key] for key in UNTIMED} for name, each in recorded.items()}
         samples = {name: saved.of(task, name) for name in recorded}
         settings = {name: each["setting"] for name, each in recorded.items()}
-        points += points_of(saved.model, samples, saved.cfg.margin, speeds, settings)
-    return report_fields(points)
+        points += points_of(saved.model, samples, saved.cfg.margin, speeds, settings, best_of(saved.cfg, task))
+    return report_fields(points, protocol.of(saved.cfg))
 
 
 def slowly(own: Generation, steps: int) -> Generation:
@@ -240,14 +244,18 @@ def points_of(
     margin: float,
     speeds: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, str],
+    best: float | None = None,
 ) -> list[dict[str, Any]]:
-    """A point for each of a task's decoders, of which the first is the baseline. settings: see `setting`."""
+    """A point for each of a task's decoders, of which the first is the baseline. settings: see `setting`.
+
+    best: a protocol's best score, for AUP.
+    """
     reference = next(iter(samples.values()))
     points = [
         point(model, name, each, reference, margin, speeds.get(name, UNTIMED)) | {"setting": settings[name]}
         for name, each in samples.items()
     ]
-    add_aup(points)
+    add_aup(points, best)
     return points
 
 
@@ -267,6 +275,7 @@ def point(
         "task": samples[0].task,
         "role": "baseline" if samples is reference else "",
         **score_of(samples),
+        "scorings": scorings_of(samples),
         "forwards": cost["forwards per item"],
         "positions": cost["positions per item"],
         "full_passes": cost["full-pass equivalents per item"],
@@ -277,12 +286,76 @@ def point(
     }
 
 
-def add_aup(points: Sequence[dict[str, Any]]) -> None:
-    """Give the points of a task, the baseline first, the area under the curve from the baseline to each."""
-    best = 100 * max(each["score"] for each in points)
+def best_of(cfg: DictConfig, task: str) -> float | None:
+    """Return the best score that AUP weighs by, in points of 100, where the protocol has one for a task."""
+    published = protocol.of(cfg)
+    return published.y_max.get(task) if published else None
+
+
+def add_aup(points: Sequence[dict[str, Any]], best: float | None = None) -> None:
+    """Give the points of a task, the baseline first, the area under the curve from the baseline to each.
+
+    best: the highest score in points of 100 that anything reached at the task; None is the best of the points.
+    """
+    best = 100 * max(each["score"] for each in points) if best is None else best
     start, *_ = pairs = [(each["tokens_per_forward"], 100 * each["score"]) for each in points]
     for each, pair in zip(points, pairs, strict=True):
         each["aup"] = aup({start, pair}, best) if best else 0.0
+
+
+def beside_published(published: Protocol, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a protocol's rows for the tasks and decoders that were run, each with our score and whether they agree."""
+    found = []
+    for row in published.rows:
+        for own in (each for each in points if (each["task"], decoder_of(each)) == (row.task, row.decoder)):
+            score = row.score / 100
+            verdict = judge(score, own, published.tolerance)
+            if verdict == "differs":
+                verdict += explain(score, own["scorings"], published.tolerance)
+            found.append({**asdict(row), "ours": {key: own[key] for key in BESIDE}, "verdict": verdict})
+    return found
+
+
+def decoder_of(point: Mapping[str, Any]) -> str:
+    """Return the name in conf/decoder/ of a point's decoder, which may have a cache beside it."""
+    return "baseline" if point["role"] else str(point["name"]).partition(" + ")[0]
+
+
+def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Published beside ours, a published figure a row."""
+    columns = [
+        "task",
+        "method",
+        "its cache",
+        "our decoder",
+        "published",
+        "ours",
+        "95 % interval",
+        "n",
+        "verdict",
+        "setting",
+        "source",
+    ]
+    cells: list[list[Cell]] = [
+        [
+            *(row[key] for key in ("task", "method", "cache")),
+            row["ours"]["name"],
+            f"{row['score']:.2f}",
+            f"{100 * row['ours']['score']:.2f}",
+            f"{100 * row['ours']['ci_low']:.1f} … {100 * row['ours']['ci_high']:.1f}",
+            row["ours"]["n"],
+            row["verdict"],
+            " ".join(filter(None, (row["setting"], row["hardware"]))),
+            row["source"],
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Scores in points of 100. {published.name}: {published.about} It counts {published.tokens}; "
+        f"{published.template}. A score agrees where the published one lies in our interval and that is no wider than "
+        f"± {100 * published.tolerance:g}."
+    )
+    return Table(f"Published beside ours: protocol {published.name}", columns, cells, note)
 
 
 def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:

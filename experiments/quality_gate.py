@@ -1,22 +1,24 @@
-"""Does a decoder keep the baseline's quality? Four gates, each on the same items for both, each with a verdict.
+"""Does a decoder keep the baseline's quality? Gates, each on the same items for both, each with a verdict.
 
-MMLU and HumanEval: non-inferiority at a margin. BLEU: the candidate's texts against the baseline's. Determinism: the
-candidate twice. The performance log's point criterion stands beside each verdict. What moves without any decoder
-(batch size, padding, precision) is shown as the noise floor.
+A gate is any task with a margin. It judges by score (non-inferiority at the margin), by text (the candidate's BLEU
+against the baseline's texts) or by repeat (the candidate twice). The performance log's point criterion stands beside
+each verdict. What moves without any decoder (batch size, padding, precision) is shown as the noise floor, on the task
+of the gate that repeats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, compare_texts
 from dlmlab.policy import Policy
@@ -27,7 +29,7 @@ from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import TRACED, check_fit, gathered
 from dlmlab.run.evaluate import evaluate
 from dlmlab.run.samples import computed_of, detail_tables
-from dlmlab.settings import Fraction, PositiveInt, fits, list_of, one_of
+from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Query
@@ -35,19 +37,34 @@ from dlmlab.types import Generation, Query
 if TYPE_CHECKING:
     from dlmlab.verify import Saved
 
-GATES = ("mmlu", "humaneval", "bleu", "determinism")
+BY = ("score", "text", "repeat")
 CANVAS = ("gen_length", "steps", "block_length")
 USUAL, NOISE = "unshared", ("batch 1", "padded", "other precision")
 """What the noise floor's samples are by: the baseline as it is, and with what should not matter."""
 VERDICTS = ("fail", "inconclusive", "pass")
-KINDS: Mapping[str, Any] = {
-    **TRACED,
-    "tasks": list_of(one_of(GATES)),
-    **{f"gates.{gate}.margin": Fraction | None if gate == "determinism" else Fraction for gate in GATES},
-    **{f"gates.{gate}.{key}": PositiveInt | None for gate in GATES for key in ("limit", *CANVAS)},
-}
 PADDING = 24
 """Columns by which the noise floor widens the padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a gate may say of itself in `gates`; what it leaves out is the task's own.
+
+    margin: what the candidate may lose, as a fraction; by text, the least BLEU. by: what is judged. task: a name among
+    the model's tasks or of conf/task/, the gate's own name where it says none. limit: of its items. The rest is its
+    canvas.
+    """
+
+    margin: Fraction
+    by: Annotated[str, one_of(BY)] = "score"
+    task: str | None = None
+    limit: PositiveInt | None = None
+    gen_length: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    block_length: PositiveInt | None = None
+
+
+KINDS: Mapping[str, Any] = {**TRACED, "tasks": list_of(str), "gates": dict[str, Gate]}
 
 
 class Parts(NamedTuple):
@@ -70,7 +87,9 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
             cache = build.cache(cfg, [rules["candidate"]])
-        for gate in cfg.tasks if fits(cfg.tasks, KINDS["tasks"]) else []:
+        names = dict.fromkeys([*cfg.gates, *(cfg.model.get("tasks") or {}), *build.options("task")])
+        errors += (wrong := faults("tasks", cfg.tasks, list_of(one_of(names))))
+        for gate in [] if wrong or not fits(build.plain(cfg.gates), KINDS["gates"]) else cfg.tasks:
             with errors:
                 tasks[gate] = gate_task(cfg, gate)
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
@@ -83,11 +102,11 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     tasks, settings, rules, cache = parts
     with begin(cfg, build.model(cfg), list(tasks.values())) as run:
         pairs: dict[str, dict[str, list[Sample]]] = {}
-        twice: dict[str, Any] = {}
+        twice: dict[str, dict[str, Any]] = {}
         noise: list[dict[str, Any]] = []
         for gate, task in tasks.items():
-            if gate == "determinism":
-                twice = determinism(run, task, parts)
+            if by_of(cfg, gate) == "repeat":
+                twice[gate] = determinism(run, task, parts, settings[gate])
                 noise = noise_floor(run, task, rules["baseline"], settings[gate])
             else:
                 pairs[gate] = run.evaluate(task, rules, settings[gate], {"candidate": cache})
@@ -110,17 +129,18 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 def report_fields(
     cfg: DictConfig,
     pairs: Mapping[str, dict[str, list[Sample]]],
-    twice: Mapping[str, Any],
+    twice: Mapping[str, dict[str, Any]],
     noise: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the gates' samples say, in a Report's fields. twice: the row of `determinism`, where it was asked for."""
+    """What the gates' samples say, in a Report's fields. twice: the rows of gates that judge by repeat."""
     gates, details = list[dict[str, Any]](), list[Table]()
     for gate in cfg.tasks:
-        if gate == "determinism":
-            gates.append({"name": gate, **twice})
+        if gate in twice:
+            gates.append({"name": gate, **twice[gate]})
             continue
         pair, margin = pairs[gate], cfg.gates[gate].margin
-        found = compare_texts(*texts(pair), margin) if gate == "bleu" else compare_right(*right(pair), margin)
+        by_text = by_of(cfg, gate) == "text"
+        found = compare_texts(*texts(pair), margin) if by_text else compare_right(*right(pair), margin)
         gates.append({"name": gate, **asdict(found)})
         details += [cost_table(gate, pair), *detail_tables(pair)]
     return {
@@ -133,14 +153,32 @@ def report_fields(
 
 def recompute(saved: Saved) -> dict[str, Any]:
     """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
-    tasks = {gate: saved.cfg.model.tasks[gate] for gate in saved.cfg.tasks if gate != "determinism"}
-    pairs = {gate: {name: saved.of(task, name) for name in ("baseline", "candidate")} for gate, task in tasks.items()}
-    if "determinism" not in saved.cfg.tasks:
-        return report_fields(saved.cfg, pairs, {}, [])
-    of = partial(saved.of, saved.cfg.model.tasks["bleu"])
-    recorded = zip(saved.results["noise_floor"], NOISE, strict=True)
-    noise = [changed(row["name"], of(USUAL), of(decoder)) for row, decoder in recorded]
-    return report_fields(saved.cfg, pairs, repeated(share_same(of("once"), of("twice")), len(of("once"))), noise)
+    tasks = {gate: task_name(saved.cfg, gate) for gate in saved.cfg.tasks}
+    repeats = [gate for gate in tasks if by_of(saved.cfg, gate) == "repeat"]
+    pairs = {
+        gate: {name: saved.of(task, name) for name in ("baseline", "candidate")}
+        for gate, task in tasks.items()
+        if gate not in repeats
+    }
+    twice, noise = dict[str, Any](), list[dict[str, Any]]()
+    for gate in repeats:
+        of = partial(saved.of, tasks[gate])
+        recorded = zip(saved.results["noise_floor"], NOISE, strict=True)
+        noise = [changed(row["name"], of(USUAL), of(decoder)) for row, decoder in recorded]
+        twice[gate] = repeated(share_same(of("once"), of("twice")), len(of("once")))
+    return report_fields(saved.cfg, pairs, twice, noise)
+
+
+def by_of(cfg: DictConfig, gate: str) -> str:
+    """Return what a gate judges by."""
+    return str((cfg.gates.get(gate) or {}).get("by", "score"))
+
+
+def task_name(cfg: DictConfig, gate: str) -> str:
+    """Return the name in conf/task/ of a gate's task."""
+    asked = (cfg.gates.get(gate) or {}).get("task") or gate
+    named = asked in build.options("task") and asked not in (cfg.model.get("tasks") or {})
+    return str(asked) if named else build.role(cfg, asked)
 
 
 def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
@@ -153,18 +191,27 @@ def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
 
 
 def gate_task(cfg: DictConfig, gate: str) -> Task:
-    """The model's task for a gate; determinism has the open prompts."""
-    own = cfg.gates[gate]
-    limit = {} if OmegaConf.is_missing(own, "limit") else {"limit": own.limit}
+    """Build a gate's task.
+
+    Raises:
+        UserError: The gate has no margin, or judges by a score that its task does not give.
+    """
+    own, by = cfg.gates.get(gate) or OmegaConf.create(), by_of(cfg, gate)
+    if by != "repeat" and own.get("margin") is None:
+        raise UserError(f"gates.{gate}.margin is not given: say what may be lost, +gates.{gate}.margin=0.01")
+    limit = {"limit": own.limit} if "limit" in own and not OmegaConf.is_missing(own, "limit") else {}
     with build.homes(dict.fromkeys(limit, f"gates.{gate}")):
-        return build.task(cfg, build.role(cfg, "bleu" if gate == "determinism" else gate), **limit)
+        task = build.task(cfg, task_name(cfg, gate), **limit)
+    if by == "score" and task.score(task.items()[0], "") is None:
+        raise UserError(f"gates.{gate}: answers of {task.name} have no score: judge by text, +gates.{gate}.by=text")
+    return task
 
 
 def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
-    """The gate's canvas and schedule."""
-    own = cfg.gates[gate]
+    """Return the gate's canvas and schedule."""
+    own = cfg.gates.get(gate) or {}
     with build.homes(dict.fromkeys(CANVAS, f"gates.{gate}")):
-        return build.generation(cfg, task, **{key: own[key] for key in CANVAS})
+        return build.generation(cfg, task, **{key: own.get(key) for key in CANVAS})
 
 
 def right(pair: dict[str, list[Sample]]) -> tuple[list[bool], list[bool]]:
@@ -186,9 +233,9 @@ def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, 
     return evaluate(model, task, {name: rule}, generation, how)[name]
 
 
-def determinism(run: Run, task: Task, parts: Parts) -> dict[str, Any]:
+def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> dict[str, Any]:
     """The same prompts and seed twice: every answer must be the same to the bit."""
-    rule, generation = parts.rules["candidate"], parts.settings["determinism"]
+    rule = parts.rules["candidate"]
     first, second = (
         decode(run, task, rule, generation, name, caches={name: parts.cache}) for name in ("once", "twice")
     )

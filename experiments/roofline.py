@@ -77,8 +77,8 @@ def check(cfg: DictConfig) -> Generation:
         UserError: the schedule doesn't come out, or another decoder than the baseline is chosen.
     """
     with gathered() as errors:
-        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
-            generation = Generation(**cfg.generation)
+        with errors:
+            generation = build.own_generation(cfg)
         with errors:
             if build.decoder(cfg) != Baseline():
                 name = build.labels()["decoder"]

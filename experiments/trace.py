@@ -85,8 +85,8 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
             cache = build.cache(cfg, rules.values())
-        with errors, build.homes(dict.fromkeys(map(str, cfg.generation), "generation")):
-            task = OnePrompt(prompt_of(cfg), Generation(**cfg.generation))
+        with errors:
+            task = OnePrompt(prompt_of(cfg), build.own_generation(cfg))
             check_fit(cfg, task, task.generation)
     return Parts(task, rules, cache)
 

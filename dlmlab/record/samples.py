@@ -23,6 +23,7 @@ class Sample:
     index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
     reason: why it isn't right. variants: the score by other ways of extracting the answer.
     target: what a right answer has, such as a letter or the tests. pieces: each token's text.
+    answer_tokens: tokens of the answer's text, cut at the task's stops and tokenised again.
     The rest is the `dlmlab.types.Output`.
     """
 
@@ -39,6 +40,7 @@ class Sample:
     reason: str
     variants: dict[str, float]
     target: str = ""
+    answer_tokens: int | None = None  # None without a tokenizer, and in samples of older versions
     pieces: list[str] = field(default_factory=list)  # samples of older versions have none, nor the following
     positions: int = 0
     full_passes: float = 0.0

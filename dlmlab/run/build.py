@@ -25,7 +25,8 @@ from dlmlab.memo import DiskMemo, switch
 from dlmlab.paths import CONF
 from dlmlab.policy import Policy, check_pair
 from dlmlab.rule import Rule, check_composition
-from dlmlab.settings import check, faults, kinds_of, near, one_of
+from dlmlab.run import protocol
+from dlmlab.settings import check, faults, kinds_of, list_of, near, one_of
 from dlmlab.types import Denoiser, Generation
 
 if TYPE_CHECKING:
@@ -158,19 +159,26 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     """The config's task where it is the one named, else conf/task/<name>.yaml with what the config's task overrides.
 
     overrides: values that go before both. Raises UserError for items that can't be had or scored, before an hour of
-    loading and decoding.
+    loading and decoding. A name such as `gsm8k@brief@5` is the task in a template of conf/template/, with 5 examples.
     """
+    asked, (name, *variant) = name, name.split("@")
     own = cfg.task.get("name") == name
     chosen = cfg.task.copy() if own else choice(cfg, "task", name)
+    if not own:  # to the config's own task it was applied when the run began
+        chosen.update(protocol.task_settings(protocol.of(cfg), name))
     given = {key: cfg.task[key] for key in TASK_OVERRIDES if key in cfg.task}  # ??? is not in
     if "_target_" in cfg.task and not own:
         given.pop("path", None)  # another task's data
     known = set(chosen.keys())  # `in` would leave out what is missing, ???
     chosen.update({key: value for key, value in {**given, **overrides}.items() if key in known})
+    if open_keys := [str(key) for key in chosen if OmegaConf.is_missing(chosen, str(key))]:
+        raise UserError(f"task.{open_keys[0]} is not given, and {name} has none of its own: task.{open_keys[0]}=…")
     if wrong := [*part_faults("task", chosen, bare=overrides)]:
         raise UserError(*wrong)
     with homes({str(key): "task" for key in chosen if key not in overrides}):
         found: Task = instantiate(chosen)
+        if variant:
+            found = varied(cfg, found, asked, *variant)
         found.items()
     return found
 
@@ -185,6 +193,22 @@ def fit_block(given: dict[str, tuple[str, Any]]) -> None:
     given["block_length"] = home, length
     if steps_home == "task":
         given["steps"] = home, min(steps, length)
+
+
+def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: str = "") -> Task:
+    """Return a task under another name, in a template of conf/template/ and with a number of examples, if one is given.
+
+    Raises:
+        UserError: there is no such template, or the task takes no examples.
+    """
+    check("templates", [template], list_of(one_of(options("template"))))
+    changes: dict[str, Any] = {"name": name, "template": choice(cfg, "template", template).text}
+    if num_fewshot:
+        changes["num_fewshot"] = int(num_fewshot)
+    try:
+        return replace(task, **changes)  # type: ignore[type-var]
+    except TypeError as error:
+        raise UserError(f"task={task.name} takes no {' or '.join(changes)}: choose another task ({error})") from error
 
 
 def role(cfg: DictConfig, gate: str) -> str:
@@ -202,11 +226,21 @@ def role(cfg: DictConfig, gate: str) -> str:
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     """The config's settings; where it has none the overrides, then the task's own."""
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
-    layers = [("task", own), ("", overrides), ("generation", cfg.generation)]
+    published = protocol.of(cfg)
+    switches = published.generation.get(task.name, {}) if published else {}
+    layers = [("task", own), ("", overrides), ("protocol", switches), ("generation", cfg.generation)]
     given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
     fit_block(given)
     with homes({key: home for key, (home, _) in given.items() if home}):
         return Generation(**{key: value for key, (_, value) in given.items()})
+
+
+def own_generation(cfg: DictConfig) -> Generation:
+    """Return the config's settings where no task is decoded. Raises UserError for a value out of range."""
+    given = {str(key): value for key, value in cfg.generation.items()}
+    unsaid = [key for key in protocol.SWITCHES if given.get(key) is None]
+    with homes(dict.fromkeys(given, "generation")):
+        return Generation(**{key: value for key, value in given.items() if key not in unsaid})
 
 
 def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generation:
@@ -247,9 +281,10 @@ def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
 
 
 def options(group: str) -> list[str]:
-    """The names of conf/<group>/, and of the folders that the user adds to it."""
+    """Return the names of conf/<group>/, and of the folders that the user adds to it."""
     with composing():
-        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+        names = GlobalHydra.instance().config_loader().get_group_options(group)
+    return sorted(name for name in names if not name.startswith("_"))  # those are parts of others
 
 
 def composing() -> AbstractContextManager[Any]:

@@ -30,7 +30,7 @@ from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.record.files import free_space, visible, write_text
 from dlmlab.record.folder import ERROR, MULTIRUN, read_results
-from dlmlab.run import experiment, resume
+from dlmlab.run import experiment, protocol, resume
 from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
 from dlmlab.run.help import FLAGS, text
@@ -138,6 +138,7 @@ def run_experiment(cfg: DictConfig) -> Any:
 def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
     """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
     check_kind("resume_force", cfg.resume_force, bool)
+    protocol.apply(cfg)
     if (folder / manifest.NAME).exists():
         saved = resume.read_begun(folder)
         changed = resume.check(folder, saved, manifest.manifest(cfg), bool(cfg.resume_force))

@@ -18,7 +18,7 @@ from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile, trace_of
 from dlmlab.rule import Rule
 from dlmlab.run.display import bar
-from dlmlab.task.base import Item, Task, score_answer
+from dlmlab.task.base import Item, Task, score_answer, until
 from dlmlab.types import Generation, Output, Request
 
 
@@ -109,13 +109,16 @@ def evaluate(
                 index, item, name = meaning[output.index]
                 how.traces.add(trace_of(model, output, name, item.prompt, task=task.name, index=index, id=item.id))
             pieces = list(map(text_of, output.tokens))
-            pending[pool.submit(scored, task, *meaning[output.index], output, pieces)] = None
+            again = tokens_again(model, output.text, meaning[output.index][1])
+            pending[pool.submit(scored, task, *meaning[output.index], output, pieces, again)] = None
             collect([future for future in pending if future.done()])
         collect(as_completed(list(pending)))
     return {name: [each[index] for index in indices] for name, each in samples.items()}
 
 
-def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str]) -> Sample:
+def scored(
+    task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str], again: int | None
+) -> Sample:
     """Score one output; called from the pool's threads."""
     text = output.text or ""
     score = score_answer(task, item, text)
@@ -135,5 +138,14 @@ def scored(task: Task, index: int, item: Item, decoder: str, output: Output, pie
         reason="" if score is None else score.reason,
         variants={} if score is None else dict(score.variants),
         target=item.answer,
+        answer_tokens=again,
         pieces=pieces,
     )
+
+
+def tokens_again(model: Any, text: str | None, item: Item) -> int | None:
+    """Return how many tokens an answer's text has, cut at its task's stops and tokenised again; None without text."""
+    if text is None:
+        return None
+    answer = until(text, item.meta.get("until", ()))
+    return len(model.tokenizer(answer, add_special_tokens=False)["input_ids"])

@@ -12,6 +12,8 @@ from dlmlab.record.samples import Sample
 from dlmlab.tracking import Cell, Table
 
 TOKENS = ("canvas tokens", "tokens before the end token", "non-EOS tokens")
+AGAIN = "re-tokenised answer tokens"
+"""The field's definition: the text before the stops, tokenised again; only where every sample knows it."""
 
 
 def score_of(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -23,12 +25,24 @@ def score_of(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"score": sum(scores) / len(scores), "ci_low": low, "ci_high": high, "n": len(scores)}
 
 
+def scorings_of(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+    """Return, for each way of scoring the answers that a task has, the mean score with its 95 % interval."""
+    found = {}
+    for name in samples[0].variants:
+        scores = [sample.variants[name] for sample in samples]
+        low, high = proportion_interval(sum(score == 1 for score in scores), len(scores))
+        found[name] = {"score": sum(scores) / len(scores), "ci_low": low, "ci_high": high, "n": len(scores)}
+    return found
+
+
 def count_tokens(model: Any, samples: Sequence[Sample]) -> dict[str, int]:
     """Generated tokens, pooled over the samples."""
     canvas = sum(len(sample.tokens) for sample in samples)
     answer = sum(answer_length(model, sample.tokens) for sample in samples)
     non_eos = sum(token not in model.end_token_ids for sample in samples for token in sample.tokens)
-    return dict(zip(TOKENS, (canvas, answer, non_eos), strict=True))
+    counts = dict(zip(TOKENS, (canvas, answer, non_eos), strict=True))
+    again = [sample.answer_tokens for sample in samples if sample.answer_tokens is not None]
+    return counts | ({AGAIN: sum(again)} if len(again) == len(samples) else {})
 
 
 def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, float]:
@@ -37,7 +51,7 @@ def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, f
     return {
         **tokens,
         "forwards per item": forwards / len(samples),
-        "canvas tokens per forward": tokens[TOKENS[0]] / forwards,
+        **{f"{name} per forward": count / forwards for name, count in tokens.items()},
         **computed_of(samples),
     }
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from dlmlab.errors import UserError
 from dlmlab.sandbox import SandboxError
+from dlmlab.settings import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,53 @@ class Task(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class BaseTask(ABC):
+    """What all tasks have in common: a canvas, a selection of items, and their fingerprint.
+
+    A new task subclasses it with a `load` and a `score`; its own settings are further fields.
+
+    name, version: see `Task`. gen_length, block_length, steps: the canvas that the task is decoded on by default.
+    limit, shard, num_shards: which of the items, see `select`. template: what becomes of each prompt, which stands in
+    it as `{prompt}`.
+    """
+
+    name: str
+    version: str
+    gen_length: PositiveInt
+    block_length: PositiveInt
+    steps: PositiveInt
+    limit: PositiveInt | None = None
+    shard: NonNegativeInt = 0
+    num_shards: PositiveInt = 1
+    template: str = "{prompt}"
+
+    @abstractmethod
+    def load(self) -> Sequence[Item]:
+        """Return all items, in an order that does not change between runs; called once."""
+
+    @abstractmethod
+    def score(self, item: Item, text: str) -> Score | None:
+        """Score an answer; see `Task.score`."""
+
+    def items(self) -> list[Item]:
+        """Return the selected items, see `select`, their prompts in the template."""
+        chosen = select(self.all_items, self.limit, self.shard, self.num_shards)
+        if self.template == "{prompt}":
+            return chosen
+        return [replace(item, prompt=self.template.replace("{prompt}", item.prompt)) for item in chosen]
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint_items`."""
+        return fingerprint_items(self.all_items)
+
+    @cached_property
+    def all_items(self) -> Sequence[Item]:
+        """The items, loaded when they are first needed."""
+        return self.load()
+
+
 def score_answer(task: Task, item: Item, text: str) -> Score | None:
     """Return the task's score of an answer: 0, with the reason, where an extractor or a judge raises anything.
 
@@ -107,6 +157,12 @@ def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_
         total = len(items) if limit is None else limit
         raise UserError(f"shard={shard} of num_shards={num_shards} is empty: {total} items, lower num_shards")
     return chosen
+
+
+def until(text: str, stops: Iterable[str]) -> str:
+    """Return the text before the first of the stops in it, all of it where there is none."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return text[: min(places, default=len(text))]
 
 
 def fingerprint_items(items: Iterable[Item]) -> str:

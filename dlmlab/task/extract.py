@@ -153,3 +153,23 @@ def _group(text: str, at: int) -> _Group | None:
 
 def _denied(text: str, start: int, group: _Group) -> bool:
     return bool(_WRONG.match(text, group.end) or _DENYING.search(text, max(0, start - _REACH), start))
+
+
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+def whole(text: str) -> str:
+    """Return the text without blanks at both ends."""
+    return text.strip()
+
+
+def last_number(text: str) -> str:
+    """Return the last number in the text, without signs of currency and commas; empty where there is none."""
+    found = _NUMBER.findall(text)
+    return found[-1].replace(",", "") if found else ""
+
+
+def matched(text: str, pattern: str) -> str:
+    """Return the first group of a pattern's first match, or all of the match where it has no group; empty without."""
+    found = re.search(pattern, text)
+    return "" if found is None else found[1 if found.re.groups else 0] or ""

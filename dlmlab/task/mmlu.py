@@ -8,42 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
 from dlmlab.errors import UserError
-from dlmlab.settings import NonNegativeInt, PositiveInt
-from dlmlab.task.base import Item, Score, fingerprint_items, select
+from dlmlab.task.base import BaseTask, Item, Score
 from dlmlab.task.mmlu_data import LETTERS, Question, from_hub, from_path
 
 
 @dataclass(frozen=True, kw_only=True)
-class MMLU:
+class MMLU(BaseTask):
     """Test questions of the subjects, the subjects taking turns, so that any limit takes about as many of each.
 
     path: a local file or folder instead of the hub, see `dlmlab.task.mmlu_data`. revision: the hub's commit.
     filter: takes the answer's letter out of the model's text.
-    limit, shard, num_shards: see `dlmlab.task.base.select`.
 
     Raises UserError when the questions are first needed: dataset out of reach, unknown subject, malformed line.
     """
 
-    name: str
-    version: str
     subjects: Sequence[str]
     filter: Callable[[str], str]
     revision: str
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
     path: str | None = None
-    limit: PositiveInt | None = None
-    shard: NonNegativeInt = 0
-    num_shards: PositiveInt = 1
-
-    def items(self) -> list[Item]:
-        return select(self._all, self.limit, self.shard, self.num_shards)
 
     def score(self, item: Item, text: str) -> Score:
         letter = self.filter(text)
@@ -51,12 +37,8 @@ class MMLU:
             return Score(1.0)
         return Score(0.0, "wrong answer" if letter else "no answer")
 
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self._all)
-
-    @cached_property
-    def _all(self) -> list[Item]:
+    def load(self) -> list[Item]:
+        """Read the questions."""
         if not self.subjects:
             raise UserError("task.subjects is empty: name at least one MMLU subject")
         path = Path(self.path).expanduser() if self.path else None

@@ -7,47 +7,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from dlmlab.errors import UserError
-from dlmlab.settings import NonNegativeInt, PositiveInt
-from dlmlab.task.base import Item, fingerprint_items, select
+from dlmlab.task.base import BaseTask, Item
 
 OWN_PROMPTS = Path(__file__).parent / "data" / "open_prompts.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenPrompts:
+class OpenPrompts(BaseTask):
     """The lines of a text file in UTF-8, a prompt each; blank lines are skipped.
 
-    path: the file, the project's own 50 prompts when None. limit, shard, num_shards: see `dlmlab.task.base.select`.
+    path: the file, the project's own 50 prompts when None.
 
     Raises UserError when the prompts are first needed and the file is missing, empty or not UTF-8.
     """
 
-    name: str
-    version: str
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
     path: str | None = None
-    limit: PositiveInt | None = None
-    shard: NonNegativeInt = 0
-    num_shards: PositiveInt = 1
-
-    def items(self) -> list[Item]:
-        return select(self._all, self.limit, self.shard, self.num_shards)
 
     def score(self, item: Item, text: str) -> None:
         """None: an answer is only compared with another decoder's, see `dlmlab.measure.stats.compare_texts`."""
 
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self._all)
-
-    @cached_property
-    def _all(self) -> list[Item]:
+    def load(self) -> list[Item]:
+        """Read the prompts."""
         path = Path(self.path).expanduser() if self.path else OWN_PROMPTS
         lines = enumerate(re.split("\r?\n", _read(path)), 1)  # not at U+2028 and what else ends a line elsewhere
         items = [

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from dlmlab.record.samples import read_samples
+from dlmlab.verify import verify
 from tests.documented import check_summary
 
 SMALL = ["experiment=quality_gate", "memo=off", "device=cpu", "tracking=terminal"]
@@ -50,6 +51,21 @@ def test_a_failed_gate_is_status_3(command, tmp_path):
     status, _, _ = command(*SMALL, *ALL_AT_ONCE, "tasks=[bleu]", "task.limit=24", "gates.bleu.margin=0.99")
     assert results(tmp_path)["gates"][0]["verdict"] == "fail"
     assert status == 3
+
+
+def test_any_task_is_a_gate_once_it_has_a_margin(command, tmp_path):
+    lines = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(4)]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    status, shown, errors = command(
+        *SMALL, "tasks=[jsonl]", "+gates.jsonl.margin=0.1", "+gates.jsonl.steps=8", f"task.path={file}"
+    )
+    assert status == 0, errors
+    [gate] = results(tmp_path)["gates"]
+    assert (gate["name"], gate["margin"], gate["n"]) == ("jsonl", 0.1, 4)
+    assert "jsonl" in shown
+    found = verify(tmp_path / "run")
+    assert (found.problems, found.unchecked) == ([], [])
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")

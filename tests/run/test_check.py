@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import is_dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,6 +18,7 @@ from dlmlab.run.experiment import find
 from dlmlab.settings import fits, kinds_of
 from dlmlab.types import Generation
 from tests.conftest import ROOT
+from tests.task import benchmark_data as data
 
 COMPARE, GATE, CALIBRATE, TRAIN, EVALUATE, TRACE = (
     f"experiment={name}" for name in ("compare", "quality_gate", "calibration", "train_tiny", "evaluate", "trace")
@@ -72,6 +74,12 @@ BAD: dict[str, list[str]] = {
     f"{COMPARE} timed_items=-1 timed_rounds=0": [r"timed_items=-1 is not", r"timed_rounds=0 is not"],
     f"{GATE} tasks=[mmul,bleu]": [r"tasks has 'mmul', which is not one of mmlu, .*did you mean mmlu\?"],
     f"{GATE} gates.mmlu.margin=2 gates.bleu.margin=a": [r"gates\.mmlu\.margin=2 is", r"gates\.bleu\.margin='a' is"],
+    f"{GATE} tasks=[tiny_mmlu]": [r"gates\.tiny_mmlu\.margin is not given: .*\+gates\.tiny_mmlu\.margin=0\.01"],
+    f"{GATE} tasks=[open_prompts] +gates.open_prompts.margin=0.1": [r"gates\.open_prompts: answers .*by=text"],
+    f"{GATE} +gates.mmlu.margn=0.1": [r"gates\.mmlu\.margn is not a setting of gates\.mmlu.*did you mean margin\?"],
+    f"{GATE} gates.bleu.by=eye": [r"gates\.bleu\.by='eye' is not one of score, text, repeat"],
+    f"{GATE} tasks=[jsonl] +gates.jsonl.margin=0.1": [r"task\.path is not given, and jsonl has none of its own"],
+    f"{COMPARE} tasks=[jsonl] task.path=/nowhere.jsonl": [r"/nowhere\.jsonl could not be read"],
     f"{GATE} gates.bleu.limit=0": [r"gates\.bleu\.limit=0 is not a positive integer or null"],
     f"{CALIBRATE} calibration.split=1.0": [r"calibration\.split=1\.0 is not a number between 0\.1 and 0\.9"],
     f"{CALIBRATE} grid.kappa=[]": [r"grid\.kappa=\[\] has no values"],
@@ -173,16 +181,29 @@ def test_there_are_many():
     assert len(BAD) >= 40
 
 
-def test_a_config_without_a_mistake_gets_to_the_model(command, no_model):
+def test_a_config_without_a_mistake_gets_to_the_model(command, no_model, tmp_path):
+    mmlu = data.write(tmp_path / "data") / "mmlu"
+    needed = {
+        "trace": ["prompt=Hi"],
+        "likelihood": ["task=mmlu_likelihood", "task.task=mmlu_astronomy", "task.num_fewshot=0", f"task.path={mmlu}"],
+    }
     for experiment in EXPERIMENTS:
         with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
-            command(f"experiment={experiment}", "tracking=terminal", *(["prompt=Hi"] if experiment == "trace" else []))
+            command(f"experiment={experiment}", "tracking=terminal", *needed.get(experiment, []))
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
     if not isinstance(node, dict) or not node:
         return [prefix]
     return [leaf for key, child in node.items() for leaf in leaves(child, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def nested_kind(kinds: dict[str, Any], key: str) -> Any:
+    """The kind of a setting in a group of groups, such as `gates.mmlu.limit`; None where no group has one."""
+    parent, _, name = key.rpartition(".")
+    above, _, _ = parent.rpartition(".")
+    members = get_args(kinds.get(above))
+    return kinds_of(members[1]).get(name) if members and is_dataclass(members[1]) else None
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -202,6 +223,8 @@ def test_every_setting_has_a_kind(experiment, monkeypatch):
             continue
         if name == "_target_" or (group == "task" and name == "sandbox"):
             continue
+        if (named := nested_kind(kinds, key)) is not None:
+            kinds[key] = named
         if group == "decoder.published":
             kinds[key] = kinds_of(Generation)[name]
         if key not in kinds and (group in GROUPS or group.startswith("tracking.")):

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("dev", "joblib", "optuna", "ray", "slurm")
+EXTRAS = ("dev", "eval", "inspect", "joblib", "optuna", "ray", "slurm", "trackio")
 ENTRIES = (ROOT / ".ci" / "requirements.txt").read_text().replace("\\\n", " ").splitlines()
 
 

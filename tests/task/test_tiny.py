@@ -205,7 +205,7 @@ def test_right_answers_score_and_wrong_ones_say_why() -> None:
 
 def test_functions_are_problems_that_can_be_scored() -> None:
     for item in HUMANEVAL.items()[:60]:
-        function = HUMANEVAL._exercises[item.prompt]
+        function = HUMANEVAL._exercises[item.id]
         assert isinstance(function, Function)
         check_problem(HUMANEVAL.problem(item), item.id)
         assert isinstance(HUMANEVAL.problem(item), Problem)

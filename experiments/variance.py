@@ -1,0 +1,188 @@
+"""Which factor flips how many items, and how much of the score's variance does it explain (arXiv:2604.13413)?
+
+    python run.py experiment=variance task=tiny_humaneval '+factors={model.dtype: [float32, bfloat16]}'
+
+A factor is a setting of the config by its key (`seed`, `batch_size`, `device`, `model.dtype`, `model.quantization`,
+`generation.confidence_dtype`), or `share`. Every combination decodes all the items anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlmlab.errors import UserError
+from dlmlab.loop.batch import Batch
+from dlmlab.measure.factors import split
+from dlmlab.record.samples import Sample
+from dlmlab.rule import Rule
+from dlmlab.run import build
+from dlmlab.run.begin import Run, begin
+from dlmlab.run.check import check_fit, gathered
+from dlmlab.run.evaluate import evaluate
+from dlmlab.run.samples import score_of
+from dlmlab.settings import PositiveInt, list_of
+from dlmlab.task.base import Task
+from dlmlab.tracking import Cell, Report, Table
+
+if TYPE_CHECKING:
+    from dlmlab.verify import Saved
+
+KINDS: Mapping[str, Any] = {"factors": dict[str, list_of(Any)], "resamples": PositiveInt}  # type: ignore[misc]
+MOST_CELLS = 64
+SHARE = "share"
+
+
+class Parts(NamedTuple):
+    """What is decoded, by which rule."""
+
+    task: Task
+    rule: Rule
+
+
+def check(cfg: DictConfig) -> Parts:
+    """Return the task and the decoder.
+
+    Raises:
+        UserError: a factor is no setting or has a single value, or there are too many combinations.
+    """
+    with gathered() as errors:
+        with errors:
+            rule = build.decoder(cfg)
+        with errors:
+            task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
+            for cell in cells(cfg):
+                check_fit(configured(cfg, cell), task, build.generation(configured(cfg, cell), task))
+        with errors:
+            if task.score(task.items()[0], "") is None:
+                raise UserError(f"task={task.name} has answers without a score: choose another")
+    return Parts(task, rule)
+
+
+def cells(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Return all combinations of the factors' values, the last factor varying fastest.
+
+    Raises:
+        UserError: see `check`.
+    """
+    factors: dict[str, list[Any]] = build.plain(cfg.factors)
+    if not factors or any(len(values) < 2 for values in factors.values()):
+        raise UserError("factors has one with a single value, or none: give each two values, such as seed: [0, 1]")
+    combined = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    if len(combined) > MOST_CELLS:
+        raise UserError(f"factors makes {len(combined)} combinations, more than {MOST_CELLS}: leave some values out")
+    return combined
+
+
+def configured(cfg: DictConfig, cell: Mapping[str, Any]) -> DictConfig:
+    """Return the config with a combination's values. Raises UserError for a factor that is no setting."""
+    changed = cfg.copy()
+    for key, value in cell.items():
+        if key == SHARE:
+            continue
+        try:
+            if (
+                OmegaConf.select(cfg, key, throw_on_missing=False) is None
+                and key.rpartition(".")[2] not in cfg.generation
+            ):
+                raise UserError(f"factors has {key!r}, which is no setting: try batch_size, model.dtype or share")
+            OmegaConf.update(changed, key, value)
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"factors has {key!r}, which is no setting: try batch_size, model.dtype or share"
+            ) from error
+    return changed
+
+
+def called(cell: Mapping[str, Any]) -> str:
+    """Return what a combination's samples are called."""
+    return " ".join(f"{key}={value}" for key, value in cell.items())
+
+
+def run(cfg: DictConfig, parts: Parts) -> None:
+    """Decode and score the items under every combination."""
+    with begin(cfg, build.model(cfg), [parts.task]) as run:
+        grid = {called(cell): decoded(run, parts, cell) for cell in in_turn(cells(cfg))}
+        report = Report(
+            title=f"Variance by factor: {parts.task.name}",
+            question=f"Which factor flips how many items of {parts.task.name}, decoded by {parts.rule}?",
+            settings={"model": build.model_name(cfg), "decoder": str(parts.rule), "combinations": len(grid)},
+            **report_fields(cfg, grid),
+        )
+        run.publish(report)
+
+
+def in_turn(combined: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the combinations with those of one model and device side by side, since one is loaded at a time."""
+    yield from sorted(
+        combined, key=lambda cell: [str(value) for key, value in cell.items() if "model." in key or key == "device"]
+    )
+
+
+def decoded(run: Run, parts: Parts, cell: Mapping[str, Any]) -> list[Sample]:
+    """Return the samples of one combination."""
+    own, name = configured(run.cfg, cell), called(cell)
+    how = replace(
+        run.decoding(), batch=Batch(own.batch_size), seed=own.seed, share=bool(cell.get(SHARE, True)), traces=None
+    )
+    return evaluate(build.model(own), parts.task, {name: parts.rule}, build.generation(own, parts.task), how)[name]
+
+
+def report_fields(cfg: DictConfig, grid: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
+    """Return what the samples say, in a Report's fields."""
+    factors: dict[str, list[Any]] = build.plain(cfg.factors)
+    scores = np.array([[each.score for each in grid[called(cell)]] for cell in cells(cfg)], dtype=float)
+    shaped = scores.reshape(*(len(values) for values in factors.values()), -1)
+    rows = split(shaped, list(factors), cfg.resamples, cfg.seed)
+    figures = [{"combination": called(cell), **score_of(grid[called(cell)])} for cell in cells(cfg)]
+    worst = max(rows, key=lambda row: float(row["flipped"]))
+    verdict = (
+        f"{worst['factor']} flips the most items, {100 * worst['flipped']:.1f} % of {scores.shape[-1]}."
+        if worst["flipped"]
+        else f"No factor flips any of {scores.shape[-1]} items."
+    )
+    return {
+        "tables": [factor_table(rows), score_table(figures)],
+        "verdict": verdict,
+        "results": {"factors": rows, "combinations": figures},
+        "summary": {f"{row['factor']}/{key}": row[key] for row in rows for key in ("flipped", "explained")},
+    }
+
+
+def factor_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A factor a row."""
+
+    def percent(row: Mapping[str, Any], key: str) -> str | None:
+        if row[key] is None:
+            return None
+        return f"{100 * row[key]:.1f} % ({100 * row[f'{key}_low']:.1f} … {100 * row[f'{key}_high']:.1f})"
+
+    body: list[list[Cell]] = [
+        [row["factor"], row["levels"], percent(row, "flipped"), percent(row, "explained")] for row in rows
+    ]
+    note = (
+        "Flipped: items whose score differs between two of the factor's values, all else being equal. Explained: the "
+        "factor's share of the variance of the combinations' scores; empty where those are all equal. 95 % intervals."
+    )
+    return Table("Variance by factor", ["factor", "values", "items flipped", "variance explained"], body, note)
+
+
+def score_table(figures: Sequence[Mapping[str, Any]]) -> Table:
+    """A combination a row."""
+    body: list[list[Cell]] = [
+        [each["combination"], f"{100 * each['score']:.1f}", f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}"]
+        for each in figures
+    ]
+    return Table("Scores", ["combination", "score", "95 % interval"], body)
+
+
+def recompute(saved: Saved) -> dict[str, Any]:
+    """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
+    [task] = {sample.task for sample in saved.samples}
+    return report_fields(saved.cfg, {called(cell): saved.of(task, called(cell)) for cell in cells(saved.cfg)})

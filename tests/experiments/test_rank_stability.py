@@ -1,0 +1,64 @@
+"""Orders under templates and variance by factor, from the command line, on the shipped model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dlmlab.verify import verify
+from tests.documented import check_summary
+
+COMMON = ["task=tiny_mmlu", "memo=off", "device=cpu", "tracking=terminal", "task.limit=4", "generation.gen_length=8",
+          "generation.block_length=8", "generation.steps=2"]  # fmt: skip
+RANK = ["experiment=rank_stability", "decoders=[baseline,threshold]", "templates=[plain,brief]", "resamples=50"]
+
+
+def test_the_order_of_decoders_is_judged_under_templates(command, tmp_path: Path) -> None:
+    status, shown, errors = command(*RANK, *COMMON)
+    assert status == 0, errors
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["conditions"] == ["plain", "brief"]
+    assert results["order"] in ("holds", "flips", "inconclusive")
+    assert results["flipped"]["share"] in (0.0, 1.0)
+    assert "Does the order hold?" in shown
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    prompts = {json.dumps(line).count("Answer briefly.") for line in lines}
+    assert prompts == {0, 1}
+    found = verify(tmp_path / "run")
+    assert (found.problems, found.unchecked) == ([], [])
+    check_summary(tmp_path / "run")
+
+
+def test_factors_are_combined_and_none_flips_what_is_exact(command, tmp_path: Path) -> None:
+    factors = "factors={batch_size: [1, 3], generation.confidence_dtype: [float32, float64]}"
+    status, shown, errors = command(
+        "experiment=variance", *COMMON, "decoder=threshold", "resamples=50", "~factors", f"+{factors}"
+    )
+    assert status == 0, errors
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [row["factor"] for row in results["factors"]] == ["batch_size", "generation.confidence_dtype"]
+    assert len(results["combinations"]) == 4
+    assert results["factors"][0]["flipped"] == 0.0
+    assert "Variance by factor" in shown
+    found = verify(tmp_path / "run")
+    assert (found.problems, found.unchecked) == ([], [])
+    check_summary(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ([*RANK, "templates=[plian,brief]"], "templates has 'plian', which is not one of"),
+        ([*RANK, "templates=[plain]"], "2 decoders under 1 conditions have no order"),
+        ([*RANK, "num_fewshot=[0,1]"], "takes no"),
+        (["experiment=variance", "factors.seed=[1]"], "factors has one with a single value"),
+        (["experiment=variance", "+factors.sede=[1,2]"], "factors has 'sede', which is no setting"),
+    ],
+)
+def test_bad_input_is_one_line(command, typed: list[str], message: str) -> None:
+    status, _, errors = command(*typed, *COMMON)
+    assert status == 1
+    assert message in errors
+    assert errors.count("\n") == 1, errors
