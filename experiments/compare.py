@@ -50,7 +50,7 @@ KINDS: Mapping[str, Any] = {
 }
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
 BESIDE = ("name", "score", "ci_low", "ci_high", "n", "tokens_per_forward")
