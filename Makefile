@@ -27,8 +27,9 @@ types: ## Check the types
 check: lint types ## All that a commit must pass, short of the tests
 	ruff format --check
 
-docs: ## Write the table of docs/decoders.md, then build the site; a broken link or reference fails
+docs: ## Write the tables of docs/decoders.md and docs/caches.md, then build the site; a broken link or reference fails
 	python -m docs.decoder_table
+	python -m docs.cache_table
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 bench: ## Time the decoders: tiny model against the baseline, on this machine

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from dlmlab.errors import UserError
@@ -28,7 +29,10 @@ os.environ.setdefault("DLMLAB_ROOT", str(Path(__file__).resolve().parents[1]))
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The config of `python run.py` with these overrides."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose("config", overrides=list(overrides))
+        cfg = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # what is checked asks it for the names of the choices
+    with open_dict(cfg):
+        del cfg["hydra"]
     throughput.check(cfg)
     return cfg
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from dlmlab.measure import audit
+from dlmlab.measure.audit import Audited
 from dlmlab.memo import switch, use
+from dlmlab.picture.audit import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
@@ -16,6 +19,7 @@ from dlmlab.run.begin import begin
 from dlmlab.run.check import TRACED, check_fit, gathered
 from dlmlab.run.resume import OBJECTIVES
 from dlmlab.run.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.settings import PositiveInt
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report
 from dlmlab.types import Generation
@@ -23,7 +27,7 @@ from dlmlab.types import Generation
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-KINDS: Mapping[str, Any] = TRACED
+KINDS: Mapping[str, Any] = {**TRACED, "cache_audit": PositiveInt | None}
 
 
 class Parts(NamedTuple):
@@ -45,6 +49,8 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             rule = build.decoder(cfg)
             cache = build.cache(cfg, [rule])
+            if cfg.cache_audit is not None and not cache.keeps:
+                errors.append(f"cache_audit={cfg.cache_audit} has no cache to look at: choose one, or leave it out")
         with errors:
             task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
             generation = build.generation(cfg, task)
@@ -60,11 +66,13 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
     """
     rule, cache, task, generation = parts
     with begin(cfg, build.model(cfg), [task]) as run:
+        audited = run.model = Audited(run.model, cfg.cache_audit) if cfg.cache_audit else run.model
         [samples] = run.evaluate(task, {"candidate": rule}, generation, {"candidate": cache}).values()
-        found = report_fields(run.model, samples, run.computed)
+        seen = audit.summary(audited.audits) if isinstance(audited, Audited) else {}
+        found = report_fields(run.model, samples, run.computed, seen)
         report = Report(
             title=f"Evaluation: {task.name}",
-            question=f"How well does {rule} do {task.name} with {build.model_name(cfg)}?",
+            question=f"How well does {build.described(rule, cache)} do {task.name} with {build.model_name(cfg)}?",
             settings={
                 "model": build.model_name(cfg),
                 "decoder": str(rule),
@@ -74,30 +82,35 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
                 "batch_size": str(run.batch),
                 "memo": use(switch("memo", cfg.memo), rule, generation, cache),
             },
+            pictures=draw(run.folder, seen),
             **found,
         )
         run.publish(report)
     return tuple(found["summary"][name] for name in OBJECTIVES)
 
 
-def report_fields(model: Any, samples: Sequence[Sample], computed: int | None) -> dict[str, Any]:
+def report_fields(
+    model: Any, samples: Sequence[Sample], computed: int | None, audited: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what the samples say, in a Report's fields.
 
     Args:
         model: what is known of it: the tokens that end an answer.
         samples: of one decoder, scored.
         computed: canvases that went through the model, where it is known.
+        audited: what an audit of the cache has found (`dlmlab.measure.audit`), if there was one.
     """
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}
     return {
-        "tables": evaluation_tables(figures, samples),
+        "tables": [*evaluation_tables(figures, samples), *audit.tables(audited)],
         "verdict": verdict(figures),
-        "results": {**figures, "forwards": forwards},
+        "results": {**figures, "forwards": forwards, **({"cache_audit": audited} if audited else {})},
         "summary": figures,
     }
 
 
 def recompute(saved: Saved) -> dict[str, Any]:
     """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
-    return report_fields(saved.model, saved.samples, saved.results["forwards"]["computed"])
+    results = saved.results
+    return report_fields(saved.model, saved.samples, results["forwards"]["computed"], results.get("cache_audit", {}))

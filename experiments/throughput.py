@@ -141,7 +141,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         report = Report(
             title="Performance benchmark",
             question=f"How fast is {chosen} against the baseline with {build.model_name(cfg)}?",
-            settings=settings(cfg, generation, parts.chosen) | {"cache": build.labels()["cache"]},
+            settings=settings(cfg, generation, parts.chosen) | cache_settings(run.model, parts, prompts),
             **report_fields(cfg, timings, run.model.device.type, same_as_reference(timings)),
         )
         run.publish(report)
@@ -162,6 +162,7 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
             performance_table(timings, names, batches, cfg.memory_limit_gb, device),
             *([reference_table(timings, cfg)] if Setting(REFERENCE, 1) in timings else []),
             ledger_table(timings),
+            computed_table(timings),
             step_table(timings),
         ],
         "verdict": answer(timings, names, batches, gates),
@@ -383,7 +384,7 @@ def show_range(ratio: Spread) -> str:
 def ledger_table(timings: Timings) -> Table:
     """Every setting's tokens and forward passes, with the spread over the repeats."""
     rates = ["Canvas tok/s", "lowest–highest", "Answer tok/s", "Non-EOS tok/s"]
-    columns = ["Decoder", "Batch", *rates, "Forwards", "Positions", "Full passes", "Tokens/forward"]
+    columns = ["Decoder", "Batch", *rates, "Forwards", "Tokens/forward"]
     rows: list[list[Cell]] = []
     for setting, runs in timings.items():
         canvas, ledger = rate(timings, setting), runs[0].ledger
@@ -395,16 +396,23 @@ def ledger_table(timings: Timings) -> Table:
                 f"{rate(timings, setting, 'answer').median:.1f}",
                 f"{rate(timings, setting, 'non_eos').median:.1f}",
                 ledger.forwards,
-                ledger.positions,
-                f"{ledger.full_passes:.1f}",
                 f"{ledger.tokens_per_forward:.2f}",
             ]
         )
-    note = (
-        "Answer: tokens before the first end token. Forwards: of all prompts, each row of a pass counted once. "
-        "Positions: that passes computed, prompts' among them. Full passes: to how many over whole rows they amount."
-    )
+    note = "Answer: tokens before the first end token. Forwards: of all prompts, each row of a pass counted once."
     return Table("Token ledger", columns, rows, note=note)
+
+
+def computed_table(timings: Timings) -> Table:
+    """What every setting's forward passes computed."""
+    ledgers = [(setting, runs[0].ledger) for setting, runs in timings.items()]
+    rows: list[list[Cell]] = [
+        [*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"] for setting, own in ledgers
+    ]
+    note = (
+        "Of all prompts. Positions: prompts' among them. Full passes: to how many passes over whole rows they amount."
+    )
+    return Table("Computed", ["Decoder", "Batch", "Forwards", "Positions", "Full passes"], rows, note=note)
 
 
 def step_table(timings: Timings) -> Table:
@@ -423,6 +431,15 @@ def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, An
     numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
     return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")}
+
+
+def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """What a reader must know of the cache: which, and the memory that the longest row's store takes."""
+    found: dict[str, Any] = {"cache": build.labels()["cache"]}
+    for cache in parts.caches.values():
+        positions = max(map(len, prompts)) + parts.generation.gen_length
+        found["MB of a row's store"] = model.new_store(positions, cache.needs).nbytes / 1e6
+    return found
 
 
 def same_as_reference(timings: Timings) -> float | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import batching, overhead, padding, sharing, tracing
+from benchmarks import batching, caching, overhead, padding, sharing, tracing
 
 SHORT = ["generation.gen_length=16", "generation.steps=4"]
 SMALL = {
     batching: ["repeats=1", "prompts=4", "batch_sizes=[2]", *SHORT],
+    caching: ["canvas=32", "limit=1"],
     overhead: ["repeats=1", "prompts=8", *SHORT],
     padding: ["batch_size=4"],
     sharing: ["task.limit=2", "grid.kappa=[0.9]", "grid.tau=[0.8]", "grid.radius=[2,4]"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from dlmlab.denoise import StepTiming, denoise
 from dlmlab.rule import Decision, Rule, Step
 from dlmlab.types import Generation, Output, Request
 from tests.decodes import Decode, by_setting, decodes, reference_model
-from tests.fakes import EOS, MASK, VOCABULARY, FakeModel
+from tests.fakes import EOS, EOT, MASK, VOCABULARY, FakeModel
 
 GENERATION = Generation(gen_length=12, block_length=4, steps=6)
 WARM = Generation(gen_length=12, block_length=4, steps=6, temperature=0.7)
@@ -215,3 +215,26 @@ def test_state_begins_anew_with_each_block_and_a_revoked_token_counts_from_its_l
         assert output.forwards == 9
         assert output.step_of == [1, 1, 0, 2, 4, 4, 3, 5, 7, 7, 6, 8]
         assert MASK not in output.tokens
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("fused", [False, True])
+def test_no_pass_follows_a_full_block_that_holds_an_end_token(
+    batch_size: int, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlmlab.loop.propose.in_one_pass", lambda generation, rule: False)
+    rules = [Baseline(), Threshold(0.3)]
+    to_the_end = run(FakeModel(), requests(rules), GENERATION, 1)
+    stopping = replace(GENERATION, stop_at_end=True)
+    stopped = run(FakeModel(fused=fused), requests(rules), stopping, batch_size)
+    early = 0
+    for whole, output in zip(to_the_end, stopped, strict=True):
+        ends = [place for place, token in enumerate(whole.tokens) if token in (EOS, EOT)]
+        kept = len(whole.tokens) if not ends else (ends[0] // 4 + 1) * 4
+        assert output.tokens == whole.tokens[:kept] + [EOS] * (12 - kept)
+        assert output.unasked == 12 - kept
+        assert output.step_of[:kept] == whole.step_of[:kept]
+        assert set(output.step_of[kept:]) <= {output.forwards - 1}
+        assert output.forwards == 1 + max(output.step_of[:kept])
+        early += output.unasked > 0
+    assert 0 < early < len(stopped), "some rows end early and some don't"

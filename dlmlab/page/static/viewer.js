@@ -44,6 +44,7 @@ function dlmlabViewer(element, traces) {
         confidence: step.confidence,
         commit: step.commit,
         revoke: step.revoke ?? [],
+        computed: (step.computed ?? []).reduce((sum, [from, to]) => sum + to - from, 0),
         marks: Object.entries(step.marks ?? {}).filter(([, places]) => places.length),
       }));
       this.block = trace.steps[0].tokens.length;
@@ -125,6 +126,8 @@ function dlmlabViewer(element, traces) {
       this.count.textContent = done
         ? `full after ${this.track.steps.length} passes`
         : `${filled} of ${cells.length} tokens${fresh ? `, ${fresh} of them now` : ""}`;
+      const computed = own ? this.track.steps[own - 1].computed : 0, all = this.track.steps[0].computed;
+      if (computed < all && own && !done) this.count.textContent += `; computed ${computed} of ${all} positions`;
       this.root.classList.toggle("dv-done", done);
       cells.forEach((cell, place) => this.paint(this.cells[place], cell, own === pass));
     }
