@@ -21,7 +21,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
-from experiments.train_tiny import PARTS, save_checkpoint, set_rate, start, train
+from experiments.train_tiny.train import PARTS, save_checkpoint, set_rate, start, train
 from experiments.train_tiny.data import HELD_OUT_KINDS, KINDS, Layout, Rows, make_rows
 from experiments.train_tiny.loss import batches, make_loss
 from experiments.train_tiny.muon import Muon, orthogonalize
