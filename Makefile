@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format types check docs bench ci lock audit clean
+.PHONY: help install test test-long lint format types check docs bench ci lock audit clean
 
 LOCK := .ci/requirements.txt
 EXTRAS := dev eval inspect joblib optuna ray slurm trackio
@@ -11,8 +11,11 @@ install: ## Install dlmlab and its development tools into this environment, with
 	pip install -e '.[dev]'
 	pre-commit install
 
-test: ## Run the tests
+test: ## Run the tests, but for those that start programs and whole runs
 	pytest
+
+test-long: ## Run all tests, on all cores, as CI does
+	pytest -m '' -n auto --dist loadfile
 
 lint: ## Find mistakes
 	ruff check

@@ -96,15 +96,13 @@ def needs(rule: Rule) -> Iterator[str]:
         "logits": rule.needs_logits,
         "kept": rule.revokes,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
-        "canvas": rule.sees_canvas,
-        "cuts": rule.cuts,
     }
     return (name for name, needed in flags.items() if needed)
 
 
 def goes_with(rule: Rule) -> Iterator[str]:
     """What spares a rule forward passes of its own."""
-    flags = {"sharing": not (rule.needs_logits or rule.everywhere), "memo": rule.memoisable}
+    flags = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
     return (name for name, fits in flags.items() if fits)
 
 

@@ -28,7 +28,7 @@ from dlmlab.task.lm_eval import LmEval
 from dlmlab.tracking import Report, Table
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 FILE = "likelihoods.jsonl"
 KINDS: Mapping[str, Any] = {"samples": PositiveInt, "chat_template": bool}

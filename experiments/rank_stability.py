@@ -28,7 +28,7 @@ from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 KINDS: Mapping[str, Any] = {
     "decoders": list_of(str),

@@ -32,7 +32,7 @@ from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 KINDS: Mapping[str, Any] = {"factors": dict[str, list_of(Any)], "resamples": PositiveInt}  # type: ignore[misc]
 MOST_CELLS = 64

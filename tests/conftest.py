@@ -22,6 +22,23 @@ LACKED_IN_CI = ("GPU", "CUDA", "LaTeX")
 """Words of the excuses that CI takes: everything else is installed there."""
 
 
+LONG = (
+    *("hostile", "page", "sandbox", "experiments", "tracking/test_wandb.py", "run/test_command_line.py"),
+    *("test_benchmarks.py", "test_conftest.py", "test_determinism.py", "test_extending.py", "test_faults.py"),
+    *("test_notebook.py", "test_sandbox.py", "test_soak.py", "test_sweeps.py", "test_verify.py"),
+)
+"""Files and folders whose tests start programs, servers or browsers, or whole runs: more than half of the time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `pytest` leaves out unless it is told `-m ""`, as CI does."""
+    long = tuple(Path(__file__).parent / name for name in LONG)
+    for item in items:
+        if any(item.path.is_relative_to(each) for each in long):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With CI=true, a test that was skipped for want of anything but a GPU fails the run."""

@@ -39,8 +39,6 @@ def needs(rule: Rule) -> set[str]:
         "logits": rule.needs_logits,
         "kept": rule.revokes,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
-        "canvas": rule.sees_canvas,
-        "cuts": rule.cuts,
     }
     return {word for word, needed in flags.items() if needed}
 
@@ -53,7 +51,7 @@ def test_the_table_has_every_decoder_once() -> None:
 def test_a_row_says_what_config_and_class_say(name: str) -> None:
     row, rule = ROWS[name], rule_of(name)
     assert needs(rule) == words(row["needs"])
-    fits = {"sharing": not (rule.needs_logits or rule.everywhere), "memo": rule.memoisable}
+    fits = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
     assert {word for word, fitting in fits.items() if fitting} == words(row["with"])
     assert row["source"] in (type(rule).__doc__ or "")
 

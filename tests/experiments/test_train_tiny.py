@@ -21,12 +21,12 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
-from experiments.train_tiny import PARTS, save_checkpoint, set_rate, start, train
 from experiments.train_tiny.data import HELD_OUT_KINDS, KINDS, Layout, Rows, make_rows
 from experiments.train_tiny.loss import batches, make_loss
 from experiments.train_tiny.muon import Muon, orthogonalize
 from experiments.train_tiny.progress import is_right, normal_form
 from experiments.train_tiny.tokenizer import train_tokenizer
+from experiments.train_tiny.train import PARTS, save_checkpoint, set_rate, start, train
 from tests.documented import check_summary
 
 ROOT = Path(__file__).resolve().parents[2]
