@@ -195,9 +195,10 @@ def namespace(model: Any, generation: Generation) -> bytes:
     """A fingerprint of all but the canvas and block that a greedy proposal can depend on."""
     root = Path(__file__).parent
     sources = [path for pattern in NUMERICS for path in _matching(root, pattern)]
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
     parts = {
         "weights": model.fingerprint,
-        "tensors": sorted({f"{type(part).__name__} {p.dtype}" for part in model.modules() for p in part.parameters()}),
+        "tensors": sorted({f"{type(part).__name__} {p.dtype}" for part in modules for p in part.parameters()}),
         "config": model.config.to_dict(),
         "end_token_ids": model.end_token_ids,
         "device": model.device.type,

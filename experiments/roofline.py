@@ -23,7 +23,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.loop.canvases import Canvases, Window
 from dlmlab.loop.propose import propose
 from dlmlab.measure.profiling import RULE, PartTime, profile
-from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, floor, measure_ceilings
+from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, countable, floor, measure_ceilings
 from dlmlab.measure.timing import Timing, clock, percentile, spread, take_turns, time_decode
 from dlmlab.picture.plots import save, step_parts
 from dlmlab.run import build
@@ -60,6 +60,11 @@ class Step(NamedTuple):
     @property
     def seconds(self) -> float:
         return percentile(self.durations, 50)
+
+    @property
+    def ratio(self) -> float | None:
+        """By how much the step is above its floor; None of a model whose work can't be counted."""
+        return self.seconds / self.floor.seconds if self.work else None
 
     @property
     def flops(self) -> float:
@@ -112,7 +117,7 @@ def run(cfg: DictConfig, generation: Generation) -> None:
                 *(part_table(step, ceilings, dtype, run.model.device.type) for step in steps),
             ],
             results={"ceilings": ceilings._asdict(), "steps": described},
-            summary={f"step / floor batch={step.batch}": step.seconds / step.floor.seconds for step in steps}
+            summary={f"step / floor batch={step.batch}": step.ratio for step in steps}
             | {f"step ms batch={step.batch}": 1e3 * step.seconds for step in steps},
             pictures=[save(step_parts(described), run.folder / "where_a_step_goes.png")],
         )
@@ -142,8 +147,9 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
     seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
     steps = []
     for batch, runs in take_turns(jobs, cfg.repeats, keep=run.timings.keep).items():
-        work = count(model.config, storage, dtype, batch, cfg.prompt_length + generation.gen_length,
-                     batch * typical_places(generation))  # fmt: skip
+        masked = batch * typical_places(generation)
+        length = cfg.prompt_length + generation.gen_length
+        work = count(model.config, storage, dtype, batch, length, masked) if countable(model.config) else {}
         trace = run.folder / f"trace_batch_{batch}.json.gz"
         step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {})
         spent = profile(model, prompts[:batch], generation, trace)
@@ -196,10 +202,9 @@ def answer(steps: Sequence[Step]) -> str:
     found = []
     for step in steps:
         name, most = max(step.parts.items(), key=lambda each: sum(each[1]))
-        found.append(
-            f"at batch {step.batch} a step takes {step.seconds / step.floor.seconds:.2f} × its floor of "
-            f"{1e3 * step.floor.seconds:.3g} ms, most of it in {name} ({sum(most) / step.seconds:.0%})"
-        )
+        above = f"{step.ratio:.2f} × its floor of {1e3 * step.floor.seconds:.3g} ms" if step.ratio else None
+        took = f"a step takes {above or milliseconds(step.seconds)}"
+        found.append(f"at batch {step.batch} {took}, most of it in {name} ({sum(most) / step.seconds:.0%})")
     text = "; ".join(found)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -211,16 +216,16 @@ def step_table(steps: Sequence[Step]) -> Table:
     rows: list[list[Cell]] = [
         [
             step.batch,
-            f"{step.flops / 1e9:.4g}",
-            f"{step.weight_bytes / 1e9:.4g}",
-            milliseconds(step.floor.compute),
-            milliseconds(step.floor.memory),
+            f"{step.flops / 1e9:.4g}" if step.work else None,
+            f"{step.weight_bytes / 1e9:.4g}" if step.work else None,
+            milliseconds(step.floor.compute) if step.work else None,
+            milliseconds(step.floor.memory) if step.work else None,
             milliseconds(step.seconds),
             milliseconds(percentile(step.durations, 99)),
             milliseconds(step.pass_seconds),
-            f"{step.seconds / step.floor.seconds:.2f}×",
-            f"{step.flops / step.seconds / 1e12:.4g}",
-            f"{step.weight_bytes / step.seconds / 1e9:.4g}",
+            f"{step.ratio:.2f}×" if step.ratio else None,
+            f"{step.flops / step.seconds / 1e12:.4g}" if step.work else None,
+            f"{step.weight_bytes / step.seconds / 1e9:.4g}" if step.work else None,
             f"{max(run.peak_bytes for run in step.runs) / 1e9:.2f}",
         ]
         for step in steps
@@ -282,7 +287,7 @@ def describe(step: Step, ceilings: Ceilings, dtype: str) -> dict[str, Any]:
         "floor": step.floor.seconds,
         "p50": step.seconds,
         "p99": percentile(step.durations, 99),
-        "ratio": step.seconds / step.floor.seconds,
+        "ratio": step.ratio,
         "pass": step.pass_seconds,
         "outside_the_model": sum(step.parts.get(RULE, PartTime(0.0, 0.0))) / step.seconds,
         "durations": step.durations,

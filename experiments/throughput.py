@@ -133,7 +133,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
     with begin(cfg, build.model(cfg), [parts.task]) as run:
-        dummy = cfg.model.get("load_format") == "dummy"
+        dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
         prompts = token_ids(run.model, parts.texts, generation, cfg.seed, dummy)
         jobs = {name: (rule, parts.caches.get(name)) for name, rule in parts.rules.items()}
         timings = measure(cfg, run.model, prompts, generation, jobs, batches, run.timings)
@@ -420,7 +420,7 @@ def step_table(timings: Timings) -> Table:
 
 def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, Any]:
     """What a reader must know to compare the figures."""
-    numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format")}
+    numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
     return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")}
 

@@ -101,9 +101,12 @@ class WatchedBaseline(Baseline):
 
 @contextmanager
 def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
-    """The model with its blocks' parts marked: a block is attention up to its second norm, and MLP from there on."""
+    """The model with its blocks' parts marked: a block is attention up to its second norm, and MLP from there on.
+
+    Of a model without such blocks only the head is told apart from the rest.
+    """
     hooks = []
-    for block in model.model.transformer["blocks"].children():
+    for block in [block for block in getattr(model, "modules", list)() if hasattr(block, "ff_norm")]:
         hooks += [
             block.register_forward_pre_hook(lambda *_: timeline.enter(ATTENTION)),
             block.ff_norm.register_forward_pre_hook(lambda *_: timeline.enter(MLP)),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlmlab.types import CONFIDENCE_DTYPES, Generation
+from dlmlab.types import CONFIDENCE_DTYPES, Generation, Query
 
 NEVER = -torch.inf
 
@@ -47,7 +47,8 @@ def reference(
         begin = longest + block * generation.block_length
         step = 0
         while (x[:, begin : begin + generation.block_length] == mask).any():
-            logits = model(x, attention_mask=None if attention.all() else attention).logits
+            hidden_BLD = model.hidden(Query(x, None if attention.all() else attention))
+            logits = model.head(hidden_BLD.flatten(0, 1)).view(*x.shape, -1).clone()
             probabilities = logits.to(CONFIDENCE_DTYPES[generation.confidence_dtype]).softmax(-1)
             logits[..., mask] = NEVER
             proposed = logits.argmax(-1)

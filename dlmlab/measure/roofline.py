@@ -64,6 +64,11 @@ class Floor(NamedTuple):
         return max(self.compute, self.memory)
 
 
+def countable(config: Any) -> bool:
+    """Whether a model's config says what `count` needs: that it is a LLaDA's."""
+    return all(hasattr(config, key) for key in ("d_model", "n_layers", "mlp_width", "kv_heads", "head_width"))
+
+
 def count(config: Any, storage: str, dtype: str, rows: int, length: int, positions: float) -> dict[str, Work]:
     """The work of one step, by part.
 

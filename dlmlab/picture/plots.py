@@ -145,7 +145,8 @@ def step_parts(steps: Sequence[Mapping[str, Any]]) -> Figure:
                 left += width
         floor = 1e3 * step["floor"]
         axes.plot([floor, floor], [place - 0.45, place + 0.45], color="black", linewidth=2)
-        axes.annotate(f"{step['ratio']:.2f} × floor", (left, place), (4, -3), textcoords="offset points", fontsize=8)
+        above = f"{step['ratio']:.2f} × floor" if step["ratio"] else ""
+        axes.annotate(above, (left, place), (4, -3), textcoords="offset points", fontsize=8)
     axes.set_yticks(range(len(steps)), [f"batch {step['batch']}" for step in steps])
     axes.set_xlim(0, 1.2e3 * max(step["p50"] for step in steps))
     axes.set(xlabel="milliseconds a step; the black line is the floor, hatched is waiting for launches")

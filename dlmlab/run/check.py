@@ -249,7 +249,7 @@ def check_fit(cfg: DictConfig, task: Task, generation: Generation) -> None:
     known = preview(cfg)
     if known is None:
         return
-    if known.tokenizer is None and cfg.model.get("load_format") == "dummy":
+    if known.tokenizer is None and cfg.model.get("load_format", "dummy") == "dummy":
         if generation.gen_length >= known.config.max_sequence_length:
             raise UserError(
                 f"gen_length={generation.gen_length} leaves no room for a prompt in the model's context of "
