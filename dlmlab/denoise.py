@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.pool import Pool
@@ -27,16 +28,23 @@ class StepTiming(NamedTuple):
     computed: int
 
 
+@dataclass(frozen=True)
+class Options:
+    """How the loop goes, whatever it decodes.
+
+    seed: with a request's index it seeds the request's randomness. share: whether canvases that are identical when a
+    pass begins go through it once. memo: where proposals are looked up before the model is asked, and kept; then rows
+    of all rules and settings share them. on_step: called after each step.
+    """
+
+    seed: int = 0
+    share: bool = True
+    memo: Memo | None = None
+    on_step: Callable[[StepTiming], None] = lambda timing: None
+
+
 def denoise(
-    model: Denoiser,
-    requests: Iterable[Request],
-    generation: Generation,
-    batch_size: int | Batch,
-    *,
-    seed: int = 0,
-    share: bool = True,
-    memo: Memo | None = None,
-    on_step: Callable[[StepTiming], None] = lambda tick: None,
+    model: Denoiser, requests: Iterable[Request], generation: Generation, batch_size: int | Batch, **options: Any
 ) -> Iterator[Output]:
     """Fill the canvas of every request; outputs come as rows finish.
 
@@ -47,17 +55,14 @@ def denoise(
         requests: The canvases to fill, in the order in which they are admitted.
         generation: How canvases are laid out and scheduled.
         batch_size: Canvases that go through the model at once, fewer where they don't fit.
-        seed: With a request's index it seeds the request's randomness.
-        share: Whether canvases that are identical when a pass begins go through it once.
-        memo: Where proposals are looked up before the model is asked, and kept; then rows of all rules and settings
-            share them.
-        on_step: Called after each step.
+        options: See `Options`.
     """
+    how = Options(**options)
     batch, ahead = Batch.of(batch_size), None
-    pool = Pool(model, requests, generation, batch, seed, memo=memo is not None)
+    pool = Pool(model, requests, generation, batch, how.seed, memo=how.memo is not None)
     while pool:
         begun = time.perf_counter()
         pool.admit()
-        computed, ahead = step(model, pool.rows, batch, share, memo, ahead)
-        on_step(StepTiming(time.perf_counter() - begun, len(pool.rows), computed))
+        computed, ahead = step(model, pool.rows, batch, how.share, how.memo, ahead)
+        how.on_step(StepTiming(time.perf_counter() - begun, len(pool.rows), computed))
         yield from pool.evict()

@@ -10,12 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dlmlab.denoise import StepTiming, denoise
+from dlmlab.denoise import Options, denoise
 from dlmlab.errors import UserError
 from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
 from dlmlab.loop.interrupt import asked
-from dlmlab.loop.shared_pass import Memo
 from dlmlab.model import chat
 from dlmlab.policy import Policy, check_pair, check_served
 from dlmlab.rule import Rule
@@ -88,24 +87,22 @@ def decode(
     generation: Generation,
     *,
     batch_size: int | str | Batch,
-    seed: int = 0,
-    share: bool = True,
-    memo: Memo | None = None,
-    on_step: Callable[[StepTiming], None] = lambda tick: None,
+    **options: Any,
 ) -> Iterator[Output]:
     """`denoise`, with texts, and with rows of like length side by side so that little is padded.
 
     Raises UserError for a cache that doesn't go with its request's decoder or the model.
     """
-    check_seed(seed)
+    how = Options(**options)
+    check_seed(how.seed)
     for request in requests:
         check_pair(request.rule, request.cache)
         check_served(model.keeps, request.cache)
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:
-        choose(batch, model, by_length, generation, seed)
-    for output in denoise(model, by_length, generation, batch, seed=seed, share=share, memo=memo, on_step=on_step):
+        choose(batch, model, by_length, generation, how.seed)
+    for output in denoise(model, by_length, generation, batch, **options):
         yield replace(output, text=answer_text(model, output.tokens))
 
 

@@ -11,10 +11,8 @@ against 16 µs, beside milliseconds for a forward pass), but ends the process wi
 from __future__ import annotations
 
 import argparse
-import errno
 import hashlib
 import json
-import shlex
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -26,25 +24,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from dlmlab.errors import UserError
 from dlmlab.loop.shared_pass import Proposed
-from dlmlab.paths import home
 from dlmlab.policy import Policy
-from dlmlab.record.files import disk_of, plain, visible
+from dlmlab.record.files import plain, visible
+from dlmlab.record.memo_file import connect, default_path, is_memo, remedy, used_bytes
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, check_number
 
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
-SQLITE = b"SQLite format 3\0"
-"""How a database's file begins."""
-APPLICATION = int.from_bytes(b"DLMm")
-"""What tells a memo from other databases, at APPLICATION_AT of the file."""
-APPLICATION_AT = 68
-BUSY_SECONDS = 60.0
-"""How long a write waits for another process's, which takes milliseconds."""
 NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
 """The sources, from this folder, whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
@@ -132,65 +122,6 @@ def _checksum(name: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(name + content, digest_size=CHECKSUM_BYTES).digest()
 
 
-def remedy(error: Exception, path: Path) -> str:
-    """Return what to do about a memo that cannot be used."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "python -m dlmlab.memo clear" + ("" if path == default_path() else f" --path {shlex.quote(str(path))}")
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
-        return f"free some space on {disk_of(path)}"
-    return "set memo_path to a file that can be written, or memo=off"
-
-
-def is_memo(path: Path) -> bool:
-    """Whether an existing file is a memo, maybe a damaged one. Raises OSError where it can't be read.
-
-    What is no database any more is taken by its name.
-    """
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE))
-        file.seek(APPLICATION_AT)
-        application = int.from_bytes(file.read(4))
-    if head != SQLITE:
-        return path == default_path() or path.suffix == ".sqlite"
-    return application == APPLICATION or tables_of(path) == {"memo"}
-
-
-def tables_of(path: Path) -> set[str]:
-    """The names of a database's tables; none where it is damaged. Nothing is written beside it."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
-            return {name for [name] in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    except sqlite3.Error:
-        return set()
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """The file, made where there is none. A killed process loses nothing of it; a power cut the last seconds.
-
-    Raises sqlite3.Error or OSError where it can't be used, or is something else.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size and not is_memo(path):
-        raise sqlite3.DatabaseError("it is no memo of dlmlab")
-    with FileLock(f"{path}.lock", timeout=BUSY_SECONDS):  # SQLite doesn't wait while the journal's kind is changed
-        file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        if file.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
-            file.execute(f"PRAGMA application_id = {APPLICATION}")  # before WAL: `is_memo` reads the file itself
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("PRAGMA synchronous = NORMAL")
-        file.execute("CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
-    return file
-
-
-def used_bytes(file: sqlite3.Connection) -> int:
-    """Bytes of the file's pages that hold something."""
-    pages, free, size = (
-        file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
-
-
 def namespace(model: Any, generation: Generation) -> bytes:
     """A fingerprint of all but the canvas and block that a greedy proposal can depend on."""
     root = Path(__file__).parent
@@ -241,11 +172,6 @@ def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = Non
     if generation.temperature:
         return "bypassed: answers are drawn at random"
     return "on" if rule.memoisable else f"bypassed: {type(rule).__name__} sees more than tokens and confidences"
-
-
-def default_path() -> Path:
-    """Where the memo is unless memo_path says otherwise."""
-    return home() / "outputs" / "memo.sqlite"
 
 
 def main() -> int:

@@ -41,7 +41,7 @@ from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"

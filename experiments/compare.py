@@ -48,7 +48,7 @@ KINDS: Mapping[str, Any] = {
 }
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
 UNTIMED = {"tokens_per_second": None, "speedup": None}

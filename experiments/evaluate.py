@@ -21,7 +21,7 @@ from dlmlab.tracking import Report
 from dlmlab.types import Generation
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 KINDS: Mapping[str, Any] = TRACED
 

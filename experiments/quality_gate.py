@@ -33,7 +33,7 @@ from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Query
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 GATES = ("mmlu", "humaneval", "bleu", "determinism")
 CANVAS = ("gen_length", "steps", "block_length")

@@ -57,7 +57,7 @@ from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
 
 if TYPE_CHECKING:
-    from dlmlab.verify import Saved
+    from dlmlab.run.rescore import Saved
 
 BASELINE, REFERENCE = "baseline", "reference"
 STEP_BATCH = 4

@@ -12,7 +12,27 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("dlmlab.decoder", "dlmlab.model", "dlmlab.task", "dlmlab.tracking")
-MAX_LINES = 500
+MAX_LINES, MAX_TOP_LINES = 450, 250
+"""Of a file, and of one on top of dlmlab/, which users meet first."""
+MAX_PARAMETERS = 7
+PUBLIC = {"load", "generate"}
+"""Functions whose many parameters are the settings that users give by name."""
+LAYERS = (
+    ("errors", "paths"),
+    ("settings",),
+    ("rule",),
+    ("policy",),
+    ("types",),
+    ("kernel", "record"),
+    ("loop",),
+    ("denoise", "manifest", "memo"),
+    ("decoder", "cache", "model", "sandbox", "page", "picture"),
+    ("generation",),
+    ("task", "measure", "tracking"),
+    ("run",),
+    ("report", "verify", "__main__"),
+)
+"""What lies on top of dlmlab/, from the bottom up: each imports from layers below its own, and from itself."""
 
 
 def module_name(path: Path) -> str:
@@ -79,6 +99,23 @@ def test_a_part_reaches_neither_another_part_nor_an_experiment(part):
             assert allowed(module, used), " imports ".join(way)
 
 
+def part_of(module: str) -> str:
+    """What lies on top of dlmlab/ that a module belongs to; `dlmlab` itself for its __init__."""
+    return [*module.split("."), "dlmlab"][1]
+
+
+HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer} | {"dlmlab": len(LAYERS)}
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if lies_in(module, "dlmlab")])
+def test_a_module_imports_from_the_layers_below_its_own(module):
+    own = part_of(module)
+    assert own in HEIGHT, f"{own} has no layer: give it one"
+    for used in imported(SOURCES[module].read_text(encoding="utf-8")):
+        other = part_of(used)
+        assert other in (own, "dlmlab") or HEIGHT[other] < HEIGHT[own], f"{module} imports {used}"
+
+
 def test_the_library_does_not_know_the_experiments():
     for module in SOURCES:
         if lies_in(module, "dlmlab"):
@@ -112,6 +149,24 @@ def test_importing_is_cheap(module):
 
 
 def test_no_file_is_long():
-    paths = [path for top in ("dlmlab", "experiments", "tests") for path in (ROOT / top).rglob("*.py")]
+    paths = [path for top in ("dlmlab", "experiments", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")]
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in [*paths, ROOT / "run.py"]}
-    assert {str(path): length for path, length in lengths.items() if length > MAX_LINES} == {}
+    most = {path: MAX_TOP_LINES if path.parent == ROOT / "dlmlab" else MAX_LINES for path in lengths}
+    assert {str(path): length for path, length in lengths.items() if length > most[path]} == {}
+
+
+def functions(source: str) -> Iterator[ast.FunctionDef]:
+    """A source's functions and methods, without the kernels, whose parameters are pointers and strides."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and not any("jit" in ast.unparse(each) for each in node.decorator_list):
+            yield node
+
+
+def test_no_function_has_many_parameters():
+    for module, path in SOURCES.items():
+        if not lies_in(module, "dlmlab"):
+            continue
+        for function in functions(path.read_text(encoding="utf-8")):
+            given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            number = sum(each.arg not in ("self", "cls") for each in given)
+            assert number <= MAX_PARAMETERS or function.name in PUBLIC, f"{module}.{function.name} has {number}"

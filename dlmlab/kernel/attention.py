@@ -71,8 +71,7 @@ def attention(
     begin_B: Tensor,
     tiles: int,
     rotary: tuple[Tensor, Tensor],
-    heads: int,
-    kv_heads: int,
+    heads: tuple[int, int],
     out_TD: Tensor,
 ) -> None:
     """Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E), to
@@ -80,10 +79,11 @@ def attention(
 
     position_T: each token's position in its row, int32. begin_B: where each row begins, and behind them where the last
     one ends, (B + 1,) int32. tiles: QUERIES tokens each, as many as the longest row has at least. rotary: see
-    `dlmlab.model.llada.LLaDAModel.rotary`.
+    `dlmlab.model.llada.LLaDAModel.rotary`. heads: of the queries, and of keys and values.
     """
-    head_width = qkv_TD.shape[-1] // (heads + 2 * kv_heads)
-    _attention[(heads, tiles, len(begin_B) - 1)](
+    query_heads, kv_heads = heads
+    head_width = qkv_TD.shape[-1] // (query_heads + 2 * kv_heads)
+    _attention[(query_heads, tiles, len(begin_B) - 1)](
         qkv_TD, position_T, begin_B, *rotary, out_TD, head_width**-0.5,
-        H=heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, num_warps=4, num_stages=1,
+        H=query_heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, num_warps=4, num_stages=1,
     )  # fmt: skip

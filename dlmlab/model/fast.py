@@ -190,9 +190,7 @@ class Fast:
         if isinstance(packed, PackedRows):
             position_T, begin_B = packed.rows()
             sizes = config.n_heads, config.kv_heads
-            return lambda _, qkv: attention(
-                qkv, position_T, begin_B, shape.tiles, self._rotary, *sizes, out_TD=mixed_TD
-            )
+            return lambda _, qkv: attention(qkv, position_T, begin_B, shape.tiles, self._rotary, sizes, mixed_TD)
         rows, splits = packed.rows(), packed.shape.splits
         room = splits, len(mixed_TD), config.n_heads, config.head_width + 2
         part = mixed_TD.new_empty(room, dtype=torch.float32) if splits > 1 else None

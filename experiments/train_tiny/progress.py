@@ -11,7 +11,7 @@ from dlmlab.generation import generate
 from dlmlab.task.tiny.choice import Choice
 from dlmlab.task.tiny.code import Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
-from dlmlab.task.tiny.open_prompt import OpenPrompt
+from dlmlab.task.tiny.open_base import OpenPrompt
 from experiments.train_tiny.data import HELD_OUT_KINDS
 
 REFERENCES = 100

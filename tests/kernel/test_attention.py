@@ -20,7 +20,7 @@ def test_attention_is_torchs_after_rotation(draw, near, lengths, heads, kv_heads
     begin = torch.tensor([0, *lengths, 0]).cumsum(0)  # and a row that isn't there
     position, begin = (each.to(qkv.device, torch.int32) for each in (position, begin))
     mixed = qkv.new_empty(len(qkv), heads * width)
-    attention(qkv, position, begin, 2, tables, heads, kv_heads, mixed)
+    attention(qkv, position, begin, 2, tables, (heads, kv_heads), mixed)
     cos, sin = (table[position.long()] for table in tables)
     parts = qkv.split([heads * width, kv_heads * width, kv_heads * width], -1)
     q, k, v = (part.unflatten(-1, (-1, width))[None] for part in parts)

@@ -17,17 +17,9 @@ from dlmlab.task.problem import Problem, check_problem
 from dlmlab.task.tiny.choice import QUESTIONS, Arithmetic, Choice, Lookup
 from dlmlab.task.tiny.code import FUNCTIONS, Function, IntChain, Step
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out, draw_training
-from dlmlab.task.tiny.open_prompt import (
-    MANY_ANSWERS,
-    ONE_ANSWER,
-    Derive,
-    OpenPrompt,
-    Orders,
-    Sentence,
-    Share,
-    Shifts,
-    Sums,
-)
+from dlmlab.task.tiny.open_base import OpenPrompt
+from dlmlab.task.tiny.open_plan import Orders, Share, Shifts
+from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER, Derive, Sentence, Sums
 from dlmlab.task.tiny.tasks import TinyHumanEval, TinyMMLU, TinyOpen
 from dlmlab.task.tiny.world import COUNTRIES, DICTIONARY, Clause, parse_clause
 

@@ -17,7 +17,8 @@ from dlmlab.task.problem import Problem
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
 from dlmlab.task.tiny.code import FUNCTIONS, Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
-from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER, OpenPrompt
+from dlmlab.task.tiny.open_base import OpenPrompt
+from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
