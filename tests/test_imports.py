@@ -30,7 +30,7 @@ LAYERS = (
     ("generation",),
     ("task", "measure", "tracking"),
     ("run",),
-    ("report", "verify", "__main__"),
+    ("export", "lm_eval", "report", "verify", "__main__"),
 )
 """What lies on top of dlmlab/, from the bottom up: each imports from layers below its own, and from itself."""
 

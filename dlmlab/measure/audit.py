@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.tracking import Cell, Table
+from dlmlab.record.report import Cell, Table
 from dlmlab.types import Query, Reuse
 
 AGES = (1, 2, 4, 8, 16)

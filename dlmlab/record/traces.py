@@ -26,8 +26,8 @@ class Trace:
     task, decoder, index, id, prompt: the sample's that it belongs to. end_tokens: the texts of tokens that end an
     answer. tokens: the finished canvas. steps: for each forward pass the number of its `block`, and of that block's
     positions: the `tokens` proposed and their `confidence`, both null where nothing was; those that the pass went on to
-    `commit` and to `revoke`; and those with `marks`, by name. `computed` are ranges [from, to) of all positions that the
-    pass computed, counted from the canvas's first; negative ones are the prompt's.
+    `commit` and to `revoke`; and those with `marks`, by name. `computed` are ranges [from, to) of all positions that
+    the pass computed, counted from the canvas's first; negative ones are the prompt's.
     """
 
     task: str
