@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from dlmlab.denoise import StepTiming
+from dlmlab.errors import UserError
 from dlmlab.generation import answer_length, decode
 from dlmlab.loop.batch import Batch
 from dlmlab.record.folder import TIMINGS
@@ -66,7 +67,11 @@ class TimingFile:
     def __init__(self, folder: Path):
         self._journal = Journal(folder / TIMINGS)
         self._journal.warn("what they told is timed again")
-        self._timings = {entry["name"]: _timing(entry) for entry in self._journal.entries}
+        try:
+            self._timings = {str(entry["name"]): _timing(entry) for entry in self._journal.entries}
+        except (KeyError, TypeError, ValueError) as error:
+            path = self._journal.path
+            raise UserError(f"{path} was written by other code ({error!r}): choose another folder") from error
 
     def keep(self, key: Hashable, turn: int, job: Callable[[], Timing], part: str = "") -> Timing:
         """What a job's turn came to, for `take_turns`. part: what tells jobs of the same key apart."""

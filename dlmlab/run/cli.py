@@ -30,7 +30,7 @@ from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.record.files import free_space, visible, write_text
 from dlmlab.record.folder import ERROR, MULTIRUN, read_results
-from dlmlab.run import experiment, protocol, resume
+from dlmlab.run import agent, experiment, protocol, resume
 from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
 from dlmlab.run.help import FLAGS, text
@@ -188,6 +188,7 @@ def exit_status(main: Callable[[], None]) -> int:
 def attempt(main: Callable[[], None]) -> int:
     """Run it, and turn what the user can mend into lines, one for each thing."""
     try:
+        agent.check()
         sys.argv[1:] = prepare(sys.argv[1:])
         if FLAGS & set(sys.argv[1:]):
             print(text(sys.argv[1:]))

@@ -80,7 +80,7 @@ def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
     if not saved.exists() or "resume_force=true" in arguments:
         return
     try:
-        theirs = telling(map(str, yaml.safe_load(saved.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"]))
+        theirs = telling(map(str, yaml.safe_load(read_bytes(saved))["hydra"]["overrides"]["task"]))
     except (*DAMAGE, yaml.YAMLError) as error:
         raise UserError(f"{saved} is damaged: choose another folder, or remove it") from error
     own = telling(text for text in arguments if not text.startswith("-"))

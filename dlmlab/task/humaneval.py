@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from dlmlab.errors import UserError
+from dlmlab.record.files import plain
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
 from dlmlab.settings import one_of
 from dlmlab.task.base import BaseTask, Item, Score
@@ -218,7 +219,7 @@ def _score_file(options: argparse.Namespace) -> int:
 
 def _write_results(file: Path, samples: Sequence[Sample], verdicts: dict[int, Verdict]) -> None:
     lines = (
-        json.dumps({**samples[number].line, "result": result_of(verdict), "passed": verdict.passed}) + "\n"
+        json.dumps(plain({**samples[number].line, "result": result_of(verdict), "passed": verdict.passed})) + "\n"
         for number, verdict in sorted(verdicts.items())
     )
     try:
