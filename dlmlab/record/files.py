@@ -1,4 +1,4 @@
-"""Writing files so that a kill, a full disk or a second process leaves either the old content or the new one."""
+"""Write files so that a kill, a full disk or a second process leaves either the old content or the new one."""
 
 from __future__ import annotations
 
