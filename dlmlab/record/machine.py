@@ -15,7 +15,7 @@ COMMAND_SECONDS = 20.0
 
 
 def machine() -> dict[str, Any]:
-    """The operating system, processor and GPUs."""
+    """Describe the operating system, processor and GPUs."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -42,7 +42,7 @@ def identity() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """Return the processor's name as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def cpu_name() -> str:
 
 
 def torch_settings() -> dict[str, Any]:
-    """What decides torch's precision and determinism."""
+    """Return the settings that decide torch's precision and determinism."""
     import torch
 
     return {
