@@ -158,7 +158,7 @@ def report_fields(
     computed: int | None,
     speed: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """What the samples say, in a Report's fields. computed: canvases that went through the model."""
+    """Return what the samples say, in a Report's fields. computed: canvases that went through the model."""
     choice, points = judge(cfg, settings, samples)
     usual = samples[BASELINE]
     first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
@@ -230,7 +230,7 @@ def grid(cfg: DictConfig) -> list[Setting]:
 
 
 def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
-    """What is wrong with the values of one parameter."""
+    """Return what is wrong with the values of one parameter."""
     own = [str(name) for name in decoder if name != "_target_"]
     if key not in own:
         has = ", ".join(own) or "none"
@@ -272,7 +272,7 @@ def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
 def point(
     name: str, values: Mapping[str, Any], trials: Mapping[str, Trial], margin: float, choice: Choice
 ) -> dict[str, Any]:
-    """All that is known of a setting."""
+    """Return all that is known of a setting."""
     own, baseline = trials[name], trials[BASELINE]
     low, high = proportion_interval(int(own.right.sum()), len(own.right))
     return {
@@ -366,12 +366,12 @@ def recommendation(choice: Choice) -> str:
 
 
 def lost(point: Mapping[str, Any]) -> str:
-    """What a setting loses, as the performance log writes it."""
+    """Return what a setting loses, as the performance log writes it."""
     return f"{0.0 - point['against_baseline']['difference']:+.3f}"
 
 
 def forwards_table(forwards: Mapping[str, int | None]) -> Table:
-    """What sharing saved."""
+    """Return a table of what sharing saved."""
     asked, computed = forwards["asked"], forwards["computed"]
     share = f"{computed / asked:.3f}" if computed is not None and asked else None
     return Table("Forward passes", ["asked for", "computed", "computed / asked for"], [[asked, computed, share]])

@@ -267,7 +267,7 @@ def point(
     margin: float,
     speed: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that is known of a decoder at a task."""
+    """Return all that is known of a decoder at a task."""
     theirs, own = ([sample.score == 1 for sample in each] for each in (reference, samples))
     cost = cost_of(samples, count_tokens(model, samples))
     return {

@@ -182,7 +182,7 @@ def task_name(cfg: DictConfig, gate: str) -> str:
 
 
 def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
-    """What each of the two took of a gate's item."""
+    """Return a table of what each of the two took for an item of a gate."""
     rows: list[list[Cell]] = [
         [name, sum(sample.forwards for sample in samples) / len(samples), *computed_of(samples).values()]
         for name, samples in pair.items()
@@ -215,13 +215,13 @@ def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
 
 
 def right(pair: dict[str, list[Sample]]) -> tuple[list[bool], list[bool]]:
-    """Which items each of the two got right."""
+    """Return which items each of the two got right."""
     baseline, candidate = ([sample.score == 1 for sample in samples] for samples in pair.values())
     return baseline, candidate
 
 
 def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
-    """What each of the two answered."""
+    """Return the answers of each of the two."""
     baseline, candidate = ([sample.text for sample in samples] for samples in pair.values())
     return baseline, candidate
 
@@ -298,7 +298,7 @@ class Padded:
 
 
 def answer(gates: Sequence[dict[str, Any]]) -> str:
-    """Which gates came out how, the worst first."""
+    """Say how the gates came out, the worst first."""
     names = {word: [gate["name"] for gate in gates if gate["verdict"] == word] for word in VERDICTS}
     return " ".join(f"{word.capitalize()}: {', '.join(own)}." for word, own in names.items() if own)
 
@@ -343,7 +343,7 @@ def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
 
 
 def noise_table(noise: Sequence[dict[str, Any]]) -> Table:
-    """What moves without a decoder."""
+    """Return a table of what changes without a decoder."""
     rows = [[row["name"], f"{100 * row['changed']:.1f} %", row["n"]] for row in noise]
     return Table("Noise floor: baseline answers that change between", ["", "changed", "n"], rows)
 

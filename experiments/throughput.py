@@ -148,7 +148,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
-    """What the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
+    """Return what the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
     gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
@@ -252,7 +252,7 @@ def measure(
 
 
 def expressible(generation: Generation) -> bool:
-    """Whether the reference loop, which is greedy and takes every token as it is, knows these settings."""
+    """Return whether the reference loop, which is greedy and takes every token as it is, knows these settings."""
     plain = replace(
         generation,
         temperature=0.0,
@@ -296,12 +296,12 @@ def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], l
 
 
 def verdict(passed: bool) -> str:
-    """As in results.json."""
+    """Return the verdict as results.json has it."""
     return "pass" if passed else "fail"
 
 
 def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates: Sequence[Gate]) -> str:
-    """How much faster, and which gates are missed."""
+    """Say how much faster the decoder is, and which gates are missed."""
     faster = [
         (name, batch, times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch)).median)
         for name in names[1:]
@@ -353,7 +353,7 @@ def performance_table(
 
 
 def explain(device: str) -> str:
-    """What the figures count."""
+    """Explain what the figures count."""
     memory = "allocated on the GPU" if device == "cuda" else "resident in the process, Python and torch included"
     return (
         f"Tokens are canvas tokens. Step durations at batch={STEP_BATCH}, of steps with the whole batch; steps "
@@ -382,7 +382,7 @@ def show_range(ratio: Spread) -> str:
 
 
 def ledger_table(timings: Timings) -> Table:
-    """Every setting's tokens and forward passes, with the spread over the repeats."""
+    """Return a table of every setting's tokens and forward passes, with the spread over the repeats."""
     rates = ["Canvas tok/s", "lowest–highest", "Answer tok/s", "Non-EOS tok/s"]
     columns = ["Decoder", "Batch", *rates, "Forwards", "Tokens/forward"]
     rows: list[list[Cell]] = []
@@ -404,7 +404,7 @@ def ledger_table(timings: Timings) -> Table:
 
 
 def computed_table(timings: Timings) -> Table:
-    """What every setting's forward passes computed."""
+    """Return a table of what every setting's forward passes computed."""
     ledgers = [(setting, runs[0].ledger) for setting, runs in timings.items()]
     rows: list[list[Cell]] = [
         [*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"] for setting, own in ledgers
@@ -427,7 +427,7 @@ def step_table(timings: Timings) -> Table:
 
 
 def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, Any]:
-    """What a reader must know to compare the figures."""
+    """Return the settings that a reader must know to compare the figures."""
     numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
     return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")}

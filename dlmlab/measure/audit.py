@@ -39,7 +39,7 @@ class Audit(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """What is known of a row by its passes: its tokens, how many passes it had, and how many since a full one."""
+    """Holds what a row's passes tell of it: its tokens, its number of passes, and how many since a full one."""
 
     tokens_L: Tensor
     passes: int
@@ -129,7 +129,7 @@ def mean(audits: Sequence[Audit], name: str) -> float:
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
-    """What `summary` says, for a report."""
+    """Return a summary as the tables of a report."""
     if not found:
         return []
     by_age: list[list[Cell]] = [

@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the pass computes all of the row."""
+        """Return whether the pass computes all of the row."""
         return len(self.position_T) == int(self.store.kept.shape[3])
 
 

@@ -63,7 +63,7 @@ def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_F
 
 
 def local(path: str) -> Path:
-    """Where a local folder would lie: `path`, or the folder of that name (`tiny/v1`) which ships with dlmlab."""
+    """Return the path of a local folder: `path`, or the folder of that name (`tiny/v1`) which ships with dlmlab."""
     folder = Path(path).expanduser()
     return SHIPPED / path if not folder.exists() and (SHIPPED / path).is_dir() else folder
 

@@ -13,7 +13,7 @@ from dlmlab.model.config import ACTIVATIONS, ROUTERS, NetworkConfig
 
 
 class Router(nn.Module):
-    """Which experts see a token, and how much each counts; in float32, whatever the model's dtype."""
+    """Chooses which experts see a token, and how much each counts; in float32, whatever the model's dtype."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

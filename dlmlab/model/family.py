@@ -105,7 +105,7 @@ class Family:
 
 
 def mixture(config: Values) -> Values:
-    """What LLaDA-MoE's keys say together."""
+    """Return the settings of the mixture that LLaDA-MoE's keys describe together."""
     frequency = config.get("moe_layer_freq")
     if not isinstance(frequency, list) or len(frequency) != whole(config, "num_hidden_layers"):
         raise UserError(f"config key moe_layer_freq={frequency!r} is no list of num_hidden_layers numbers")
@@ -119,7 +119,7 @@ def mixture(config: Values) -> Values:
 
 
 def grouped_mixture(config: Values) -> Values:
-    """What LLaDA2's keys say together."""
+    """Return the settings of the mixture that LLaDA2's keys describe together."""
     factor, width = config.get("partial_rotary_factor"), whole(config, "head_dim")
     factor = 1.0 if factor is None else factor
     if not isinstance(factor, int | float) or not 0 < factor <= 1:
@@ -367,7 +367,7 @@ def tokens(family: Family, config: Mapping[str, Any], ends: Mapping[str, Any], w
 
 
 def listed(ids: Any) -> list[Any]:
-    """One id, several or none as a list."""
+    """Return one id, several or none as a list."""
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
@@ -386,7 +386,7 @@ class Source(NamedTuple):
 
 
 def source(config: LLaDAConfig, name: str) -> Source:
-    """Where one of the network's parameters lies in a checkpoint of its family."""
+    """Return where one of the network's parameters lies in a checkpoint of its family."""
     family = FAMILIES[config.family]
     inner = name.removeprefix("model.transformer.")
     if not isinstance(config, NetworkConfig):

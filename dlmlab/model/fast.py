@@ -121,7 +121,7 @@ class Fast:
 
     @staticmethod
     def serves(query: Query) -> bool:
-        """Whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
+        """Return whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
         assert query.reuse is not None
         whole = all(visible is None or visible.all() for visible in query.reuse.visible)
         return whole and query.wanted_N is not None and all(isinstance(each, Slot) for each in query.reuse.stores)

@@ -46,7 +46,7 @@ def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
 
 
 def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
-    """One row's (L, D) through a block, computed only where the row's hook says."""
+    """Pass one row, (L, D), through a block, computed only where the row's hook says."""
     store: FeatureStore = part.store
     own_T = computed_positions(block, layer, part, x_LD)
     attended_LD, fed_LD = store.added[layer]

@@ -245,7 +245,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the embedding is. transformers would look through all parameters, at every step."""
+        """Return the embedding's device. transformers would look through all parameters, at every step."""
         weight: Tensor = self.model.transformer["wte"].weight
         return weight.device
 

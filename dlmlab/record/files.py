@@ -24,10 +24,7 @@ MOST_DIGITS = 20
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what takes a file's place at once at the end.
-
-    Raises OSError, and leaves the file as it was, where that can't be done.
-    """
+    """Yield a path to write to; its file replaces the target at once when the block ends."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield draft

@@ -88,7 +88,7 @@ def _driver() -> str | None:
 
 
 def answer_of(*command: str) -> str | None:
-    """What a command prints; None where it is missing, fails or hangs."""
+    """Return what a command prints; None where it is missing, fails or hangs."""
     # Inside a hook, git's variables would name another repository than the command's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:

@@ -148,7 +148,7 @@ def described(rule: Rule, cache: Policy) -> str:
 
 
 def uncalibrated(cfg: DictConfig) -> UserError:
-    """What to say where a model has no calibration."""
+    """Return the error of a model that has no calibration."""
     return UserError(
         f"model.path={cfg.model.get('path')} has no calibrated kappa, tau and radius: give decoder.kappa=, "
         "decoder.tau= and decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
@@ -267,7 +267,7 @@ def memo(cfg: DictConfig, model: Any, generation: Generation) -> Memo | None:
 
 
 def trackers(cfg: DictConfig) -> Sequence[Tracker]:
-    """Where the run is reported."""
+    """Return the trackers that the run is reported to."""
     return [instantiate(each) for each in cfg.tracking.values()]
 
 
@@ -294,10 +294,7 @@ def composing() -> AbstractContextManager[Any]:
 
 
 def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iterator[str]:
-    """What is wrong with a part of the config by the parameters of its `_target_`, a line for each thing.
-
-    A value that comes from elsewhere is looked at there. bare: keys that were given by other names than the group's.
-    """
+    """Return what is wrong with a part of the config by the parameters of its `_target_`, a line for each fault."""
     kinds: dict[str, Any] = kinds_of(target_of(group, part))
     for name in map(str, part):
         if name.startswith("_") or name in LAB_KEYS.get(group, ()):
@@ -310,7 +307,7 @@ def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iter
 
 
 def looked_up(part: DictConfig, name: str) -> bool:
-    """Whether a value is that of another key, which is checked there; one of the environment is not."""
+    """Return whether a value is that of another key, which is checked there; one of the environment is not."""
     raw = OmegaConf.to_container(part, resolve=False)
     assert isinstance(raw, dict)
     return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
@@ -362,5 +359,5 @@ def labels() -> dict[str, str]:
 
 
 def folder() -> Path:
-    """Where this run writes."""
+    """Return the folder that this run writes."""
     return Path(HydraConfig.get().runtime.output_dir)

@@ -223,7 +223,7 @@ def attempt(main: Callable[[], None]) -> int:
 
 
 def composing(error: BaseException) -> bool:
-    """Whether an error came up in Hydra itself while it put a config together."""
+    """Return whether an error came up in Hydra itself while it put a config together."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return (
         run_experiment.__code__ not in frames
@@ -260,7 +260,7 @@ def job_folders(folder: Path) -> Sequence[Path]:
 
 
 def gate_failed(folder: Path) -> bool:
-    """Whether a gate failed in the run of a folder."""
+    """Return whether a gate failed in the run of a folder."""
     try:
         results = read_results(folder)
     except UserError:

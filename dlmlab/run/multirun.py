@@ -46,7 +46,7 @@ class Job:
 
     @functools.cached_property
     def overrides(self) -> dict[str, str]:
-        """What the job was told beside the defaults."""
+        """Return the settings that the job was given beside the defaults."""
         given = self.manifest["overrides"] if (self.folder / MANIFEST).exists() else self._told_by_hydra()
         texts = map(str, given)
         return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in texts)}
@@ -93,7 +93,7 @@ class Job:
 
     @functools.cached_property
     def has_overrides(self) -> bool:
-        """Whether it can be read what the job was told."""
+        """Return whether it can be read what the job was told."""
         try:
             return isinstance(self.overrides, dict)
         except UserError:
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What one configuration came to, in one job or in the shards of one."""
+    """The figures of one configuration, from one job or from the shards of one."""
 
     jobs: Sequence[Job]
     figures: Mapping[str, Cell]
@@ -178,7 +178,7 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
 
 
 def stands(record: RunRecord) -> bool:
-    """Whether a multirun's folder holds this very summary: it was resumed and nothing was left to do."""
+    """Return whether a multirun's folder holds this very summary: it was resumed and nothing was left to do."""
     try:
         return bool(read_object(record.folder / RESULTS) == plain(results_of(record)))
     except UserError:
@@ -253,7 +253,7 @@ def told(job: Job, keys: Sequence[str]) -> str:
 
 
 def common(a: Any, b: Any) -> Any:
-    """What two configs have in common."""
+    """Return what two configs have in common."""
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: common(a[key], b[key]) for key in a if key in b and (a[key] == b[key] or isinstance(a[key], dict))}
     return a
@@ -286,7 +286,7 @@ def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
 
 
 def problem_tables(problems: Sequence[Problem]) -> list[Table]:
-    """What is not in the summary, if anything isn't."""
+    """Return a table of what is not in the summary, if anything isn't."""
     cells = [[problem.name, problem.settings, problem.reason] for problem in problems]
     return [Table("Not in the summary", ["job", "settings", "why"], cells)] if problems else []
 

@@ -93,7 +93,7 @@ def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def telling(overrides: Iterable[str]) -> list[str]:
-    """Those of a command's overrides that its jobs' results depend on, in their order."""
+    """Return those of a command's overrides that its jobs' results depend on, in their order."""
     keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides)
     return [text for key, text in keys if not key.startswith("hydra") and key.partition(".")[0] not in RESULT_FREE]
 
@@ -153,7 +153,7 @@ def remember(key: str, folder: Path) -> None:
 
 
 def outputs() -> Path:
-    """Where runs land unless told otherwise."""
+    """Return the folder below which runs are written unless told otherwise."""
     return home() / "outputs"
 
 
@@ -194,7 +194,7 @@ def finished(folder: Path) -> bool:
 
 
 def objectives(folder: Path) -> tuple[Any, ...]:
-    """What a finished run returns to a search."""
+    """Return what a search is given of a finished run."""
     summary = read_results(folder)["summary"]
     return tuple(summary.get(name) for name in OBJECTIVES)
 

@@ -57,7 +57,7 @@ def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, f
 
 
 def computed_of(samples: Sequence[Sample]) -> dict[str, float]:
-    """What forward passes computed, an item: positions, and passes over a whole row that they amount to."""
+    """Return what forward passes computed for an item: positions, and full-pass equivalents."""
     return {
         "positions per item": sum(sample.positions for sample in samples) / len(samples),
         "full-pass equivalents per item": sum(sample.full_passes for sample in samples) / len(samples),
@@ -76,7 +76,7 @@ def verdict(figures: Mapping[str, Any]) -> str:
 
 
 def evaluation_tables(results: Mapping[str, Cell], samples: Sequence[Sample]) -> list[Table]:
-    """One decoder's score and cost, and its details."""
+    """Return tables of one decoder's score and cost, and of its details."""
     figures = Table("Score and cost", ["metric", "value"], [[key, value] for key, value in results.items()])
     return [figures, *detail_tables({"score": samples})]
 

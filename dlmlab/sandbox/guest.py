@@ -262,7 +262,7 @@ def candidate(alone: bool) -> None:
 
 
 def left_behind(alone: bool) -> str:
-    """What still runs beside the main thread, in words; empty when nothing does."""
+    """Say what still runs beside the main thread; empty when nothing does."""
     if len(sys._current_frames()) > 1:
         return "a thread"
     try:

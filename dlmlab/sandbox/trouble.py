@@ -47,7 +47,9 @@ def _code_in(message: str) -> int | None:
 
 
 def remedy(kind: str, code: int | None = None) -> str:
-    """What a user can do about a kind of sandbox that doesn't hold here, or that fails with this error number."""
+    """Return what a user can do about a kind of sandbox that doesn't hold here, or that fails with this error
+    number.
+    """
     if code == errno.EMFILE:
         return f"raise the limit of open files (`ulimit -n`, now {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     if code == errno.EAGAIN:

@@ -102,7 +102,7 @@ class LmEval(BaseTask):
 
     @cached_property
     def questions(self) -> dict[str, Question]:
-        """All documents by their item's id."""
+        """Return all documents by their item's id."""
         tasks = harness.load(self.task, self.path, self.revision, self.num_fewshot)
         for task in tasks:
             self.check(task)

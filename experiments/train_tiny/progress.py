@@ -37,7 +37,7 @@ def held_out_accuracy(
 
 
 def is_right(exercise: Exercise, text: str) -> bool:
-    """Whether an answer is right; a function must be one of the reference's own ways to write it."""
+    """Return whether an answer is right; a function must be one of the reference's own ways to write it."""
     if isinstance(exercise, Choice):
         return text.startswith(f"{exercise.letter}.")
     if isinstance(exercise, OpenPrompt):

@@ -13,7 +13,7 @@ class OpenPrompt(Exercise):
 
     @abstractmethod
     def check(self, text: str) -> bool:
-        """Whether an answer is right, in any of the forms that the prompt allows."""
+        """Return whether an answer is right, in any of the forms that the prompt allows."""
 
 
 def integers(text: str) -> list[int] | None:
