@@ -15,7 +15,7 @@ from dlmlab.model.arena import Slot
 from dlmlab.types import Query
 
 PROGRAMS = 512
-"""As many keep a GPU busy; where fewer would attend, they share a row's keys."""
+"""Programs that keep a GPU busy; where fewer would attend, they share a row's keys."""
 MOST_SPLITS = 16
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 LOCK_SECONDS = 60.0
 """How long an append waits for another process's; a write takes milliseconds."""
 MOST_DIGITS = 20
-"""Of a whole number that is read; one with more is taken as a float."""
+"""Most digits of a whole number that is read; one with more is taken as a float."""
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ KINDS: Mapping[str, Any] = {
     "model.tasks": dict[str, str] | None,
 }
 TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
-"""Of experiments that can tell of every forward pass."""
+"""Settings of experiments that can record every forward pass."""
 CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}
 SPECIAL = ("device", "batch_size", "memo", "_target_")
 """Keys that are checked by what reads them."""

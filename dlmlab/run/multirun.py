@@ -34,7 +34,7 @@ from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
 PLACES = {"config.device", "model.device"}
-"""Where a shard ran: each on a GPU of its own."""
+"""Keys that say where a shard ran: each on a GPU of its own."""
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,13 @@ from dlmlab.record.folder import (
 from dlmlab.record.samples import lost_samples
 
 LOCK = f".{UNFINISHED}.lock"
-"""Held by the process that writes in a run's folder."""
+"""File that the process which writes in a run's folder holds locked."""
 LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
-"""By Hydra's setting of a folder, the file in outputs/ that names the last one; unlike a date it needs no clock."""
+"""Names of the files in outputs/ that name the last folder, by Hydra's setting of it; unlike a date it
+needs no clock.
+"""
 OBJECTIVES = ("score", "forwards per item")
-"""Of a run's summary: what a search weighs."""
+"""Keys of a run's summary that a search weighs."""
 PREPARED = {"config.yaml", "hydra.yaml", "overrides.yaml", "run.log", ERROR, MULTIRUN, UNFINISHED, LOCK}
 """Names of the files that stand in a run's folder before it begins."""
 SHOWN = 3
@@ -183,7 +185,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the run of a folder has ended, was reported everywhere, and still has results and all its samples."""
+    """Return whether a folder's run has ended, was reported everywhere, and still has results and all samples."""
     if not (folder / RESULTS).exists() or (folder / UNFINISHED).exists():
         return False
     try:

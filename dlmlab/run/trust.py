@@ -22,7 +22,7 @@ from dlmlab.run import build
 from dlmlab.settings import faults, kinds_of
 
 MOST_BYTES = 2**30
-"""Of a data file that a recorded config names."""
+"""Most bytes of a data file that a recorded config names."""
 MOST: Mapping[str, float] = {
     "cpu_seconds": 60, "wall_seconds": 600, "memory_mb": 16_384, "processes": 64, "file_mb": 1024, "output_kb": 65_536,
     "per_kind": 10_000,

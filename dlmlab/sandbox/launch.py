@@ -19,7 +19,7 @@ GUEST = Path(__file__).with_name("guest.py")
 GUEST_INSIDE = "/guest.py"
 
 _UIDS = range(61184, 65520)
-"""Where systemd takes its dynamic users from: nothing on a machine is owned by these."""
+"""User ids that systemd gives to dynamic users: nothing on a machine is owned by these."""
 _NOBODY = "65534"
 _KILL, _SETGID, _SETUID = 5, 6, 7
 _RIGHTS = {"bubblewrap": (_SETGID, _SETUID), "rlimit": (_SETGID, _SETUID, _KILL)}

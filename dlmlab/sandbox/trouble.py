@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 WEAKER = "or choose sandbox=rlimit, which leaves network, files and other processes open to the program"
 _SHORT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC}
-"""What passes when others give back processes, descriptors, memory or namespaces."""
+"""Error numbers that pass when others give back processes, descriptors, memory or namespaces."""
 _PAUSES = (0.1, 0.3, 1.0, 3.0)
 """Seconds before each further try."""
 

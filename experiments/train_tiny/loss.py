@@ -13,7 +13,7 @@ from dlmlab.types import Query
 from experiments.train_tiny.data import Layout
 
 LEAST_T = 0.02
-"""Of the share of masked positions: below it a row teaches next to nothing and weighs 1 / t."""
+"""Least share of masked positions; with fewer a row teaches next to nothing and weighs 1 / t."""
 
 
 def make_loss(model: LLaDAModelLM, layout: Layout, short_answer: int, padding_weight: float) -> Callable[..., Tensor]:

@@ -75,7 +75,7 @@ KINDS: Mapping[str, Any] = {
 }
 PARTS = ("tokenizer", "data", "architecture", "training", "progress")
 NO_IDS = {"mask_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-"""Of a tokenizer that is not there yet."""
+"""Ids of a tokenizer that is not there yet."""
 
 
 def run(cfg: DictConfig, built: None) -> None:
