@@ -202,7 +202,7 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def grid(cfg: DictConfig) -> list[Setting]:
-    """Every combination of the grid's values. Raises UserError for what the decoder won't take."""
+    """Return every combination of the grid's values. Raises UserError for what the decoder won't take."""
     if not isinstance(cfg.get("grid") or {}, Mapping):
         raise UserError(f"grid={cfg.grid!r} is no group of parameters with values, such as grid.kappa=[0.5,0.9]")
     lists = {
@@ -260,7 +260,7 @@ def canonical(rule: Rule) -> tuple[object, str | None]:
 
 
 def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
-    """A setting's answers; for a task without scores, those are right that are the baseline's."""
+    """Return a setting's answers; for a task without scores, those are right that are the baseline's."""
     right = [
         sample.score == 1 if sample.score is not None else sample.text == other.text
         for sample, other in zip(samples, baseline, strict=True)
@@ -291,7 +291,7 @@ def point(
 def calibration_table(
     task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], gen_length: int
 ) -> Table:
-    """The performance log's columns first, then what it lacks."""
+    """Return the performance log's columns first, then what it lacks."""
     baseline, *others = points
     score = "pass@1" if "humaneval" in task else "score"
     keys = list(settings[0].values)
@@ -331,7 +331,7 @@ def calibration_table(
 
 
 def show(value: Any) -> str:
-    """A parameter, with the performance log's two decimals where they say it all."""
+    """Return a parameter, with the performance log's two decimals where they say it all."""
     short = f"{value:.2f}" if isinstance(value, float) else str(value)
     return short if isinstance(value, float) and float(short) == value else str(value)
 
@@ -339,7 +339,7 @@ def show(value: Any) -> str:
 def choice_table(
     choice: Choice, points: Sequence[Mapping[str, Any]], rules: int, margin: float, first: int, second: int
 ) -> Table:
-    """The shortlist and what became of it."""
+    """Return the shortlist and what became of it."""
     loss = {each["name"]: lost(each) for each in points}
     rows: list[list[Cell]] = [
         [name, loss[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
@@ -353,7 +353,7 @@ def choice_table(
 
 
 def recommendation(choice: Choice) -> str:
-    """The setting to take, or why there is none and what would help."""
+    """Return the setting to take, or why there is none and what would help."""
     if choice.chosen:
         return f"Recommended: {choice.chosen}."
     if not choice.confirmed:

@@ -158,7 +158,7 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
 
 
 def typical_places(generation: Generation) -> float:
-    """How many positions of a row's active block are masked in the median step of its schedule."""
+    """Return how many positions of a row's active block are masked in the median step of its schedule."""
     steps = generation.steps // generation.blocks
     committed = np.cumsum([0, *(generation.quota(step) for step in range(steps - 1))])
     return float(np.median(generation.block_length - committed))
@@ -192,13 +192,13 @@ def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) ->
 
 
 def scaled(parts: Mapping[str, PartTime], seconds: float) -> dict[str, PartTime]:
-    """The parts, so that they make up so many seconds."""
+    """Return the parts, so that they make up so many seconds."""
     factor = seconds / sum(map(sum, parts.values()))
     return {name: PartTime(part.busy * factor, part.idle * factor) for name, part in parts.items()}
 
 
 def answer(steps: Sequence[Step]) -> str:
-    """The ratios, and what most of the rest is."""
+    """Return the ratios, and what most of the rest is."""
     found = []
     for step in steps:
         name, most = max(step.parts.items(), key=lambda each: sum(each[1]))
@@ -210,7 +210,7 @@ def answer(steps: Sequence[Step]) -> str:
 
 
 def step_table(steps: Sequence[Step]) -> Table:
-    """The floors, the steps, and what the steps reach."""
+    """Return a table of the floors, the steps, and what the steps reach."""
     columns = ["Batch", "GFLOP", "GB of weights", "compute floor", "memory floor", "step p50", "p99", "its pass",
                "step / floor", "TFLOP/s", "GB/s", "peak GB"]  # fmt: skip
     rows: list[list[Cell]] = [

@@ -184,7 +184,7 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:
-    """The task's first prompts, no two of them the same."""
+    """Return the task's first prompts, no two of them the same."""
     prompts = list(dict.fromkeys(item.prompt for item in task.items()))
     if len(prompts) < wanted:
         raise UserError(
@@ -195,7 +195,7 @@ def distinct_prompts(task: Task, wanted: int) -> list[str]:
 
 
 def display_name(rule: Rule) -> str:
-    """The rule's name as the performance log writes it, where the choice of decoder is that rule's only one."""
+    """Return the rule's name as the performance log writes it, where the choice of decoder is that rule's only one."""
     choice: str = HydraConfig.get().runtime.choices["decoder"]
     return type(rule).__name__ if choice == type(rule).__name__.lower() else choice
 
@@ -203,7 +203,7 @@ def display_name(rule: Rule) -> str:
 def token_ids(
     model: Any, texts: Sequence[str], generation: Generation, seed: int, dummy: bool
 ) -> list[tuple[int, ...]]:
-    """The prompts as the model reads them. Random weights without a tokenizer get random tokens."""
+    """Return the prompts as the model reads them. Random weights without a tokenizer get random tokens."""
     if model.tokenizer is None and dummy:
         return random_prompts(model, len(texts), RANDOM_PROMPT, generation, seed)
     return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
@@ -264,7 +264,7 @@ def expressible(generation: Generation) -> bool:
 
 
 def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> Timing:
-    """The reference loop's baseline, prompt after prompt."""
+    """Time the reference loop's baseline, prompt after prompt."""
     reset_peak_memory(model.device)
     begun = clock(model.device)
     outputs = [reference(model, [prompt], generation) for prompt in prompts]
@@ -276,7 +276,7 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
 
 
 def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float) -> list[Gate]:
-    """The performance log's gates."""
+    """Return the performance log's gates."""
     gates = []
     for name in names[1:]:
         for batch in batches:
@@ -315,7 +315,7 @@ def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates
 def performance_table(
     timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float, device: str
 ) -> Table:
-    """The performance log's rows."""
+    """Return the performance log's rows."""
     shown = {
         gate.name: f"{gate.bound} {'✓' if gate.verdict == 'pass' else '✗'}"
         for gate in find_gates(timings, names, batches, limit)
@@ -362,7 +362,7 @@ def explain(device: str) -> str:
 
 
 def reference_table(timings: Timings, cfg: DictConfig) -> Table:
-    """The performance log's comparison of the loop with the reference, both decoding as the baseline does."""
+    """Return the performance log's comparison of the loop with the reference, both decoding as the baseline does."""
     base = Setting(REFERENCE, 1)
     usual = rate(timings, base).median
     rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{usual:.1f} tok/s"]]
@@ -377,7 +377,7 @@ def reference_table(timings: Timings, cfg: DictConfig) -> Table:
 
 
 def show_range(ratio: Spread) -> str:
-    """A ratio's range over the rounds."""
+    """Return a ratio's range over the rounds."""
     return f"{ratio.low:.2f}–{ratio.high:.2f}×"
 
 
@@ -434,7 +434,7 @@ def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, An
 
 
 def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """What a reader must know of the cache: which, and the memory that the longest row's store takes."""
+    """Return what a reader must know of the cache: which, and the memory that the longest row's store takes."""
     found: dict[str, Any] = {"cache": build.labels()["cache"]}
     for cache in parts.caches.values():
         positions = max(map(len, prompts)) + parts.generation.gen_length

@@ -58,7 +58,7 @@ class Audited:
         return getattr(self._model, name)
 
     def hidden(self, query: Query) -> Tensor:
-        """The model's own; rows with a cache are watched."""
+        """Return the model's own; rows with a cache are watched."""
         hidden_ND: Tensor = self._model.hidden(query)
         if query.reuse is not None and query.wanted_N is not None:
             row_N, asked_N = query.wanted_N // query.tokens_BL.shape[1], query.wanted_N % query.tokens_BL.shape[1]
@@ -104,7 +104,7 @@ class Audited:
 
 
 def summary(audits: Sequence[Audit]) -> dict[str, Any]:
-    """The audits' means: over all, by age, and by layer; empty where there are none."""
+    """Return the audits' means: over all, by age, and by layer; empty where there are none."""
     if not audits:
         return {}
     ages = list(zip(AGES, [*AGES[1:], np.inf], strict=True))
@@ -124,7 +124,7 @@ def summary(audits: Sequence[Audit]) -> dict[str, Any]:
 
 
 def mean(audits: Sequence[Audit], name: str) -> float:
-    """The mean of one figure."""
+    """Return the mean of one figure."""
     return float(np.mean([getattr(each, name) for each in audits]))
 
 

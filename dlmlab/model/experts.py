@@ -34,7 +34,7 @@ class Router(nn.Module):
         return expert_NA, weight_NA * config.routed_scale
 
     def _in_best_groups(self, score_NX: Tensor) -> Tensor:
-        """The scores, -inf outside the groups whose two best experts score most together."""
+        """Return the scores, -inf outside the groups whose two best experts score most together."""
         config = self.config
         if config.groups == 1:
             return score_NX

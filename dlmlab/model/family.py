@@ -138,7 +138,7 @@ def grouped_mixture(config: Values) -> Values:
 
 
 def equal_heads(config: Values) -> Values:
-    """The width of a head where no key states it."""
+    """Return the width of a head where no key states it."""
     if config.get("head_dim") is not None:
         return {}
     width, heads = whole(config, "hidden_size"), whole(config, "num_attention_heads")
@@ -153,7 +153,7 @@ def trained_blocks(config: Values) -> Values:
 
 
 def whole(config: Values, key: str, missing: int | None = None) -> int:
-    """A key's value, a positive integer, or `missing` where it is null. Raises UserError for anything else."""
+    """Return a key's value, a positive integer, or `missing` where it is null. Raises UserError for anything else."""
     value = config.get(key)
     if missing is not None and value in (None, 0):
         return missing
@@ -296,7 +296,7 @@ FAMILIES = {
 
 
 def of(config: Mapping[str, Any], where: str) -> Family:
-    """The family of a config.json; LLaDA's where it names none. where: what an error calls the file.
+    """Return the family of a config.json; LLaDA's where it names none. where: what an error calls the file.
 
     Raises UserError for an architecture that is not known.
     """
@@ -309,7 +309,7 @@ def of(config: Mapping[str, Any], where: str) -> Family:
 
 
 def network_config(config: Mapping[str, Any], where: str, ends: Mapping[str, Any] | None = None) -> LLaDAConfig:
-    """The network that a config.json describes.
+    """Return the network that a config.json describes.
 
     where: what an error calls the file. ends: generation_config.json, whose tokens end an answer too.
     Raises UserError, naming the key, for what is missing and for what can't be honoured.
@@ -350,7 +350,7 @@ def check_key(family: Family, key: str, value: Any) -> None:
 
 
 def tokens(family: Family, config: Mapping[str, Any], ends: Mapping[str, Any], where: str) -> Values:
-    """The special tokens' ids. Raises UserError where the mask token must be stated and isn't."""
+    """Return the special tokens' ids. Raises UserError where the mask token must be stated and isn't."""
     mask = config.get("mask_token_id")
     if mask is None:
         if family.mask_token_id is None:
@@ -372,7 +372,7 @@ def listed(ids: Any) -> list[Any]:
 
 
 def in_their_words(line: str, names: Mapping[str, str]) -> str:
-    """An error about one of our keys, about theirs."""
+    """Return an error about one of our keys, about theirs."""
     for theirs, ours in names.items():
         line = line.replace(f"config key {ours}=", f"config key {theirs}=")
     return line

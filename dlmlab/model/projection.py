@@ -44,7 +44,7 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
 
 
 def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
-    """The projection with the modules' biases, where they have any."""
+    """Return the projection with the modules' biases, where they have any."""
     if all(module.bias is None for module in modules):
         return multiply
     bias_N = torch.cat([module.bias.detach() for module in modules])

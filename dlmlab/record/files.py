@@ -125,7 +125,7 @@ def disk_of(path: Path) -> Path:
 
 
 def _torn(path: Path, end: int) -> str:
-    """The newline that a file lacks where its last append was cut off."""
+    """Return the newline that a file lacks where its last append was cut off."""
     with path.open("rb") as file:
         file.seek(end - 1)
         return "" if file.read() == b"\n" else "\n"

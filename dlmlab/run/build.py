@@ -85,7 +85,7 @@ def model_name(cfg: DictConfig) -> str:
 
 
 def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
-    """The config's decoder, or another one of conf/decoder/ at its defaults.
+    """Return the config's decoder, or another one of conf/decoder/ at its defaults.
 
     Raises UserError where it takes its values from the model's calibration and the model has none (`model.localleap`
     holds for one checkpoint only), and where `memo=force` is not for this decoder.
@@ -224,7 +224,7 @@ def role(cfg: DictConfig, gate: str) -> str:
 
 
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
-    """The config's settings; where it has none the overrides, then the task's own."""
+    """Return the config's settings; where it has none the overrides, then the task's own."""
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
     published = protocol.of(cfg)
     switches = published.generation.get(task.name, {}) if published else {}
@@ -314,7 +314,7 @@ def looked_up(part: DictConfig, name: str) -> bool:
 
 
 def target_of(group: str, part: DictConfig) -> Any:
-    """What a part's `_target_` names. Raises UserError where it names nothing."""
+    """Return what a part's `_target_` names. Raises UserError where it names nothing."""
     try:
         return resolve_name(part._target_)
     except (ImportError, ValueError, TypeError, AttributeError) as error:
@@ -325,7 +325,7 @@ def target_of(group: str, part: DictConfig) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A part of a config as dicts and lists."""
+    """Return a part of a config as dicts and lists."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
@@ -353,7 +353,7 @@ def instantiate(part: DictConfig) -> Any:
 
 
 def labels() -> dict[str, str]:
-    """The names of the run's choices, by group."""
+    """Return the names of the run's choices, by group."""
     choices = HydraConfig.get().runtime.choices
     return {group: choices[group] for group in ("model", "decoder", "cache", "task", "sweep") if choices[group]}
 

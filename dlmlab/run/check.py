@@ -128,7 +128,7 @@ def follows(line: str, cfg: DictConfig, said: Sequence[str]) -> bool:
 
 
 def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
-    """What hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
+    """Yield what hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
     parents = {key[: end.start()] for key in known for end in re.finditer(r"\.", key)}
     broken = list[str]()
     for key in dict.fromkeys((*GROUPS, *sorted(parents))):

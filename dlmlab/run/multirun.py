@@ -131,7 +131,7 @@ class Problem:
 
 
 def find_jobs(folder: Path) -> list[Job]:
-    """The jobs at or below a multirun's folder, in order."""
+    """Return the jobs at or below a multirun's folder, in order."""
     folders = [file.parent.parent for file in folder.glob("**/.hydra/overrides.yaml")]
     names = [str(each.relative_to(folder)) for each in folders]
     order = sorted(zip(names, folders, strict=True), key=lambda each: (not each[0].isdigit(), len(each[0]), each[0]))
@@ -139,7 +139,7 @@ def find_jobs(folder: Path) -> list[Job]:
 
 
 def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
-    """The summary as a run of its own, None where no job finished; and what is not in it.
+    """Return the summary as a run of its own, None where no job finished; and what is not in it.
 
     It follows from the jobs' folders alone: the same folders give the same summary.
     """
@@ -186,7 +186,7 @@ def stands(record: RunRecord) -> bool:
 
 
 def together(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs by what they were told; shards of one run are together."""
+    """Return the jobs by what they were told; shards of one run are together."""
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         others = tuple(sorted((key, value) for key, value in job.overrides.items() if key != SHARD))
@@ -195,7 +195,7 @@ def together(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def row_of(group: Sequence[Job]) -> Row:
-    """A job's figures, or those of its shards joined: the numbers that one job would have found.
+    """Return a job's figures, or those of its shards joined: the numbers that one job would have found.
 
     Raises ValueError for shards that aren't the whole or that differ in anything else.
     """
@@ -210,7 +210,7 @@ def row_of(group: Sequence[Job]) -> Row:
 
 
 def figures_of(job: Job) -> Mapping[str, Cell]:
-    """A job's summary. Raises ValueError where a score or its cost is no number."""
+    """Return a job's summary. Raises ValueError where a score or its cost is no number."""
     summary: Mapping[str, Cell] = job.results["summary"]
     for key in ("score", "ci_low", "ci_high", "forwards per item", "n"):
         if not fits(summary.get(key), (int, float, NoneType)):
@@ -237,12 +237,12 @@ def check_shards(group: Sequence[Job]) -> None:
 
 
 def kind_of(device: Any) -> str:
-    """A device's kind, without its number."""
+    """Return a device's kind, without its number."""
     return str(device).partition(":")[0]
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
-    """The settings in which jobs differ, other than the shard."""
+    """Return the settings in which jobs differ, other than the shard."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides if key != SHARD)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
@@ -260,7 +260,7 @@ def common(a: Any, b: Any) -> Any:
 
 
 def labels(rows: Sequence[Row]) -> dict[str, str]:
-    """The rows' choices, where they agree."""
+    """Return the rows' choices, where they agree."""
     each = [row.jobs[0].results["labels"] for row in rows]
     return {
         key: value if all(other.get(key) == value for other in each) else "several" for key, value in each[0].items()
@@ -268,7 +268,7 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
-    """The joined score, or the settings that no other beats."""
+    """Return the joined score, or the settings that no other beats."""
     if len(rows) == 1 and "forwards per item" in rows[0].figures:
         return verdict(rows[0].figures)
     front = [f"{point['name']} ({point['score']:.3f} in {point['forwards']:.2f})" for point in pareto(points)]
@@ -276,7 +276,7 @@ def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """A row for each configuration: what it was told, and its figures."""
+    """Return a table with a row for each configuration: what it was told, and its figures."""
     figures = list(dict.fromkeys(key for row in rows for key in row.figures))
     cells: list[list[Cell]] = [
         [row.name, *(row.overrides.get(key) for key in keys), *(row.figures.get(key) for key in figures)]
@@ -292,7 +292,7 @@ def problem_tables(problems: Sequence[Problem]) -> list[Table]:
 
 
 def point_of(row: Row, keys: Sequence[str]) -> dict[str, Any] | None:
-    """A point of the picture; None for figures without a score and its cost."""
+    """Return a point of the picture; None for figures without a score and its cost."""
     if row.figures.get("score") is None or "forwards per item" not in row.figures:
         return None
     decoder = row.jobs[0].manifest["config"]["decoder"]

@@ -121,7 +121,7 @@ def check_texts(saved: Saved, found: Findings) -> None:
 
 
 def scorer(saved: Saved, name: str, sandbox: str) -> Task:
-    """The task that scored the samples, whole.
+    """Return the task that scored the samples, whole.
 
     Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
     """

@@ -112,7 +112,7 @@ def clear_refused(folder: Path) -> None:
 
 
 def find(name: str, key: str) -> Path:
-    """The folder that `resume=NAME` means. Raises UserError where there is none."""
+    """Return the folder that `resume=NAME` means. Raises UserError where there is none."""
     if name == "last":
         pointer = outputs() / LAST[key]
         if not pointer.exists():
@@ -129,7 +129,7 @@ def find(name: str, key: str) -> Path:
 
 
 def _pointed_at(pointer: Path) -> str:
-    """The folder that a file names. Raises UserError where it names none by its whole path."""
+    """Return the folder that a file names. Raises UserError where it names none by its whole path."""
     try:
         name = read_bytes(pointer).decode().strip()
     except (OSError, ValueError) as error:
@@ -243,7 +243,7 @@ def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force
 
 
 def _decisive(made: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a manifest that results depend on."""
+    """Return the part of a manifest that results depend on."""
     config = {key: value for key, value in made["config"].items() if key not in RESULT_FREE}
     packages = {name: made["packages"].get(name) for name in PACKAGES}
     loaded = {"model": made["model"], "hardware": manifest.hardware(made)} if made["model"] else {}

@@ -17,7 +17,7 @@ AGAIN = "re-tokenised answer tokens"
 
 
 def score_of(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The mean score with its 95 % interval, null for a task whose answers have none."""
+    """Return the mean score with its 95 % interval, null for a task whose answers have none."""
     scores = [sample.score for sample in samples if sample.score is not None]
     if not scores:
         return {"score": None, "ci_low": None, "ci_high": None, "n": len(samples)}
@@ -46,7 +46,7 @@ def count_tokens(model: Any, samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, float]:
-    """The tokens of `count_tokens` and the forward passes that they took."""
+    """Return the tokens of `count_tokens` and the forward passes that they took."""
     forwards = sum(sample.forwards for sample in samples)
     return {
         **tokens,
@@ -65,7 +65,7 @@ def computed_of(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """The score and its cost in a sentence."""
+    """Return the score and its cost in a sentence."""
     cost = f"{figures['forwards per item']:.2f} forward passes an item"
     if (whole := figures["full-pass equivalents per item"]) < figures["forwards per item"]:
         cost += f", the work of {whole:.2f} full ones"

@@ -42,7 +42,7 @@ def patiently(attempt: Callable[[], T]) -> T:
 
 
 def _code_in(message: str) -> int | None:
-    """The error number whose words another program's message ends with."""
+    """Return the error number whose words another program's message ends with."""
     return next((code for code in errno.errorcode if message.endswith(os.strerror(code))), None)
 
 

@@ -128,7 +128,7 @@ class BaseTask(ABC):
 
     @cached_property
     def all_items(self) -> Sequence[Item]:
-        """The items, loaded when they are first needed."""
+        """Return the items, loaded when they are first needed."""
         return self.load()
 
 

@@ -33,7 +33,7 @@ class Question(NamedTuple):
 
     @property
     def request(self) -> Any:
-        """The first of its requests."""
+        """Return the first of its requests."""
         return self.requests[0]
 
 
@@ -163,7 +163,7 @@ def _text(target: Any) -> str:
 
 
 def _fraction(name: str, value: Any) -> float:
-    """A metric of one answer as a number from 0 to 1. Raises UserError for one that is none."""
+    """Return a metric of one answer as a number from 0 to 1. Raises UserError for one that is none."""
     if isinstance(value, Sequence) and value and not isinstance(value, str):
         value = sum(map(float, value)) / len(value)
     try:

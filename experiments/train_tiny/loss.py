@@ -17,7 +17,7 @@ LEAST_T = 0.02
 
 
 def make_loss(model: LLaDAModelLM, layout: Layout, short_answer: int, padding_weight: float) -> Callable[..., Tensor]:
-    """The loss as a function of what `batches` yields.
+    """Return the loss as a function of what `batches` yields.
 
     short_answer: answers of fewer tokens weigh as much as one of this length. padding_weight: of the end tokens behind
     the first.

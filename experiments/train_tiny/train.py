@@ -190,7 +190,7 @@ def train(
 def start(
     tokenizer: Mapping[str, Any], architecture: Mapping[str, Any], initial: str | None, seed: int
 ) -> tuple[PreTrainedTokenizerFast, LLaDAModelLM]:
-    """A tokenizer and a model in float32: fresh ones, or those of a checkpoint to go on from."""
+    """Return a tokenizer and a model in float32: fresh ones, or those of a checkpoint to go on from."""
     if initial:
         return (
             PreTrainedTokenizerFast.from_pretrained(initial),

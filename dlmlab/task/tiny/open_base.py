@@ -17,6 +17,6 @@ class OpenPrompt(Exercise):
 
 
 def integers(text: str) -> list[int] | None:
-    """The numbers of a comma-separated list, or None when the text is anything else."""
+    """Return the numbers of a comma-separated list, or None when the text is anything else."""
     parts = text.strip().removesuffix(".").split(", ")
     return [int(part) for part in parts] if all(re.fullmatch(r"\d+", part) for part in parts) else None
