@@ -45,7 +45,7 @@ def _rules_other_users(kind: str) -> bool:
 
 
 def bubblewrap_command(role: dict[str, Any], tmp_bytes: int, info_fd: int, rules_fd: int) -> list[str]:
-    """Start a guest with namespaces of its own, that sees the interpreter, its standard library and a private /tmp.
+    """Return the command of a guest in namespaces of its own: it sees the interpreter, its library and a private /tmp.
 
     As root, bubblewrap sets up the namespaces as root, and the guest drops to an unprivileged user before it reads a
     line of the program. As an ordinary user the namespaces are a user namespace's, in which no other can be made.
