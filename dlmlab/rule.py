@@ -144,12 +144,12 @@ class Rule:
 
     @property
     def everywhere(self) -> bool:
-        """Whether the rule wants measures at committed positions as well."""
+        """Return whether the rule wants measures at committed positions as well."""
         return self.revokes
 
     @property
     def memoisable(self) -> bool:
-        """Whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
+        """Return whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
         return not (self.measures or self.needs_logits or self.everywhere or self.sees_canvas or self.cuts)
 
     @cached_property

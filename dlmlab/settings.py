@@ -112,7 +112,7 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
-    """What is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
+    """Return what is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
     if name.startswith("_"):
         return []
     if name not in kinds:

@@ -33,15 +33,10 @@ class Generation:
         temperature: 0 proposes the likeliest token; above 0 tokens are drawn with Gumbel noise.
         confidence_dtype: The precision of the softmax, `float32` or `float64`.
         logits_eos_inf: Whether the end token is never proposed.
-        confidence_eos_eot_inf: Whether end tokens are committed last, and every confidence is a softmax over the other
-            tokens, as in LLaDA's published code (which at a temperature does so for the end of turn alone).
-        confidence_eos_eot_zero: Whether end tokens are committed last and no other confidence changes, as in the text
-            of LLaDA's appendix B.4.
-        stop_at_end: Whether no pass follows a full block that holds an end token; the rest of the canvas is then filled
-            with the end token (LLaDA's own loop decodes to the end).
-
-    Raises:
-        UserError: A value is out of range, or the lengths do not divide each other.
+        confidence_eos_eot_inf: Whether end tokens are committed last and count in no confidence, as in published code.
+        confidence_eos_eot_zero: Whether end tokens are committed last and no other confidence changes, as in appendix
+            B.4.
+        stop_at_end: Whether a full block with an end token ends the row; end tokens then fill the rest of the canvas.
     """
 
     gen_length: PositiveInt
@@ -78,30 +73,19 @@ class Generation:
 
     @property
     def blocks(self) -> int:
-        """Return the number of blocks of the canvas."""
         return self.gen_length // self.block_length
 
     def quota(self, step: int) -> int:
-        """Return how many positions the schedule commits at a step of a block.
-
-        Args:
-            step: The block's step, counted from 0.
-
-        Returns:
-            At least 1; 1 where the schedule has ended.
-        """
+        """Return how many positions the schedule commits at a block's step, counted from 0; 1 where it has ended."""
         per_step, extra = divmod(self.block_length, self.steps // self.blocks)
         return max(1, per_step + (step < extra)) if step < self.steps // self.blocks else 1
 
 
 @dataclass(frozen=True)
 class Request:
-    """One canvas to fill.
+    """One canvas to fill; `index` names it in results and, with the run's seed, seeds its randomness.
 
     Attributes:
-        index: Names the request in results and, with the run's seed, seeds its randomness.
-        prompt: The prompt's token ids.
-        rule: The decoder.
         traced: Whether the output lists every forward pass, and not only what came of them all.
         cache: Decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
     """
@@ -133,8 +117,7 @@ class TraceStep(NamedTuple):
         commit: The block's positions that are committed.
         revoke: The block's positions that are masked again.
         marks: Positions of the block by the name of a mark, see `Rule.marks`.
-        computed: Ranges [from, to) of positions that went through the model, counted from the canvas's first; negative
-            ones are the prompt's.
+        computed: Ranges [from, to) of positions that were computed, from the canvas's first; the prompt's are negative.
     """
 
     begin: int
@@ -151,16 +134,12 @@ class Output:
     """A filled canvas, and what it took.
 
     Attributes:
-        index: The request's index.
-        tokens: The token ids of the canvas, without the prompt.
         forwards: The forward passes that the request took part in.
         step_of: For each token, the forward pass (counted from 0) after which it was committed for good.
         text: The tokens up to the first end token, as text; None where the checkpoint has no tokenizer.
-        trace: Every forward pass, where the request asked for it; else empty.
         positions: The positions that the forward passes computed for the request, the prompt's among them.
         full_passes: Full-pass equivalents: `positions` divided by the row's length.
-        unasked: Positions of the canvas that hold an end token because an earlier one ended the answer, not because a
-            pass proposed it; see `Generation.stop_at_end`.
+        unasked: Positions that hold an end token since `stop_at_end` ended the answer, not since a pass proposed it.
     """
 
     index: int
@@ -175,7 +154,7 @@ class Output:
 
 
 class Store(Protocol):
-    """Holds what a model keeps of one row from pass to pass, such as keys and values; each model has its own kind."""
+    """Holds what a model keeps of one row from pass to pass, such as keys and values; each model has its own."""
 
     @property
     def nbytes(self) -> int:
@@ -188,13 +167,11 @@ class Reuse(NamedTuple):
     position_BL: Tensor
     """int64: the position in its row of each computed token; has no meaning at padding."""
     visible: Sequence[np.ndarray | None]
-    """For each row, whether each of its positions can be attended to, (positions of the row,); None where all can."""
+    """For each row, whether each of its positions can be attended to; None where all can."""
     stores: Sequence[Any]
-    """The rows' stores: they hold the other positions, and the pass writes into them what it computes."""
+    """The rows' stores: they hold the other positions, and the pass writes what it computes into them."""
     hooks: Sequence[Any]
-    """The policies' hooks, which the model calls during the pass: all of one kind, or None; see
-    `dlmlab.policy.Plan`.
-    """
+    """The policies' hooks, which the model calls on the way, all of one kind or None; see `dlmlab.policy.Plan`."""
 
 
 class Query(NamedTuple):
@@ -209,17 +186,15 @@ class Query(NamedTuple):
     reuse: Reuse | None = None
     """What stands for the positions that are not computed; None where all are."""
     block_length: int | None = None
-    """The length of the blocks where attention is block-causal, from the row's first position on; None takes
-    the model's own.
-    """
+    """Length of the blocks where attention is block-causal, from the row's first position on; None: as trained."""
 
 
 class Denoiser(Protocol):
     """The protocol of a model: all that the lab asks of one."""
 
     config: Any
-    """Holds mask_token_id, eos_token_id, pad_token_id, max_sequence_length, vocab_size, and padded_vocab_size,
-    which is V. Its `to_dict()` returns all of it.
+    """mask_token_id, eos_token_id, pad_token_id, max_sequence_length, vocab_size, padded_vocab_size (V);
+    `to_dict()`.
     """
     end_token_ids: tuple[int, ...]
     """The tokens that end an answer: the end of text and, where there is one, the end of turn."""
@@ -230,9 +205,7 @@ class Denoiser(Protocol):
     commit: str | None
     """The hub's commit, for weights that come from there."""
     keeps: frozenset[str]
-    """The kinds of what the model can keep from pass to pass, of `dlmlab.policy.KEPT`; empty where it serves no
-    cache.
-    """
+    """What the model can keep from pass to pass, of `dlmlab.policy.KEPT`; empty where it serves no cache."""
 
     @property
     def device(self) -> torch.device: ...
@@ -250,27 +223,16 @@ class Denoiser(Protocol):
 
     @property
     def works_ahead(self) -> bool:
-        """Return whether the model works while the host goes on, so that the next pass may begin before a step is
-        noted.
-        """
+        """Return whether it works while the host goes on, so that the next pass begins before a step is noted."""
 
     def hidden(self, query: Query) -> Tensor:
-        """Run the model without its head.
-
-        Returns:
-            The last hidden states: (N, D) at the positions that the query wants; (B, L, D) where it wants all.
-        """
+        """Return the last hidden states: (N, D) at the positions that the query wants; (B, L, D) where it wants all."""
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Return the logits, (N, V), of hidden states, (N, D)."""
 
     def new_store(self, positions: int, kept: str) -> Store:
-        """Return an empty store for a row.
-
-        Args:
-            positions: The row's positions, prompt and canvas.
-            kept: What is to be kept, one of those that the model `keeps`.
-        """
+        """Return an empty store for a row of so many positions. `kept` is one of those that the model `keeps`."""
 
 
 def check_positive_int(name: str, value: object) -> None:

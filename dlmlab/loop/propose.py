@@ -188,7 +188,8 @@ def sample(
     """Propose tokens; overwrites the logits.
 
     The mask token counts in the softmax, as in LLaDA's published code, but is never proposed: a committed mask would
-    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed. What pads the embedding
+    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed
+    (at a temperature the published code leaves out the end of turn alone). What pads the embedding
     beyond the vocabulary is no token: it neither counts nor is proposed. At a temperature the choice is LLaDA's
     Gumbel-max, in float64 as there (arXiv:2409.02908).
 

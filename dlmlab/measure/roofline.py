@@ -75,7 +75,7 @@ class Floor(NamedTuple):
 
 
 def countable(config: Any) -> bool:
-    """Whether a model's config says what `count` needs: that it is a LLaDA's."""
+    """Return whether a model's config says what `count` needs: that it is a LLaDA's."""
     return all(hasattr(config, key) for key in ("d_model", "n_layers", "mlp_width", "kv_heads", "head_width"))
 
 

@@ -26,9 +26,9 @@ PAGE = "index.html"
 TRACES = 50
 """Of a run on a page."""
 FEW = 2
-"""Decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
+"""Most decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
 LINKS = ("viewer.html", "denoising.gif", "denoising.png")
-"""What a run that was traced shows besides its page."""
+"""Files that the page of a traced run links to."""
 SLOT = re.compile(r"<!-- slot: (\w+) -->")
 
 

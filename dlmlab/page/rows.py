@@ -17,13 +17,21 @@ CANDIDATE, BASELINE, NOISE = "candidate", "baseline", "noise"
 
 @dataclass
 class Row:
-    """What a run says of one decoder at one task; None where it says nothing.
+    """A run's figures of one decoder at one task; None where the run doesn't say.
 
-    series: what the decoder is called in the run's samples. role: `baseline`, `chosen` by a calibration, or `noise`, a
-    repetition whose differences are the noise floor. items: which items they were, equal for rows on the same. score,
-    low, high: fractions, with the 95 % interval where the run has one. right, n: items that are right, of how many.
-    forwards: an item's. speed: canvas tokens per second, at the batch size. verdict: against the baseline. note: what
-    the verdict rests on.
+    Attributes:
+        series: The decoder's name in the run's samples.
+        role: `baseline`, `chosen` by a calibration, or `noise`, a repetition whose differences are the noise floor.
+        items: Names the items, equal for rows on the same ones.
+        n: The number of items.
+        right: How many of them are right.
+        score: A fraction.
+        low: Lower end of its 95 % interval, where the run has one.
+        high: Upper end.
+        forwards: Forward passes of an item.
+        speed: Canvas tokens per second, at the batch size.
+        verdict: The verdict against the baseline.
+        note: What the verdict rests on.
     """
 
     task: str

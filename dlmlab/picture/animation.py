@@ -20,9 +20,9 @@ COLUMNS = 56
 """Characters a line of a canvas."""
 LONGEST_TOKEN = 18
 FRAMES = 128
-"""The most that a GIF has; beyond it passes are left out."""
+"""Most frames of a GIF; beyond it passes are left out."""
 SECONDS = 10.0
-"""How long a film of many passes takes."""
+"""Seconds that a film of many passes takes."""
 STILL_SCALE = 3
 GLYPHS = {"anchor": "◆", "neighbour": "◇"}
 INK, FAINT, LINE, PAPER, ACCENT = "#1d1f24", "#666b76", "#d9d7d0", "#ffffff", "#b3530a"

@@ -144,7 +144,7 @@ def read_lines(path: Path, shape: Shape) -> tuple[list[dict[str, Any]], int]:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """The object of a line; None for anything else, and where it isn't what was written."""
+    """Return the object of a line; None for anything else, and where it isn't what was written."""
     try:
         found = decode(line) if MARK.encode() in line else parse_json(line.decode(errors="replace"))
     except (ValueError, RecursionError):

@@ -18,13 +18,16 @@ SHAPE = {**SAMPLE_SHAPE, "index": int, "forwards": int}
 
 @dataclass(frozen=True)
 class Sample:
-    """One item, decoded and scored.
+    """One item, decoded and scored. Fields that are not listed are those of `dlmlab.types.Output`.
 
-    index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
-    reason: why it isn't right. variants: the score by other ways of extracting the answer.
-    target: what a right answer has, such as a letter or the tests. pieces: each token's text.
-    answer_tokens: tokens of the answer's text, cut at the task's stops and tokenised again.
-    The rest is the `dlmlab.types.Output`.
+    Attributes:
+        index: The item's index in the task, whatever shard it came in.
+        score: From 0 to 1; None where the task gives none.
+        reason: Why the answer isn't right; empty when it is.
+        variants: The score by other ways of extracting the answer.
+        target: What a right answer contains, such as a letter or the tests.
+        answer_tokens: Tokens of the answer's text, cut at the task's stops and tokenised again.
+        pieces: The text of each token.
     """
 
     task: str

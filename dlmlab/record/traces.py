@@ -21,13 +21,15 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Trace:
-    """One canvas being filled, in words: a line of traces.jsonl.
+    """One canvas being filled, in words: a line of traces.jsonl. task, decoder, index, id and prompt are the sample's.
 
-    task, decoder, index, id, prompt: the sample's that it belongs to. end_tokens: the texts of tokens that end an
-    answer. tokens: the finished canvas. steps: for each forward pass the number of its `block`, and of that block's
-    positions: the `tokens` proposed and their `confidence`, both null where nothing was; those that the pass went on to
-    `commit` and to `revoke`; and those with `marks`, by name. `computed` are ranges [from, to) of all positions that
-    the pass computed, counted from the canvas's first; negative ones are the prompt's.
+    Attributes:
+        end_tokens: The texts of tokens that end an answer.
+        tokens: The texts of the finished canvas.
+        steps: For each forward pass the number of its `block`, and of that block's positions: the `tokens` proposed and
+            their `confidence`, both null where nothing was; those that the pass went on to `commit` and to `revoke`;
+            and those with `marks`, by name. `computed` are ranges [from, to) of all positions that the pass computed,
+            counted from the canvas's first; negative ones are the prompt's.
     """
 
     task: str

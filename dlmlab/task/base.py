@@ -94,14 +94,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseTask(ABC):
-    """What all tasks have in common: a canvas, a selection of items, and their fingerprint.
-
-    A new task subclasses it with a `load` and a `score`; its own settings are further fields.
-
-    name, version: see `Task`. gen_length, block_length, steps: the canvas that the task is decoded on by default.
-    limit, shard, num_shards: which of the items, see `select`. template: what becomes of each prompt, which stands in
-    it as `{prompt}`.
-    """
+    """The part that all tasks have in common: a canvas, a selection of items, and their fingerprint."""
 
     name: str
     version: str
@@ -135,7 +128,7 @@ class BaseTask(ABC):
 
     @cached_property
     def all_items(self) -> Sequence[Item]:
-        """The items, loaded when they are first needed."""
+        """Return the items, loaded when they are first needed."""
         return self.load()
 
 

