@@ -1,6 +1,6 @@
 """The decoding loop: admit, step, evict. It names no model and no algorithm.
 
-Rows advance independently: a finished row leaves at once and the next request takes its place. Canvases live on the
+Rows advance independently: a finished row leaves at once and the next request joins the batch. Canvases live on the
 host, and one copy of the committed tokens is all that a step waits for.
 """
 
@@ -19,8 +19,12 @@ from dlmlab.types import Denoiser, Generation, Output, Request
 
 
 class StepTiming(NamedTuple):
-    """A step of all active rows: its wall time, to the end of the copy that waits for the device; rows that took
-    part; canvases that went through the model.
+    """The cost of one step of all active rows.
+
+    Attributes:
+        seconds: Wall time, to the end of the copy that waits for the device.
+        rows: Rows that took part.
+        computed: Canvases that went through the model.
     """
 
     seconds: float
@@ -30,11 +34,13 @@ class StepTiming(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """How the loop goes, whatever it decodes.
+    """How the loop runs, whatever it decodes.
 
-    seed: with a request's index it seeds the request's randomness. share: whether canvases that are identical when a
-    pass begins go through it once. memo: where proposals are looked up before the model is asked, and kept; then rows
-    of all rules and settings share them. on_step: called after each step.
+    Attributes:
+        seed: With a request's index it seeds the request's randomness.
+        share: Whether canvases that are identical when a pass begins go through it once.
+        memo: Keeps proposals, and is asked for them before the model is; rows of all rules and settings share it.
+        on_step: Called after each step.
     """
 
     seed: int = 0
@@ -46,16 +52,19 @@ class Options:
 def denoise(
     model: Denoiser, requests: Iterable[Request], generation: Generation, batch_size: int | Batch, **options: Any
 ) -> Iterator[Output]:
-    """Fill the canvas of every request; outputs come as rows finish.
+    """Fill the canvas of every request, and yield outputs as rows finish.
 
-    Where the user has asked for an end, rows under way are finished and nothing new begins.
+    When the user has asked for an end, rows under way are finished and nothing new begins.
 
     Args:
-        model: What is asked for proposals.
+        model: The model that proposes tokens.
         requests: The canvases to fill, in the order in which they are admitted.
         generation: How canvases are laid out and scheduled.
         batch_size: Canvases that go through the model at once, fewer where they don't fit.
-        options: See `Options`.
+        **options: See `Options`.
+
+    Yields:
+        The output of each request, in the order in which they finish.
     """
     how = Options(**options)
     batch, ahead = Batch.of(batch_size), None

@@ -1,4 +1,4 @@
-"""Prompts in, answers out."""
+"""Decode prompts into answers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request, check_seed
 
 Prompt = str | Sequence[int] | Sequence[chat.Message]
-"""A user's message or the turns of a conversation, which the checkpoint's chat template is applied to, or token ids,
-which are taken as they are.
+"""A prompt: a user's message or the turns of a conversation, to which the checkpoint's chat template is
+applied, or token ids, which are taken as they are.
 """
 
 
@@ -46,15 +46,30 @@ def generate(
 ) -> list[Output]:
     """Decode one answer for each prompt, in their order.
 
-    model: from `dlmlab.load`. rule: a decoder, such as `dlmlab.decoder.localleap.LocalLeap`. The settings are those
-    of `dlmlab.types.Generation`; block_length is gen_length unless given. seed: with the prompt's place in the list
-    it fixes the prompt's randomness, whatever shares its batch. batch_size: canvases that go through the model at once,
-    or `auto`; fewer where they don't fit the device. trace: whether outputs tell of each forward pass. cache: which
-    positions a pass computes, such as `dlmlab.cache.dual.Dual`; all of them without one.
+    Args:
+        model: A model that `dlmlab.load` returned.
+        prompts: Messages, conversations or token ids; see `Prompt`.
+        rule: A decoder, such as `dlmlab.decoder.localleap.LocalLeap`.
+        gen_length: Positions of each canvas.
+        block_length: Positions of a block; `gen_length` unless given.
+        steps: Scheduled forward passes over all blocks.
+        temperature: 0 proposes the likeliest token; above 0 tokens are drawn with Gumbel noise.
+        seed: With the prompt's index in the list it fixes the prompt's randomness, whatever shares its batch.
+        batch_size: Canvases that go through the model at once, or `auto`; fewer where they don't fit the device.
+        confidence_dtype: The precision of the softmax, `float32` or `float64`.
+        logits_eos_inf: See `dlmlab.types.Generation`, as for the next two.
+        confidence_eos_eot_inf: Whether end tokens are committed last and do not count in other confidences.
+        confidence_eos_eot_zero: Whether end tokens are committed last and other confidences stay.
+        trace: Whether outputs list every forward pass.
+        cache: Decides which positions a pass computes, such as `dlmlab.cache.dual.Dual`; without one, all of them.
 
-    Raises UserError for no model, decoder or prompts, a prompt that doesn't fit the model's context, a string where the
-    checkpoint has no tokenizer or chat template, any setting out of range, and a cache that doesn't go with the
-    decoder or the model.
+    Returns:
+        An output for each prompt: the canvas's tokens, the answer's text and what they cost.
+
+    Raises:
+        UserError: The model, the decoder or the prompts are none, a prompt doesn't fit the model's context, a string
+            comes where the checkpoint has no tokenizer or chat template, a setting is out of range, or the cache
+            doesn't go with the decoder or the model.
     """
     block_length = gen_length if block_length is None else block_length
     generation = Generation(
@@ -89,9 +104,22 @@ def decode(
     batch_size: int | str | Batch,
     **options: Any,
 ) -> Iterator[Output]:
-    """`denoise`, with texts, and with rows of like length side by side so that little is padded.
+    """Fill the canvases of requests as `denoise` does, and add their texts.
 
-    Raises UserError for a cache that doesn't go with its request's decoder or the model.
+    Rows of like length go side by side, so that little is padded.
+
+    Args:
+        model: A model that `dlmlab.load` returned, or another `Denoiser`.
+        requests: The canvases to fill.
+        generation: How canvases are laid out and scheduled.
+        batch_size: Canvases that go through the model at once, or `auto`.
+        **options: See `dlmlab.denoise.Options`.
+
+    Yields:
+        The outputs, as rows finish.
+
+    Raises:
+        UserError: A cache doesn't go with its request's decoder or the model, or the seed or batch size is none.
     """
     how = Options(**options)
     check_seed(how.seed)
@@ -107,12 +135,12 @@ def decode(
 
 
 def own_number(value: Any) -> Any:
-    """Return a number of numpy's or torch's as Python's own; anything else as it is."""
+    """Return a number of numpy's or torch's as Python's own, and anything else as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def check_model(model: Any) -> None:
-    """Raise UserError for what is no model."""
+    """Raise UserError for anything that is not a model."""
     if isinstance(model, str | Path):
         raise UserError(f"model={str(model)!r} is a path: give what dlmlab.load makes of it")
     if not hasattr(model, "hidden") or not hasattr(model, "head"):
@@ -120,14 +148,18 @@ def check_model(model: Any) -> None:
 
 
 def check_rule(rule: Any) -> None:
-    """Raise UserError for what is no decoder."""
+    """Raise UserError for anything that is not a decoder."""
     if not isinstance(rule, Rule):
         said = rule.__name__ if isinstance(rule, type) else reprlib.repr(rule)
         raise UserError(f"rule={said} is no decoder: make one, such as LocalLeap(kappa=0.9, tau=0.75, radius=4)")
 
 
 def listed(prompts: Any) -> list[Any]:
-    """Return prompts as a list. Raises UserError where there are none."""
+    """Return prompts as a list.
+
+    Raises:
+        UserError: There are none.
+    """
     if isinstance(prompts, str | bytes | Mapping):
         kind = "a string" if isinstance(prompts, str) else reprlib.repr(prompts)
         raise UserError(f"prompts is {kind}: give a list of prompts")
@@ -141,7 +173,17 @@ def listed(prompts: Any) -> list[Any]:
 
 
 def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int, ...]:
-    """The prompt's token ids. `name` is what an error calls it."""
+    """Return a prompt's token ids.
+
+    Args:
+        model: The model that is to read them.
+        prompt: A message, a conversation or token ids.
+        gen_length: Positions of the canvas that follows the prompt.
+        name: The prompt's name in an error.
+
+    Raises:
+        UserError: The prompt is of no such kind, doesn't fit the model's context, or has a token id that doesn't exist.
+    """
     conversation = isinstance(prompt, list | tuple) and any(isinstance(turn, Mapping) for turn in prompt)
     given: Any = prompt
     ids = own_ids(chat.token_ids(model, given, name) if isinstance(given, str) or conversation else given, name)
@@ -159,7 +201,11 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
 
 
 def own_ids(prompt: Any, name: str) -> tuple[int, ...]:
-    """Return token ids as Python's own numbers. Raises UserError for anything else."""
+    """Return token ids as Python's own numbers.
+
+    Raises:
+        UserError: The prompt is no list of token ids.
+    """
     if not isinstance(prompt, bytes | bytearray | Mapping | set) and getattr(prompt, "ndim", 1) == 1:
         try:
             found = list(prompt)
@@ -171,17 +217,17 @@ def own_ids(prompt: Any, name: str) -> tuple[int, ...]:
 
 
 def answer_length(model: Any, tokens: Sequence[int]) -> int:
-    """How many tokens stand before the first end token."""
+    """Return how many tokens come before the first end token."""
     return next((place for place, token in enumerate(tokens) if token in model.end_token_ids), len(tokens))
 
 
 def answer_text(model: Any, tokens: Sequence[int]) -> str | None:
-    """The answer without its end; None where the checkpoint has no tokenizer."""
+    """Return the text of an answer, without its end; None where the checkpoint has no tokenizer."""
     if model.tokenizer is None:
         return None
     return str(model.tokenizer.decode(tokens[: answer_length(model, tokens)], skip_special_tokens=True))
 
 
 def token_texts(model: Any) -> Callable[[int], str]:
-    """What gives a token's text by itself; its number where the checkpoint has no tokenizer."""
+    """Return a function from a token id to the token's text; to its number where the checkpoint has no tokenizer."""
     return cache(lambda token: str(token) if model.tokenizer is None else str(model.tokenizer.decode([token])))

@@ -31,7 +31,7 @@ from dlmlab.task.base import until
 from dlmlab.types import Request
 
 SHORT = {"path": "model.path", **{key: f"generation.{key}" for key in ("gen_length", "block_length", "steps")}}
-"""What `--model_args` may call by a shorter name."""
+"""Shorter names that `--model_args` may use."""
 CANVAS = {"gen_length": 256, "block_length": 32, "steps": 256}
 """Unless the arguments say otherwise."""
 

@@ -1,4 +1,4 @@
-"""What made a result: config, code, packages, machine, weights, tokenizer, data and seed, in the run's manifest.json.
+"""Record what made a result: config, code, packages, machine, weights, tokenizer, data and seed, in manifest.json.
 
 python -m dlmlab.manifest diff outputs/A outputs/B      # what differs between two runs
 """
@@ -34,7 +34,13 @@ TIMES = {"started", "ended"}
 
 
 def manifest(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence[Task] = ()) -> dict[str, Any]:
-    """The truth about a run that starts now, in JSON's own types; `finish` adds its end."""
+    """Describe a run that starts now, in JSON's own types; `finish` adds its end.
+
+    Args:
+        cfg: The run's config.
+        model: The model, for experiments that load one.
+        tasks: The tasks whose items are decoded.
+    """
     from omegaconf import OmegaConf
 
     return {
@@ -55,22 +61,28 @@ def manifest(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence
 
 
 def finish(made: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that ends now."""
+    """Return the manifest of a run that ends now."""
     return {**made, "ended": now()}
 
 
 def save(folder: Path, made: Mapping[str, Any]) -> None:
-    """Write a run's manifest into its folder. Raises OSError where it can't be written."""
+    """Write a run's manifest into its folder.
+
+    Raises:
+        OSError: It can't be written.
+    """
     write_json(folder / NAME, made)
 
 
 def now() -> str:
-    """The local time with its offset, to the second (ISO 8601)."""
+    """Return the local time with its offset, to the second (ISO 8601)."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def git() -> dict[str, Any] | None:
-    """The commit that holds this code, and whether anything but outputs/ differs from it; None outside a checkout."""
+    """Return the commit that holds this code, and whether anything but outputs/ differs from it; None outside a
+    checkout.
+    """
     root = Path(__file__).resolve().parents[1]
     found = answer_of("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD")
     if found is None or Path(found.splitlines()[0]).resolve() != root:
@@ -82,7 +94,7 @@ def git() -> dict[str, Any] | None:
 
 
 def code() -> str:
-    """sha256, in hex, of all Python that a run's numbers can come from."""
+    """Return the sha256, in hex, of all Python that a run's numbers can come from."""
     root = Path(__file__).resolve().parents[1]
     files = sorted(file for part in ("dlmlab", "experiments") for file in (root / part).rglob("*.py"))
     digests = (f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files)
@@ -90,7 +102,9 @@ def code() -> str:
 
 
 def describe_model(model: LLaDAModelLM) -> dict[str, Any]:
-    """Which weights and tokenizer, in which precision, where; the hub's commit, where they come from there."""
+    """Return what identifies the weights and the tokenizer, their precision and device, and the hub's commit if
+    there is one.
+    """
     return {
         "fingerprint": model.fingerprint,
         "commit": model.commit,
@@ -102,12 +116,12 @@ def describe_model(model: LLaDAModelLM) -> dict[str, Any]:
 
 
 def describe_data(tasks: Sequence[Task]) -> dict[str, Any]:
-    """Which items, and which scoring of them, by the task's name."""
+    """Return, by the task's name, what identifies the items and their scoring."""
     return {task.name: {"version": task.version, "fingerprint": task.fingerprint} for task in tasks}
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str | None:
-    """sha256, in hex, of all that a fast tokenizer does: its pipeline, vocabulary and chat template."""
+    """Return the sha256, in hex, of all that a fast tokenizer does: its pipeline, vocabulary and chat template."""
     if tokenizer is None:
         return None
     content = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template)
@@ -115,7 +129,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str | None:
 
 
 def hardware(made: Mapping[str, Any]) -> str:
-    """One line for what a run was measured on: the GPU where the model sat on one, else the processor."""
+    """Name in one line what a run was measured on: the GPU where the model was on one, else the processor."""
     device = (made["model"] or {}).get("device", "cpu")
     if device.startswith("cuda"):
         gpu = made["machine"]["gpus"][int(device.partition(":")[2] or 0)]
@@ -124,7 +138,9 @@ def hardware(made: Mapping[str, Any]) -> str:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The dotted keys in which two manifests differ, times aside, with both values; None where one lacks the key."""
+    """Yield the dotted keys in which two manifests differ, times aside, with both values; None where one lacks
+    the key.
+    """
     left, right = dict(_flat(a)), dict(_flat(b))
     for key in dict.fromkeys([*left, *right]):
         if key not in TIMES and left.get(key) != right.get(key):
@@ -132,7 +148,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def read(run: Path) -> dict[str, Any]:
-    """The manifest of a run's folder, of whatever version. Raises UserError where there is none."""
+    """Return the manifest of a run's folder, of whatever version.
+
+    Raises:
+        UserError: There is none.
+    """
     return read_manifest(run, needed=())
 
 
@@ -145,7 +165,9 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def main() -> int:
-    """The command line. Like `diff`: 0 where nothing differs, 1 where something does, 2 for trouble."""
+    """Run the command line. The exit status is like `diff`'s: 0 where nothing differs, 1 where something does,
+    2 for trouble.
+    """
     parser = argparse.ArgumentParser(prog="python -m dlmlab.manifest", description="Compare what made two runs.")
     commands = parser.add_subparsers(required=True, metavar="diff")
     diff = commands.add_parser("diff", help="say what differs between two runs")

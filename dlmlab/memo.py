@@ -1,4 +1,4 @@
-"""Forward passes remembered on disk: a canvas that was ever computed is never computed again.
+"""Remember forward passes on disk: a canvas that was ever computed is never computed again.
 
 python -m dlmlab.memo            # where it is, how many entries, how large
 python -m dlmlab.memo clear      # empty it
@@ -36,7 +36,7 @@ from dlmlab.types import Generation, check_number
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
 NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
-"""The sources, from this folder, whose change may change a proposal."""
+"""Patterns, below this folder, of the source files whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 RULE_FREE = ("gen_length", "steps", "temperature", "stop_at_end")
 """Settings of a `Generation` that a greedy proposal does not depend on, other than through the canvas."""
@@ -45,9 +45,17 @@ RULE_FREE = ("gen_length", "steps", "temperature", "stop_at_end")
 class DiskMemo:
     """A `dlmlab.loop.shared_pass.Memo` for one model and way of scoring, in a file that others share.
 
-    max_gb: the file's bound; beyond it the oldest entries go, of whatever model. A damaged entry counts as missing.
-    Where the file cannot be used, one line on stderr says so and nothing is remembered. Raises UserError for a
-    max_gb that is no positive number.
+    A damaged entry counts as missing. Where the file cannot be used, one line on stderr says so and nothing is
+    remembered.
+
+    Args:
+        path: The file.
+        model: The model whose proposals are kept.
+        generation: How tokens are chosen and scored.
+        max_gb: The most GB of 10^9 bytes that the file may take; beyond it the oldest entries go, of whatever model.
+
+    Raises:
+        UserError: max_gb is no positive number.
     """
 
     def __init__(self, path: Path, model: Any, generation: Generation, max_gb: float):
@@ -64,7 +72,7 @@ class DiskMemo:
             self._give_up(error)
 
     def get(self, key: bytes) -> Proposed | None:
-        """The tokens and confidences kept under a key, each (K,); None where there are none, or damaged ones."""
+        """Return the tokens and confidences kept under a key, each (K,); None where there are none, or damaged ones."""
         if self._file is None:
             return None
         name = self._name(key)
@@ -123,7 +131,7 @@ def _checksum(name: bytes, content: bytes) -> bytes:
 
 
 def namespace(model: Any, generation: Generation) -> bytes:
-    """A fingerprint of all but the canvas and block that a greedy proposal can depend on."""
+    """Return a hash of everything but the canvas and block that a greedy proposal can depend on."""
     root = Path(__file__).parent
     sources = [path for pattern in NUMERICS for path in _matching(root, pattern)]
     modules = model.modules() if isinstance(model, torch.nn.Module) else ()
@@ -145,7 +153,7 @@ def namespace(model: Any, generation: Generation) -> bytes:
 
 
 def _matching(root: Path, pattern: str) -> list[Path]:
-    """The files of a pattern in NUMERICS, sorted.
+    """Return the files that match a pattern in NUMERICS, sorted.
 
     Raises:
         ValueError: No file matches, so the pattern names code that has moved.
@@ -156,7 +164,11 @@ def _matching(root: Path, pattern: str) -> list[Path]:
 
 
 def switch(name: str, value: object) -> bool:
-    """A switch as YAML and the command line spell it; `force` is on too. Raises UserError for anything else."""
+    """Read a switch as YAML and the command line spell it; `force` is on too.
+
+    Raises:
+        UserError: The value is something else.
+    """
     states = {"true": True, "on": True, "force": True, "false": False, "off": False}
     if str(value).lower() not in states:
         raise UserError(f"{name}={value} is neither on nor off, nor force")
@@ -164,7 +176,7 @@ def switch(name: str, value: object) -> bool:
 
 
 def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = None) -> str:
-    """Whether a rule's forward passes are looked up, for a report."""
+    """Say, for a report, whether a rule's forward passes are looked up in the memo."""
     if not on:
         return "off"
     if cache is not None and cache.keeps:
@@ -175,7 +187,7 @@ def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = Non
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m dlmlab.memo", description="Forward passes remembered on disk.")
     parser.add_argument("action", nargs="?", choices=["show", "clear"], default="show")
     parser.add_argument("--path", type=Path, default=default_path(), help="the file (%(default)s)")
@@ -192,7 +204,12 @@ def main() -> int:
 
 
 def describe(path: Path) -> str:
-    """Say how much a memo holds. Raises sqlite3.Error or OSError where it can't be read."""
+    """Say how much a memo holds.
+
+    Raises:
+        sqlite3.Error: The memo can't be read.
+        OSError: Likewise.
+    """
     if not path.exists():
         return "none yet"
     with closing(connect(path)) as file:
@@ -201,7 +218,12 @@ def describe(path: Path) -> str:
 
 
 def clear(path: Path) -> str:
-    """Remove a memo. Raises UserError for a file that is none, OSError where it can't be removed."""
+    """Remove a memo.
+
+    Raises:
+        UserError: The file is no memo.
+        OSError: It can't be removed.
+    """
     if not path.exists():
         return "none yet"
     if not is_memo(path):

@@ -27,11 +27,11 @@ CHOSEN_KEYS = "keys chosen in each layer"
 ATTENTION = "attention"
 FEATURES = "what each block's halves add"
 KEPT = (KEYS_AND_VALUES, CHOSEN_KEYS, ATTENTION, FEATURES)
-"""What a policy may need of a model, and a model may offer."""
+"""Everything that a policy may need a model to keep."""
 
 
 class Frozen(Enum):
-    """What a policy takes as final: it isn't computed again before a full pass."""
+    """Names what a policy takes as final: it isn't computed again before a full pass."""
 
     NOTHING = "nothing"
     EARLIER_BLOCKS = "earlier blocks"
@@ -40,12 +40,17 @@ class Frozen(Enum):
 
 @dataclass(frozen=True)
 class View:
-    """What a policy sees of a row before a pass: numbers, on the host.
+    """A row as a policy sees it before a pass: numbers, on the host.
 
-    prompt: positions of the prompt. start, end: the active block, [start, end) of the row's positions. step: passes
-    since the block began. forwards: passes since the row began. committed_L: for each position the pass that committed
-    its token; -1 for the prompt, `forwards` for what is still masked. last: the plan of the row's last pass, whose hook
-    has seen it by now; None before the first.
+    Attributes:
+        prompt: Positions of the prompt.
+        start: The active block's first position, of the row's.
+        end: The first position after the active block.
+        step: Passes since the block began.
+        forwards: Passes since the row began.
+        committed_L: For each position the pass that committed its token; -1 for the prompt, `forwards` for what is
+            still masked.
+        last: The plan of the row's last pass, whose hook that pass has called by now; None before the first.
     """
 
     prompt: int
@@ -58,30 +63,35 @@ class View:
 
     @property
     def everything(self) -> np.ndarray:
-        """All positions of the row."""
+        """Return all positions of the row, as a bool (L,)."""
         return np.ones(len(self.committed_L), dtype=bool)
 
     @property
     def block(self) -> np.ndarray:
-        """The active block."""
+        """Return the active block, as a bool (L,)."""
         return self.between(self.start, self.end)
 
     @property
     def masked(self) -> np.ndarray:
-        """The positions without a token."""
+        """Return the positions without a token, as a bool (L,)."""
         masked: np.ndarray = self.committed_L == self.forwards
         return masked
 
     def between(self, begin: int, end: int) -> np.ndarray:
-        """The row's positions from `begin` to before `end`, either of which may lie outside of it."""
+        """Return the row's positions from `begin` to before `end`, as a bool (L,); either bound may lie outside the
+        row.
+        """
         position_L = np.arange(len(self.committed_L))
         return (begin <= position_L) & (position_L < end)
 
 
 class Plan(NamedTuple):
-    """One pass of a row: the positions that it computes, and those that it attends to (None: all), as (L,) masks.
+    """The plan of one pass of a row.
 
-    hook: what the model calls on the way; a `KeyChoice`, an `AttentionProbe` or a `FeatureReuse`.
+    Attributes:
+        computed: The positions that the pass computes, bool (L,).
+        visible: The positions that it attends to, bool (L,); None where it attends to all.
+        hook: A `KeyChoice`, an `AttentionProbe` or a `FeatureReuse`, which the model calls during the pass.
     """
 
     computed: np.ndarray
@@ -96,7 +106,15 @@ class KeyChoice:
     """
 
     def choose(self, q_HLE: Tensor, k_HLE: Tensor) -> Tensor:
-        """Bool (L,), from rotated queries and keys of as many heads."""
+        """Choose the keys of one layer.
+
+        Args:
+            q_HLE: Rotated queries, of all heads and positions.
+            k_HLE: Rotated keys, of as many heads.
+
+        Returns:
+            The positions whose keys stay, bool (L,).
+        """
         raise NotImplementedError
 
 
@@ -104,55 +122,77 @@ class AttentionProbe:
     """A hook that is shown a pass's attention, and the confidences at some positions. A pass may be begun again."""
 
     scored: np.ndarray | None = None
-    """Where confidences are asked for, bool (L,), of computed positions; None where nowhere."""
+    """Positions whose confidences the hook needs, bool (L,), all of them computed; None where it needs none."""
 
     def attend(self, layer: int, position_T: Tensor, attention_TL: Tensor) -> None:
-        """See a layer's attention, the mean of its heads, at these positions of the row."""
+        """Take note of a layer's attention.
+
+        Args:
+            layer: The layer, counted from 0.
+            position_T: The row's positions that are computed.
+            attention_TL: Their attention to all positions, the mean of the heads.
+        """
         raise NotImplementedError
 
     def score(self, confidence_N: Tensor) -> None:
-        """See the largest probability at each of the positions that are `scored`, in float64."""
+        """Take note of the largest probability, in float64, at each of the positions that are `scored`."""
         raise NotImplementedError
 
 
 class FeatureReuse:
     """A hook that decides in each layer where a block's two halves are computed; elsewhere they add what they did last.
 
-    computed: positions where they always are, bool (L,). watched: positions where values are, bool (L,), None where
-    nowhere; some of these are `stale`. The first layer computes everything.
+    The first layer computes everything.
+
+    Attributes:
+        computed: Positions where the halves are always computed, bool (L,).
+        watched: Positions where values are computed, bool (L,), some of which are then `stale`; None where there are
+            none.
     """
 
     computed: np.ndarray
     watched: np.ndarray | None
 
     def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
-        """Indices into the N watched positions that are computed too, from their values now and as they were."""
+        """Choose the watched positions that are computed too.
+
+        Args:
+            new_ND: The values of the N watched positions now.
+            old_ND: Their values when they were last computed.
+
+        Returns:
+            Indices into the N watched positions.
+        """
         raise NotImplementedError
 
 
 class Policy:
     """A cache: a pure function from a row's View to a Plan. Subclasses are frozen dataclasses.
 
-    A plan computes at least one masked position of the active block. What it lets be seen was computed in this pass or
-    an earlier one; a row's first pass computes all that any pass sees.
+    A plan computes at least one masked position of the active block. What it lets a pass attend to was computed in this
+    pass or an earlier one; a row's first pass computes all that any pass attends to.
     """
 
     keeps: ClassVar[bool] = True
-    """Whether anything is kept from pass to pass; what keeps nothing computes everything, and is never asked."""
+    """Whether anything is kept from pass to pass; a policy that keeps nothing computes everything, and is never
+    asked.
+    """
     needs: ClassVar[str] = KEYS_AND_VALUES
-    """What the model must keep for it, one of KEPT."""
+    """What the model must keep for the policy, one of KEPT."""
     frozen: ClassVar[Frozen] = Frozen.NOTHING
+    """What the policy takes as final."""
     steady: ClassVar[bool] = False
     """Whether from a block's second pass on until it is full all its passes are planned alike, and compute the
-    block."""
+    block.
+    """
     exact: ClassVar[str] = "never"
-    """With which models answers are those without a cache."""
+    """The models with which answers equal those without a cache, in words."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def plan(self, view: View) -> Plan:
-        """What the row's next pass computes."""
+        """Return the plan of the row's next pass."""
         raise NotImplementedError
 
 
@@ -163,6 +203,11 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
 
 
 def check_served(keeps: Iterable[str], cache: Policy | None) -> None:
-    """Raise UserError where a model doesn't keep what a cache needs. keeps: what it does."""
+    """Raise UserError where a model doesn't keep what a cache needs.
+
+    Args:
+        keeps: What the model keeps.
+        cache: The cache, if there is one.
+    """
     if cache is not None and cache.keeps and cache.needs not in keeps:
         raise UserError(f"cache {type(cache).__name__} needs a model that keeps {cache.needs}: set cache=none")

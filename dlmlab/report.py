@@ -173,7 +173,7 @@ def watch(folder: Path) -> None:
 
 
 def newest(folder: Path) -> tuple[int, float]:
-    """How many files of runs there are, and when the last one changed."""
+    """Return how many files of runs there are, and when the last one changed."""
     times = [file.stat().st_mtime for name in CHANGING for file in folder.rglob(name)]
     return len(times), max(times, default=0.0)
 

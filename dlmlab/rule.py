@@ -19,12 +19,13 @@ from dlmlab.settings import check_fields
 
 
 class Step(NamedTuple):
-    """What a rule sees of one step: B rows, each at the K positions of its own active block; of the whole canvas for
-    rules with `sees_canvas`.
+    """One step as a rule sees it: B rows, each at the K positions of its own active block.
+
+    For rules with `sees_canvas` the K positions are the whole canvas's.
     """
 
     token_BK: Tensor
-    """int64: the proposed token; means nothing where a position is not eligible."""
+    """int64: the proposed token; has no meaning where a position is not eligible."""
     confidence_BK: Tensor
     """float: softmax probability of the proposed token; -inf where a position is not eligible."""
     eligible_BK: Tensor
@@ -32,8 +33,9 @@ class Step(NamedTuple):
     quota_B1: Tensor
     """int64: how many positions the schedule asks for, at least 1; may be more than are eligible."""
     measure_BK: Tensor | None = None
-    """float, for rules with `measures`: what their `measure` answers, (B, K) or (B, K, M). -inf where a position is not
-    eligible, but for rules with `revokes`, which get it at committed positions too.
+    """float, for rules with `measures`: the numbers that their `measure` returned, (B, K) or (B, K, M). -inf
+    where a position is not eligible, except for rules with `revokes`, which get them at committed positions
+    too.
     """
     logits_BKV: Tensor | None = None
     """float, for rules with `needs_logits`: the logits at eligible positions, zero elsewhere."""
@@ -42,7 +44,7 @@ class Step(NamedTuple):
     noise_BK: Tensor | None = None
     """float, for rules with `needs_noise`: uniform on [0, 1), from the request's own seed."""
     state: tuple[Tensor, ...] = ()
-    """For rules with `initial_state`: what they answered at the row's previous step, each (B, …)."""
+    """For rules with `initial_state`: the state of the row's previous decision, each tensor (B, …)."""
     active_BK: Tensor | None = None
     """bool, for rules with `sees_canvas`: the active block."""
     progress_B1: Tensor | None = None
@@ -50,11 +52,18 @@ class Step(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a rule answers: positions to commit, positions to mask again (of those committed before), and its new state.
+    """A rule's answer to a step.
 
-    It masks again fewer positions than it commits, so that every block comes to an end. Rules with `sees_canvas` may
-    say where the active block ends: end_B1, the canvas's first position that doesn't belong to it. Rules with `cuts`
-    say how many of the active block's positions the next pass sees, seen_B1; it sees nothing of what comes after.
+    It masks again fewer positions than it commits, so that every block comes to an end.
+
+    Attributes:
+        commit_BK: bool: positions to commit.
+        revoke_BK: bool: positions to mask again, of those committed before.
+        state: The rule's new state, each tensor (B, …).
+        end_B1: Where the active block ends: the canvas's first position that doesn't belong to it. Only rules with
+            `sees_canvas` may say so.
+        seen_B1: How many of the active block's positions the next pass sees; it sees nothing of what comes after. Only
+            rules with `cuts` say so.
     """
 
     commit_BK: Tensor
@@ -72,36 +81,57 @@ class Rule:
     """
 
     measures: ClassVar[bool] = False
-    """Whether the rule wants more numbers per position, from `measure`; no full distribution is kept for it."""
+    """Whether the rule needs more numbers for each position, from `measure`; no full distribution is kept for it."""
     needs_logits: ClassVar[bool] = False
-    """Whether the rule wants all logits: (B, K, V) of memory."""
+    """Whether the rule needs all logits, which take (B, K, V) of memory."""
     needs_noise: ClassVar[bool] = False
+    """Whether the rule needs random numbers, from the request's own seed."""
     revokes: ClassVar[bool] = False
-    """Whether it may mask committed tokens again."""
+    """Whether the rule may mask committed tokens again."""
     scheduled: ClassVar[bool] = True
     """Whether `generation.steps` plays a part."""
     sees_canvas: ClassVar[bool] = False
-    """Whether it sees the whole canvas and may commit beyond the active block; its state lasts over blocks then."""
+    """Whether the rule sees the whole canvas and may commit beyond the active block; its state then lasts over
+    blocks.
+    """
     cuts: ClassVar[bool] = False
-    """Whether it says how much of the canvas the next pass sees."""
+    """Whether the rule says how much of the canvas the next pass sees."""
     alike: ClassVar[tuple[str, ...]] = ()
-    """Fields that hold a number in which stacked rules may not differ, such as the size of a state."""
+    """Names of the number fields in which stacked rules may not differ, such as the size of a state."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def __call__(self, step: Step) -> Decision:
+        """Decide which positions of each row to commit.
+
+        Args:
+            step: B rows at the K positions of their active blocks.
+
+        Returns:
+            The positions to commit, (B, K), and whatever else the rule declares.
+        """
         raise NotImplementedError
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """One row's state, without the batch axis, at the first step of each block.
+        """Return one row's state, without the batch axis, at the first step of each block.
 
-        like: gives the device, and the dtype of confidences and logits.
+        Args:
+            block_length: K, the positions that the rule sees.
+            vocab_size: V, the width of the logits.
+            like: A tensor with the device, and with the dtype of confidences and logits.
         """
         return ()
 
     def measure(self, probability_NV: Tensor) -> Tensor:
-        """For rules with `measures`: what N positions' probabilities say, one number each, (N,), or M, (N, M)."""
+        """Compute what a rule with `measures` needs to know of each position.
+
+        Args:
+            probability_NV: The probabilities of V tokens at N positions.
+
+        Returns:
+            One number for each position, (N,), or M numbers, (N, M).
+        """
         raise NotImplementedError
 
     def transform(self, logits_BKV: Tensor, state: tuple[Tensor, ...]) -> Tensor:
@@ -114,27 +144,29 @@ class Rule:
 
     @property
     def everywhere(self) -> bool:
-        """Whether the rule wants measures at committed positions as well."""
+        """Return whether the rule wants measures at committed positions as well."""
         return self.revokes
 
     @property
     def memoisable(self) -> bool:
-        """Whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
+        """Return whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
         return not (self.measures or self.needs_logits or self.everywhere or self.sees_canvas or self.cuts)
 
     @cached_property
     def kind(self) -> tuple[object, ...]:
-        """What rules must have in common to be stacked: the class and every field that is no number."""
+        """Return what rules must have in common to be stacked: the class and every field that is no number."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         own = {key: value for key, value in values.items() if key in self.alike or not isinstance(value, int | float)}
         return (type(self), *map(hashable, own.values()))
 
     @classmethod
     def stack(cls, rules: Sequence[Self], like: Tensor) -> Self:
-        """One rule for a batch of rows of one kind: a field in which they differ holds a (B, 1) tensor.
+        """Return one rule for a batch of rows of one kind: a field in which they differ holds a (B, 1) tensor.
 
-        like: gives the device, and the dtype of what is no integer: the confidences', in which a plain number is
-        compared as well, so that a row decides in company as it does alone.
+        Args:
+            rules: A rule for each row, all of one `kind`.
+            like: A tensor with the device, and with the dtype of numbers that are no integers: the confidences', in
+                which a plain number is compared as well, so that a row decides in company as it does alone.
         """
         if all(rule is rules[0] for rule in rules):
             return rules[0]
@@ -149,7 +181,7 @@ class Rule:
 
 
 def hashable(value: object) -> object:
-    """Return what is equal and hashable for equal values of a field."""
+    """Return a hashable value that is equal for equal values of a field."""
     if isinstance(value, Rule):
         return (type(value), *(hashable(getattr(value, field.name)) for field in fields(value)))  # type: ignore[arg-type]
     if isinstance(value, Mapping):
@@ -162,8 +194,14 @@ def hashable(value: object) -> object:
 def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = False) -> None:
     """Raise UserError where something around the loop counts on what the rule doesn't promise.
 
-    memo: proposals come from a memo alone, which keeps tokens and confidences. frozen_commits: something is computed
-    once from committed tokens and kept, such as a cache of their keys and values.
+    Args:
+        rule: The decoder.
+        memo: Whether proposals come from a memo alone, which keeps tokens and confidences.
+        frozen_commits: Whether something is computed once from committed tokens and kept, such as their keys and
+            values.
+
+    Raises:
+        UserError: The rule needs more than the memo keeps, or masks tokens again that the cache takes as fixed.
     """
     name = type(rule).__name__
     if memo and not rule.memoisable:

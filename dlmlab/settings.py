@@ -1,4 +1,6 @@
-"""What a setting may be, said by its annotation: `kappa: Fraction`. Where it isn't, a line says what is allowed."""
+"""Types of settings, written as annotations: `kappa: Fraction`. A value that does not fit gets a line that
+says what does.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from dlmlab.errors import UserError
 
 MOST = 2**31 - 1
-"""Of a number without a bound of its own: beyond it tensors and system calls fail in ways of their own."""
+"""Largest value of a number without a bound of its own; beyond it tensors and system calls fail in ways of
+their own.
+"""
 
 
 OPEN = "???"
@@ -21,7 +25,7 @@ OPEN = "???"
 
 
 class Limits(NamedTuple):
-    """The least and the most that a number may be, or the length of a list."""
+    """The smallest and the largest allowed value of a number, or length of a list."""
 
     low: float
     high: float = MOST
@@ -35,23 +39,40 @@ Seed = Annotated[int, Limits(0, 2**63 - 1)]
 
 
 def one_of(names: Iterable[object]) -> Any:
-    """A kind that has these values alone, to annotate a type with."""
+    """Return an annotation that allows these values alone."""
     return Literal[tuple(names)]
 
 
 def list_of(kind: Any) -> Any:
-    """A kind: a list of at least one."""
+    """Return an annotation that allows a list of at least one value, each of which fits `kind`."""
     return Annotated[list[kind], Limits(1)]
 
 
 def check(key: str, value: object, kind: Any) -> None:
-    """Raise UserError unless a setting is of a kind: an annotation made of the above and Python's own."""
+    """Check a setting against an annotation.
+
+    Args:
+        key: The setting's name, for the error.
+        value: The setting's value.
+        kind: An annotation made of this module's types and Python's own.
+
+    Raises:
+        UserError: The value does not fit; a line for each fault.
+    """
     if found := faults(key, value, kind):
         raise UserError(*found)
 
 
 def check_fields(owner: Any, prefix: str = "") -> None:
-    """Raise UserError with a line for each of a dataclass's fields that is not of the kind that it declares."""
+    """Check the fields of a dataclass against their annotations.
+
+    Args:
+        owner: The dataclass's instance.
+        prefix: What comes before a field's name in an error, such as `decoder.`.
+
+    Raises:
+        UserError: Some fields do not fit; a line for each.
+    """
     own: Any = type(owner)
     if found := [
         line for key, kind in kinds_of(own).items() for line in faults(prefix + key, getattr(owner, key), kind)
@@ -61,7 +82,7 @@ def check_fields(owner: Any, prefix: str = "") -> None:
 
 @cache
 def kinds_of(target: Any) -> dict[str, Any]:
-    """Return what the parameters of a function or class, or the fields of a dataclass, may be.
+    """Return the annotations of a function's or class's parameters, or of a dataclass's fields, by name.
 
     A parameter without an annotation takes anything; `**` stands for all other names where the target takes such.
     """
@@ -76,7 +97,7 @@ def kinds_of(target: Any) -> dict[str, Any]:
 
 
 def faults(key: str, value: object, kind: Any) -> list[str]:
-    """What is wrong with a setting, a line for each."""
+    """Return what is wrong with a setting, a line for each fault; an empty list where it fits."""
     if fits(value, kind):
         return []
     if isinstance(value, Mapping) and (part := values_of(kind)) is not None:
@@ -91,7 +112,7 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
-    """What is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
+    """Return what is wrong with one of the settings of a group, but Hydra's own (`_target_`) and open ones (`???`)."""
     if name.startswith("_"):
         return []
     if name not in kinds:
@@ -100,7 +121,7 @@ def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any])
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind. Kinds that are not known here take anything."""
+    """Return whether a value fits an annotation. Annotations that are not known here allow anything."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return all(within(value, part) if isinstance(part, Limits) else fits(value, part) for part in parts)
@@ -123,18 +144,18 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def within(value: Any, limits: Limits) -> bool:
-    """Whether a number, or the length of a list, keeps to limits; NaN never does."""
+    """Return whether a number, or the length of a list, keeps to limits; NaN never does."""
     size = len(value) if is_list(value) else value
     return isinstance(size, int | float) and limits.low <= size <= limits.high
 
 
 def is_list(value: object) -> bool:
-    """Whether a value is a list and no text."""
+    """Return whether a value is a list and no text."""
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def words(kind: Any) -> str:
-    """What is allowed."""
+    """Describe in words what an annotation allows."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return limited(parts[0], parts[1]) if isinstance(parts[1], Limits) else words(parts[1])
@@ -149,7 +170,7 @@ def words(kind: Any) -> str:
 
 
 def limited(kind: Any, limits: Limits) -> str:
-    """What is allowed, with its limits."""
+    """Describe in words what an annotation with limits allows."""
     low, high = limits
     if get_origin(kind) in (list, Sequence):
         return f"{words(kind)}, not empty"
@@ -161,21 +182,23 @@ def limited(kind: Any, limits: Limits) -> str:
 
 
 def element_of(kind: Any) -> Any:
-    """What each of a list's elements must be; None for what is no list."""
+    """Return the annotation of a list's elements; None for what is no list."""
     if get_origin(kind) in (list, Sequence):
         return get_args(kind)[0]
     return next((found for part in get_args(kind) if (found := element_of(part)) is not None), None)
 
 
 def values_of(kind: Any) -> Any:
-    """What each of a mapping's values must be; None for what is no mapping."""
+    """Return the annotation of a mapping's values; None for what is no mapping."""
     if get_origin(kind) in (dict, Mapping):
         return get_args(kind)[1]
     return next((found for part in get_args(kind) if (found := values_of(part)) is not None), None)
 
 
 def hint(value: Any, kind: Any) -> str:
-    """What goes without saying until it is needed: the name that was meant, the most that any number may be."""
+    """Return what to add to an error: the name that was probably meant, or the largest value that any number
+    may have.
+    """
     most = max((part.high for part in get_args(kind) if isinstance(part, Limits)), default=MOST)
     if isinstance(value, int | float) and value > most >= MOST:
         return f", {most} at most"
@@ -183,7 +206,7 @@ def hint(value: Any, kind: Any) -> str:
 
 
 def names_of(kind: Any) -> list[str]:
-    """The names among what is allowed."""
+    """Return the names among the allowed values."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
         return [part for part in parts if isinstance(part, str)]
@@ -191,6 +214,6 @@ def names_of(kind: Any) -> list[str]:
 
 
 def near(value: object, names: Iterable[str]) -> str:
-    """A suggestion for a misspelt name."""
+    """Return a suggestion for a misspelt name, to end an error with; empty where no name is near."""
     close = difflib.get_close_matches(value, list(names), n=1) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""

@@ -24,18 +24,19 @@ CONFIDENCE_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass(frozen=True)
 class Generation:
-    """How a canvas is laid out and scheduled (LLaDA, arXiv:2502.09992, section 2.4 and appendix A.3).
+    """The layout and the schedule of a canvas (LLaDA, arXiv:2502.09992, section 2.4 and appendix A.3).
 
-    gen_length: positions of the canvas. block_length: positions of a block; blocks are filled from left to right.
-    steps: scheduled forward passes over all blocks. temperature: 0 is greedy, above it is Gumbel-max.
-    confidence_dtype: the precision of the softmax, `float32` or `float64`.
-    logits_eos_inf: the end token is never proposed. confidence_eos_eot_inf: end tokens are committed last, and every
-    confidence is a softmax over the other tokens, as in LLaDA's published code (which at a temperature does so for the
-    end of turn alone). confidence_eos_eot_zero: end tokens are committed last and no other confidence changes, as in
-    the text of LLaDA's appendix B.4. stop_at_end: no pass follows a full block that holds an end token; the rest of the
-    canvas is filled with the end token (LLaDA's own loop decodes to the end).
-
-    Raises UserError for a value out of range.
+    Attributes:
+        gen_length: Positions of the canvas.
+        block_length: Positions of a block; blocks are filled from left to right.
+        steps: Scheduled forward passes over all blocks.
+        temperature: 0 proposes the likeliest token; above 0 tokens are drawn with Gumbel noise.
+        confidence_dtype: The precision of the softmax, `float32` or `float64`.
+        logits_eos_inf: Whether the end token is never proposed.
+        confidence_eos_eot_inf: Whether end tokens are committed last and count in no confidence, as in published code.
+        confidence_eos_eot_zero: Whether end tokens are committed last and no other confidence changes, as in appendix
+            B.4.
+        stop_at_end: Whether a full block with an end token ends the row; end tokens then fill the rest of the canvas.
     """
 
     gen_length: PositiveInt
@@ -75,17 +76,18 @@ class Generation:
         return self.gen_length // self.block_length
 
     def quota(self, step: int) -> int:
-        """How many positions the schedule commits at a block's step, counted from 0; 1 where the schedule has ended."""
+        """Return how many positions the schedule commits at a block's step, counted from 0; 1 where it has ended."""
         per_step, extra = divmod(self.block_length, self.steps // self.blocks)
         return max(1, per_step + (step < extra)) if step < self.steps // self.blocks else 1
 
 
 @dataclass(frozen=True)
 class Request:
-    """One canvas to fill. `index` names it in results and, with the run's seed, seeds its randomness.
+    """One canvas to fill; `index` names it in results and, with the run's seed, seeds its randomness.
 
-    traced: whether the output says what was proposed at each forward pass, not only what came of it.
-    cache: decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
+    Attributes:
+        traced: Whether the output lists every forward pass, and not only what came of them all.
+        cache: Decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
     """
 
     index: int
@@ -96,22 +98,26 @@ class Request:
 
     @property
     def cached(self) -> bool:
-        """Whether keys and values are kept from pass to pass."""
+        """Return whether keys and values are kept from pass to pass."""
         return self.needs is not None
 
     @property
     def needs(self) -> str | None:
-        """What the model is to keep for the cache; None without one."""
+        """Return what the model must keep for the cache, one of `dlmlab.policy.KEPT`; None without a cache."""
         return self.cache.needs if self.cache is not None and self.cache.keeps else None
 
 
 class TraceStep(NamedTuple):
     """One forward pass as a row's rule saw it and decided, on the host.
 
-    begin: the active block's first position on the canvas. tokens, confidences: what is proposed at the block's K
-    positions; a confidence of -inf where nothing is. commit, revoke: positions of the block. marks: such positions by
-    name, see `Rule.marks`. computed: ranges [from, to) of positions that went through the model, counted from the
-    canvas's first; negative ones are the prompt's.
+    Attributes:
+        begin: The active block's first position on the canvas.
+        tokens: The proposed tokens at the block's K positions.
+        confidences: Their probabilities; -inf where nothing is proposed.
+        commit: The block's positions that are committed.
+        revoke: The block's positions that are masked again.
+        marks: Positions of the block by the name of a mark, see `Rule.marks`.
+        computed: Ranges [from, to) of positions that were computed, from the canvas's first; the prompt's are negative.
     """
 
     begin: int
@@ -125,16 +131,15 @@ class TraceStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Output:
-    """A filled canvas.
+    """A filled canvas, and what it took.
 
-    tokens: the generated canvas, without the prompt. forwards: forward passes that the request took part in.
-    step_of: for each token, the forward pass (from 0) after which it was committed for good.
-    text: tokens up to the first end token, decoded; None where the checkpoint has no tokenizer.
-    trace: each forward pass, where the request asked for it; else empty.
-    positions: positions that the forward passes computed for the request, the prompt's among them.
-    full_passes: the same as passes over all of the row's positions.
-    unasked: positions of the canvas that hold an end token because an earlier one ended the answer, not because a pass
-    proposed it; see `Generation.stop_at_end`.
+    Attributes:
+        forwards: The forward passes that the request took part in.
+        step_of: For each token, the forward pass (counted from 0) after which it was committed for good.
+        text: The tokens up to the first end token, as text; None where the checkpoint has no tokenizer.
+        positions: The positions that the forward passes computed for the request, the prompt's among them.
+        full_passes: Full-pass equivalents: `positions` divided by the row's length.
+        unasked: Positions that hold an end token since `stop_at_end` ended the answer, not since a pass proposed it.
     """
 
     index: int
@@ -149,24 +154,24 @@ class Output:
 
 
 class Store(Protocol):
-    """What a model keeps of one row's positions from pass to pass, such as keys and values; each has its own kind."""
+    """Holds what a model keeps of one row from pass to pass, such as keys and values; each model has its own."""
 
     @property
     def nbytes(self) -> int:
-        """The device memory that it takes."""
+        """Return the device memory that the store takes, in bytes."""
 
 
 class Reuse(NamedTuple):
-    """What a forward pass takes over from earlier ones, for each of its B rows."""
+    """Describes what a forward pass takes over from earlier ones, for each of its B rows."""
 
     position_BL: Tensor
-    """int64: where in its row each computed token stands; means nothing at padding."""
+    """int64: the position in its row of each computed token; has no meaning at padding."""
     visible: Sequence[np.ndarray | None]
-    """Whether each position of the row can be attended to, (positions of the row,); None where all can."""
+    """For each row, whether each of its positions can be attended to; None where all can."""
     stores: Sequence[Any]
-    """What is kept of the rows' other positions; the pass writes into them what it computes."""
+    """The rows' stores: they hold the other positions, and the pass writes what it computes into them."""
     hooks: Sequence[Any]
-    """What the policies want called on the way, all of one kind or None; see `dlmlab.policy.Plan`."""
+    """The policies' hooks, which the model calls on the way, all of one kind or None; see `dlmlab.policy.Plan`."""
 
 
 class Query(NamedTuple):
@@ -177,29 +182,30 @@ class Query(NamedTuple):
     real_BL: Tensor | None = None
     """bool: True at positions that count; None, which is faster, where all do."""
     wanted_N: Tensor | None = None
-    """int64: where the last hidden states are asked for, as indices into B × L; None where they are everywhere."""
+    """int64: the positions whose last hidden states are asked for, as indices into B × L; None asks for all."""
     reuse: Reuse | None = None
-    """Where only some positions are computed, what stands for the others."""
+    """What stands for the positions that are not computed; None where all are."""
     block_length: int | None = None
-    """Where attention is block-causal, how long its blocks are, from the row's first position on; None: as trained."""
+    """Length of the blocks where attention is block-causal, from the row's first position on; None: as trained."""
 
 
 class Denoiser(Protocol):
-    """What the lab asks of a model."""
+    """The protocol of a model: all that the lab asks of one."""
 
     config: Any
-    """Holds mask_token_id, eos_token_id, pad_token_id, max_sequence_length, vocab_size, and padded_vocab_size, which
-    is V; `to_dict()` tells all of it."""
+    """mask_token_id, eos_token_id, pad_token_id, max_sequence_length, vocab_size, padded_vocab_size (V);
+    `to_dict()`.
+    """
     end_token_ids: tuple[int, ...]
     """The tokens that end an answer: the end of text and, where there is one, the end of turn."""
     tokenizer: Any
-    """Of transformers' kind; None where the checkpoint has none."""
+    """A tokenizer with the interface of transformers'; None where the checkpoint has none."""
     fingerprint: str
-    """Tells these weights from all others."""
+    """A hash that tells these weights from all others."""
     commit: str | None
-    """The hub's, of weights that come from there."""
+    """The hub's commit, for weights that come from there."""
     keeps: frozenset[str]
-    """What it can keep from pass to pass for a cache, of `dlmlab.policy.KEPT`; empty where it serves none."""
+    """What the model can keep from pass to pass, of `dlmlab.policy.KEPT`; empty where it serves no cache."""
 
     @property
     def device(self) -> torch.device: ...
@@ -209,24 +215,24 @@ class Denoiser(Protocol):
 
     @property
     def packs_rows(self) -> bool:
-        """Whether its passes need no padding, so that rows of all lengths go through it together."""
+        """Return whether passes need no padding, so that rows of all lengths go through the model together."""
 
     @property
     def greedy_kernel(self) -> bool:
-        """Whether its logits may be read by one kernel of ours, which a GPU has."""
+        """Return whether one kernel of dlmlab's may read the logits, which needs a GPU."""
 
     @property
     def works_ahead(self) -> bool:
-        """Whether it works while the host goes on, so that the next pass may begin before a step is written down."""
+        """Return whether it works while the host goes on, so that the next pass begins before a step is noted."""
 
     def hidden(self, query: Query) -> Tensor:
-        """The last hidden states, (N, D) where the query wants them; (B, L, D) where it wants all."""
+        """Return the last hidden states: (N, D) at the positions that the query wants; (B, L, D) where it wants all."""
 
     def head(self, hidden_ND: Tensor) -> Tensor:
-        """(N, D) to (N, V) logits."""
+        """Return the logits, (N, V), of hidden states, (N, D)."""
 
     def new_store(self, positions: int, kept: str) -> Store:
-        """An empty store for a row of so many positions. kept: one of those that it `keeps`."""
+        """Return an empty store for a row of so many positions. `kept` is one of those that the model `keeps`."""
 
 
 def check_positive_int(name: str, value: object) -> None:

@@ -1,4 +1,5 @@
-"""Does a run's results.json follow from what else it left? Says OK, or names each figure that does not follow.
+"""Check that a run's results.json follows from what else the run left. Says OK, or names each figure that does not
+follow.
 
     python -m dlmlab.verify outputs/2026-11-24/21-30-00-000000
 
@@ -41,11 +42,19 @@ UNCHECKED = 2
 
 
 Recompute = Callable[[Saved], dict[str, Any]]
-"""Of an experiment: computes a Report's fields from what a run left."""
+"""A function of an experiment that computes a Report's fields from what a run left."""
 
 
 def verify(folder: Path, sandbox: str = "bubblewrap") -> Findings:
-    """Check a run, or a multirun and its jobs. Raises UserError for one that can't be checked at all."""
+    """Check a run, or a multirun and its jobs.
+
+    Args:
+        folder: The folder of the run or multirun.
+        sandbox: What executes code that a model wrote: `bubblewrap` or `rlimit`.
+
+    Raises:
+        UserError: The run can't be checked at all.
+    """
     try:
         results = read_results(folder)
         if results["experiment"] == "multirun":
@@ -61,7 +70,16 @@ def verify(folder: Path, sandbox: str = "bubblewrap") -> Findings:
 
 
 def verify_run(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
-    """Check a run by itself. Raises UserError for one that can't be checked at all, or whatever damage leads to."""
+    """Check a run by itself.
+
+    Args:
+        folder: The run's folder.
+        results: The content of its results.json.
+        sandbox: What executes code that a model wrote.
+
+    Raises:
+        UserError: The run can't be checked at all; damage may lead to any other error.
+    """
     saved = Saved(folder, results, read_manifest(folder))
     found = Findings()
     recompute = recompute_of(results["experiment"])
@@ -76,7 +94,7 @@ def verify_run(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
 
 
 def verify_multirun(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
-    """Check that the summary follows from the jobs, and each job that was finished."""
+    """Check that the summary follows from the jobs, and check each job that was finished."""
     record, _ = summarise(folder)
     if record is None:
         return Findings([f"{RESULTS} tells of jobs, but none is finished"])
@@ -110,14 +128,14 @@ def recompute_of(name: str) -> Recompute:
 
 
 def compare(recorded: dict[str, Any], report: dict[str, Any]) -> list[str]:
-    """The figures of results.json that are not those of a report."""
+    """Return the figures of results.json that are not those of a report."""
     results = report.pop("results")
     found = json.loads(json.dumps(plain({**report, **results})))
     return list(mismatches({key: value for key, value in recorded.items() if key not in ASKED}, found))
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m dlmlab.verify", description="Compute a run's results again.")
     parser.add_argument("run", type=Path, help="folder of a run or multirun")
     parser.add_argument("--sandbox", choices=KINDS, default="bubblewrap", help="where functions run (%(default)s)")

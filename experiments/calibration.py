@@ -158,7 +158,7 @@ def report_fields(
     computed: int | None,
     speed: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """What the samples say, in a Report's fields. computed: canvases that went through the model."""
+    """Return what the samples say, in a Report's fields. computed: canvases that went through the model."""
     choice, points = judge(cfg, settings, samples)
     usual = samples[BASELINE]
     first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
@@ -202,7 +202,7 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def grid(cfg: DictConfig) -> list[Setting]:
-    """Every combination of the grid's values. Raises UserError for what the decoder won't take."""
+    """Return every combination of the grid's values. Raises UserError for what the decoder won't take."""
     if not isinstance(cfg.get("grid") or {}, Mapping):
         raise UserError(f"grid={cfg.grid!r} is no group of parameters with values, such as grid.kappa=[0.5,0.9]")
     lists = {
@@ -230,7 +230,7 @@ def grid(cfg: DictConfig) -> list[Setting]:
 
 
 def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
-    """What is wrong with the values of one parameter."""
+    """Return what is wrong with the values of one parameter."""
     own = [str(name) for name in decoder if name != "_target_"]
     if key not in own:
         has = ", ".join(own) or "none"
@@ -260,7 +260,7 @@ def canonical(rule: Rule) -> tuple[object, str | None]:
 
 
 def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
-    """A setting's answers; for a task without scores, those are right that are the baseline's."""
+    """Return a setting's answers; for a task without scores, those are right that are the baseline's."""
     right = [
         sample.score == 1 if sample.score is not None else sample.text == other.text
         for sample, other in zip(samples, baseline, strict=True)
@@ -272,7 +272,7 @@ def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
 def point(
     name: str, values: Mapping[str, Any], trials: Mapping[str, Trial], margin: float, choice: Choice
 ) -> dict[str, Any]:
-    """All that is known of a setting."""
+    """Return all that is known of a setting."""
     own, baseline = trials[name], trials[BASELINE]
     low, high = proportion_interval(int(own.right.sum()), len(own.right))
     return {
@@ -291,7 +291,7 @@ def point(
 def calibration_table(
     task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], gen_length: int
 ) -> Table:
-    """The performance log's columns first, then what it lacks."""
+    """Return the performance log's columns first, then what it lacks."""
     baseline, *others = points
     score = "pass@1" if "humaneval" in task else "score"
     keys = list(settings[0].values)
@@ -331,7 +331,7 @@ def calibration_table(
 
 
 def show(value: Any) -> str:
-    """A parameter, with the performance log's two decimals where they say it all."""
+    """Return a parameter, with the performance log's two decimals where they say it all."""
     short = f"{value:.2f}" if isinstance(value, float) else str(value)
     return short if isinstance(value, float) and float(short) == value else str(value)
 
@@ -339,7 +339,7 @@ def show(value: Any) -> str:
 def choice_table(
     choice: Choice, points: Sequence[Mapping[str, Any]], rules: int, margin: float, first: int, second: int
 ) -> Table:
-    """The shortlist and what became of it."""
+    """Return the shortlist and what became of it."""
     loss = {each["name"]: lost(each) for each in points}
     rows: list[list[Cell]] = [
         [name, loss[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
@@ -353,7 +353,7 @@ def choice_table(
 
 
 def recommendation(choice: Choice) -> str:
-    """The setting to take, or why there is none and what would help."""
+    """Return the setting to take, or why there is none and what would help."""
     if choice.chosen:
         return f"Recommended: {choice.chosen}."
     if not choice.confirmed:
@@ -366,12 +366,12 @@ def recommendation(choice: Choice) -> str:
 
 
 def lost(point: Mapping[str, Any]) -> str:
-    """What a setting loses, as the performance log writes it."""
+    """Return what a setting loses, as the performance log writes it."""
     return f"{0.0 - point['against_baseline']['difference']:+.3f}"
 
 
 def forwards_table(forwards: Mapping[str, int | None]) -> Table:
-    """What sharing saved."""
+    """Return a table of what sharing saved."""
     asked, computed = forwards["asked"], forwards["computed"]
     share = f"{computed / asked:.3f}" if computed is not None and asked else None
     return Table("Forward passes", ["asked for", "computed", "computed / asked for"], [[asked, computed, share]])

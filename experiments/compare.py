@@ -158,7 +158,7 @@ def setting(rule: Rule, generation: Generation) -> str:
 
 
 def report_fields(points: Sequence[Mapping[str, Any]], published: Protocol | None) -> dict[str, Any]:
-    """What the points say, beside a protocol's published rows where there is one, in a Report's fields."""
+    """Return what the points say, beside a protocol's published rows where there is one, in a Report's fields."""
     tasks = dict.fromkeys(each["task"] for each in points)
     beside = [] if published is None else beside_published(published, points)
     return {
@@ -185,7 +185,7 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def slowly(own: Generation, steps: int) -> Generation:
-    """The same canvas with the baseline's steps. Raises UserError where its blocks can't share them."""
+    """Return the same canvas with the baseline's steps. Raises UserError where its blocks can't share them."""
     steps = min(own.gen_length, steps)
     if steps % own.blocks:
         raise UserError(f"baseline_steps={steps} is not divisible by the {own.blocks} blocks: choose a multiple")
@@ -246,7 +246,7 @@ def points_of(
     settings: Mapping[str, str],
     best: float | None = None,
 ) -> list[dict[str, Any]]:
-    """A point for each of a task's decoders, of which the first is the baseline. settings: see `setting`.
+    """Return a point for each of a task's decoders, of which the first is the baseline. settings: see `setting`.
 
     best: a protocol's best score, for AUP.
     """
@@ -267,7 +267,7 @@ def point(
     margin: float,
     speed: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that is known of a decoder at a task."""
+    """Return all that is known of a decoder at a task."""
     theirs, own = ([sample.score == 1 for sample in each] for each in (reference, samples))
     cost = cost_of(samples, count_tokens(model, samples))
     return {
@@ -359,7 +359,7 @@ def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> T
 
 
 def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """The decoder with the fewest forward passes of those that keep the baseline's score."""
+    """Return the decoder with the fewest forward passes of those that keep the baseline's score."""
     kept = [each for each in points if each["role"] == "" and each["against_baseline"]["verdict"] == "pass"]
     if not kept:
         return f"{task}: none is shown to keep the baseline's score."
@@ -372,7 +372,7 @@ def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
-    """A decoder a row; the baseline that they are compared with comes first at each task."""
+    """Return a table with a row for each decoder; the baseline that they are compared with comes first at each task."""
     columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "positions", "full passes"]
     columns += ["tokens per forward", "tokens/s"]
     columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]

@@ -132,7 +132,7 @@ def report_fields(
     twice: Mapping[str, dict[str, Any]],
     noise: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the gates' samples say, in a Report's fields. twice: the rows of gates that judge by repeat."""
+    """Return what the gates' samples say, in a Report's fields. twice: the rows of gates that judge by repeat."""
     gates, details = list[dict[str, Any]](), list[Table]()
     for gate in cfg.tasks:
         if gate in twice:
@@ -152,7 +152,7 @@ def report_fields(
 
 
 def recompute(saved: Saved) -> dict[str, Any]:
-    """What must stand in the results of a run that left these samples; see `dlmlab.verify`."""
+    """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
     tasks = {gate: task_name(saved.cfg, gate) for gate in saved.cfg.tasks}
     repeats = [gate for gate in tasks if by_of(saved.cfg, gate) == "repeat"]
     pairs = {
@@ -182,7 +182,7 @@ def task_name(cfg: DictConfig, gate: str) -> str:
 
 
 def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
-    """What each of the two took of a gate's item."""
+    """Return a table of what each of the two took for an item of a gate."""
     rows: list[list[Cell]] = [
         [name, sum(sample.forwards for sample in samples) / len(samples), *computed_of(samples).values()]
         for name, samples in pair.items()
@@ -215,13 +215,13 @@ def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
 
 
 def right(pair: dict[str, list[Sample]]) -> tuple[list[bool], list[bool]]:
-    """Which items each of the two got right."""
+    """Return which items each of the two got right."""
     baseline, candidate = ([sample.score == 1 for sample in samples] for samples in pair.values())
     return baseline, candidate
 
 
 def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
-    """What each of the two answered."""
+    """Return the answers of each of the two."""
     baseline, candidate = ([sample.text for sample in samples] for samples in pair.values())
     return baseline, candidate
 
@@ -234,7 +234,7 @@ def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, 
 
 
 def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> dict[str, Any]:
-    """The same prompts and seed twice: every answer must be the same to the bit."""
+    """Decode the same prompts with the same seed twice: every answer must be the same to the bit."""
     rule = parts.rules["candidate"]
     first, second = (
         decode(run, task, rule, generation, name, caches={name: parts.cache}) for name in ("once", "twice")
@@ -243,14 +243,14 @@ def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> d
 
 
 def repeated(same: float, n: int) -> dict[str, Any]:
-    """The row of a gate that asks for the same answer twice. same: the share of n items that gave it."""
+    """Return the row of a gate that asks for the same answer twice. same: the share of n items that gave it."""
     blank = dict.fromkeys(field for field in Comparison.__dataclass_fields__)
     verdict = "pass" if same == 1 else "fail"
     return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": n}
 
 
 def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> list[dict[str, Any]]:
-    """The share of prompts whose baseline answer changes with what should not matter."""
+    """Return the share of prompts whose baseline answer changes with what should not matter."""
     single, padded, precise = NOISE
     other = replace(generation, confidence_dtype=other_dtype(generation))
     others = {
@@ -263,7 +263,7 @@ def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> lis
 
 
 def changed(name: str, usual: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
-    """A row of the noise floor."""
+    """Return a row of the noise floor."""
     return {"name": name, "changed": 1 - share_same(usual, samples), "n": len(samples)}
 
 
@@ -273,7 +273,7 @@ def other_dtype(generation: Generation) -> str:
 
 
 def share_same(first: Sequence[Sample], second: Sequence[Sample]) -> float:
-    """The share of items with the same tokens."""
+    """Return the share of items with the same tokens."""
     return sum(a.tokens == b.tokens for a, b in zip(first, second, strict=True)) / len(first)
 
 
@@ -298,13 +298,13 @@ class Padded:
 
 
 def answer(gates: Sequence[dict[str, Any]]) -> str:
-    """Which gates came out how, the worst first."""
+    """Say how the gates came out, the worst first."""
     names = {word: [gate["name"] for gate in gates if gate["verdict"] == word] for word in VERDICTS}
     return " ".join(f"{word.capitalize()}: {', '.join(own)}." for word, own in names.items() if own)
 
 
 def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
-    """A gate a row, in points."""
+    """Return a table with a row for each gate, in points."""
 
     def points(value: float | None, sign: str = "") -> str:
         return "" if value is None else f"{100 * value:{sign}.1f}"
@@ -343,11 +343,11 @@ def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
 
 
 def noise_table(noise: Sequence[dict[str, Any]]) -> Table:
-    """What moves without a decoder."""
+    """Return a table of what changes without a decoder."""
     rows = [[row["name"], f"{100 * row['changed']:.1f} %", row["n"]] for row in noise]
     return Table("Noise floor: baseline answers that change between", ["", "changed", "n"], rows)
 
 
 def describe(generation: Generation) -> str:
-    """The canvas and schedule in words."""
+    """Return the canvas and schedule in words."""
     return f"gen_length {generation.gen_length}, block_length {generation.block_length}, steps {generation.steps}"

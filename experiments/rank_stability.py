@@ -116,7 +116,7 @@ VERDICTS = {"holds": "holds", "flips": "does not hold", "inconclusive": "is not 
 
 
 def pair_table(names: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """A pair of decoders a row: the difference with its interval under each condition."""
+    """Return a table with a row for each pair of decoders: the difference with its interval under each condition."""
     rows: list[list[Cell]] = []
     for pair in pairs:
         ends = zip(pair["differences"], pair["low"], pair["high"], strict=True)
@@ -127,7 +127,7 @@ def pair_table(names: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> Tabl
 
 
 def score_table(grid: Grid, names: Sequence[str]) -> Table:
-    """A decoder a row: its score with its interval under each condition."""
+    """Return a table with a row for each decoder: its score with its interval under each condition."""
     rows: list[list[Cell]] = []
     for name in names:
         each = [score_of(row[name]) for row in grid.values()]

@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
     @property
     def durations(self) -> list[float]:
-        """Of the steps in which the whole batch took part."""
+        """Return the durations of the steps in which the whole batch took part."""
         return [tick.seconds for run in self.runs for tick in run.steps if tick.rows == self.batch]
 
     @property
@@ -158,7 +158,7 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
 
 
 def typical_places(generation: Generation) -> float:
-    """How many positions of a row's active block are masked in the median step of its schedule."""
+    """Return how many positions of a row's active block are masked in the median step of its schedule."""
     steps = generation.steps // generation.blocks
     committed = np.cumsum([0, *(generation.quota(step) for step in range(steps - 1))])
     return float(np.median(generation.block_length - committed))
@@ -192,13 +192,13 @@ def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) ->
 
 
 def scaled(parts: Mapping[str, PartTime], seconds: float) -> dict[str, PartTime]:
-    """The parts, so that they make up so many seconds."""
+    """Return the parts, so that they make up so many seconds."""
     factor = seconds / sum(map(sum, parts.values()))
     return {name: PartTime(part.busy * factor, part.idle * factor) for name, part in parts.items()}
 
 
 def answer(steps: Sequence[Step]) -> str:
-    """The ratios, and what most of the rest is."""
+    """Return the ratios, and what most of the rest is."""
     found = []
     for step in steps:
         name, most = max(step.parts.items(), key=lambda each: sum(each[1]))
@@ -210,7 +210,7 @@ def answer(steps: Sequence[Step]) -> str:
 
 
 def step_table(steps: Sequence[Step]) -> Table:
-    """The floors, the steps, and what the steps reach."""
+    """Return a table of the floors, the steps, and what the steps reach."""
     columns = ["Batch", "GFLOP", "GB of weights", "compute floor", "memory floor", "step p50", "p99", "its pass",
                "step / floor", "TFLOP/s", "GB/s", "peak GB"]  # fmt: skip
     rows: list[list[Cell]] = [
@@ -239,14 +239,14 @@ def step_table(steps: Sequence[Step]) -> Table:
 
 
 def ceiling_table(ceilings: Ceilings) -> Table:
-    """What the machine does at most."""
+    """Return a table of the machine's highest rates."""
     rows: list[list[Cell]] = [["copy, read + write", f"{ceilings.bytes_per_second / 1e9:.4g} GB/s"]]
     rows += [[f"{kind} product", f"{rate / 1e12:.4g} TFLOP/s"] for kind, rate in ceilings.flops_per_second.items()]
     return Table("Ceilings, measured", ["", "rate"], rows)
 
 
 def part_table(step: Step, ceilings: Ceilings, dtype: str, device: str) -> Table:
-    """Where a step goes."""
+    """Return a table of where a step's time goes."""
     gpu = device == "cuda"
     rows: list[list[Cell]] = []
     for name, part in sorted(step.parts.items(), key=lambda each: -sum(each[1])):
@@ -272,12 +272,12 @@ def part_table(step: Step, ceilings: Ceilings, dtype: str, device: str) -> Table
 
 
 def milliseconds(seconds: float) -> str:
-    """As it stands in a table."""
+    """Return seconds as a table shows them, in milliseconds."""
     return f"{1e3 * seconds:.3f} ms"
 
 
 def describe(step: Step, ceilings: Ceilings, dtype: str) -> dict[str, Any]:
-    """All that was counted and measured of a step; times in seconds."""
+    """Return all that was counted and measured of a step; times in seconds."""
     return {
         "batch": step.batch,
         "flops": step.flops,

@@ -148,7 +148,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
-    """What the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
+    """Return what the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
     gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
@@ -184,7 +184,7 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:
-    """The task's first prompts, no two of them the same."""
+    """Return the task's first prompts, no two of them the same."""
     prompts = list(dict.fromkeys(item.prompt for item in task.items()))
     if len(prompts) < wanted:
         raise UserError(
@@ -195,7 +195,7 @@ def distinct_prompts(task: Task, wanted: int) -> list[str]:
 
 
 def display_name(rule: Rule) -> str:
-    """The rule's name as the performance log writes it, where the choice of decoder is that rule's only one."""
+    """Return the rule's name as the performance log writes it, where the choice of decoder is that rule's only one."""
     choice: str = HydraConfig.get().runtime.choices["decoder"]
     return type(rule).__name__ if choice == type(rule).__name__.lower() else choice
 
@@ -203,7 +203,7 @@ def display_name(rule: Rule) -> str:
 def token_ids(
     model: Any, texts: Sequence[str], generation: Generation, seed: int, dummy: bool
 ) -> list[tuple[int, ...]]:
-    """The prompts as the model reads them. Random weights without a tokenizer get random tokens."""
+    """Return the prompts as the model reads them. Random weights without a tokenizer get random tokens."""
     if model.tokenizer is None and dummy:
         return random_prompts(model, len(texts), RANDOM_PROMPT, generation, seed)
     return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
@@ -252,7 +252,7 @@ def measure(
 
 
 def expressible(generation: Generation) -> bool:
-    """Whether the reference loop, which is greedy and takes every token as it is, knows these settings."""
+    """Return whether the reference loop, which is greedy and takes every token as it is, knows these settings."""
     plain = replace(
         generation,
         temperature=0.0,
@@ -264,7 +264,7 @@ def expressible(generation: Generation) -> bool:
 
 
 def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> Timing:
-    """The reference loop's baseline, prompt after prompt."""
+    """Time the reference loop's baseline, prompt after prompt."""
     reset_peak_memory(model.device)
     begun = clock(model.device)
     outputs = [reference(model, [prompt], generation) for prompt in prompts]
@@ -276,7 +276,7 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
 
 
 def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float) -> list[Gate]:
-    """The performance log's gates."""
+    """Return the performance log's gates."""
     gates = []
     for name in names[1:]:
         for batch in batches:
@@ -296,12 +296,12 @@ def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], l
 
 
 def verdict(passed: bool) -> str:
-    """As in results.json."""
+    """Return the verdict as results.json has it."""
     return "pass" if passed else "fail"
 
 
 def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates: Sequence[Gate]) -> str:
-    """How much faster, and which gates are missed."""
+    """Say how much faster the decoder is, and which gates are missed."""
     faster = [
         (name, batch, times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch)).median)
         for name in names[1:]
@@ -315,7 +315,7 @@ def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates
 def performance_table(
     timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float, device: str
 ) -> Table:
-    """The performance log's rows."""
+    """Return the performance log's rows."""
     shown = {
         gate.name: f"{gate.bound} {'✓' if gate.verdict == 'pass' else '✗'}"
         for gate in find_gates(timings, names, batches, limit)
@@ -353,7 +353,7 @@ def performance_table(
 
 
 def explain(device: str) -> str:
-    """What the figures count."""
+    """Explain what the figures count."""
     memory = "allocated on the GPU" if device == "cuda" else "resident in the process, Python and torch included"
     return (
         f"Tokens are canvas tokens. Step durations at batch={STEP_BATCH}, of steps with the whole batch; steps "
@@ -362,7 +362,7 @@ def explain(device: str) -> str:
 
 
 def reference_table(timings: Timings, cfg: DictConfig) -> Table:
-    """The performance log's comparison of the loop with the reference, both decoding as the baseline does."""
+    """Return the performance log's comparison of the loop with the reference, both decoding as the baseline does."""
     base = Setting(REFERENCE, 1)
     usual = rate(timings, base).median
     rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{usual:.1f} tok/s"]]
@@ -377,12 +377,12 @@ def reference_table(timings: Timings, cfg: DictConfig) -> Table:
 
 
 def show_range(ratio: Spread) -> str:
-    """A ratio's range over the rounds."""
+    """Return a ratio's range over the rounds."""
     return f"{ratio.low:.2f}–{ratio.high:.2f}×"
 
 
 def ledger_table(timings: Timings) -> Table:
-    """Every setting's tokens and forward passes, with the spread over the repeats."""
+    """Return a table of every setting's tokens and forward passes, with the spread over the repeats."""
     rates = ["Canvas tok/s", "lowest–highest", "Answer tok/s", "Non-EOS tok/s"]
     columns = ["Decoder", "Batch", *rates, "Forwards", "Tokens/forward"]
     rows: list[list[Cell]] = []
@@ -404,7 +404,7 @@ def ledger_table(timings: Timings) -> Table:
 
 
 def computed_table(timings: Timings) -> Table:
-    """What every setting's forward passes computed."""
+    """Return a table of what every setting's forward passes computed."""
     ledgers = [(setting, runs[0].ledger) for setting, runs in timings.items()]
     rows: list[list[Cell]] = [
         [*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"] for setting, own in ledgers
@@ -427,14 +427,14 @@ def step_table(timings: Timings) -> Table:
 
 
 def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, Any]:
-    """What a reader must know to compare the figures."""
+    """Return the settings that a reader must know to compare the figures."""
     numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
     return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")}
 
 
 def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """What a reader must know of the cache: which, and the memory that the longest row's store takes."""
+    """Return what a reader must know of the cache: which, and the memory that the longest row's store takes."""
     found: dict[str, Any] = {"cache": build.labels()["cache"]}
     for cache in parts.caches.values():
         positions = max(map(len, prompts)) + parts.generation.gen_length

@@ -115,7 +115,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def prompt_of(cfg: DictConfig) -> str:
-    """The prompt. Raises UserError where there is none, or no text."""
+    """Return the prompt. Raises UserError where there is none, or no text."""
     if OmegaConf.is_missing(cfg, "prompt") or not str(cfg.prompt).strip():
         raise UserError('prompt is empty: give one, such as prompt="Count from 3 to 12"')
     prompt = str(cfg.prompt)

@@ -156,7 +156,7 @@ def report_fields(cfg: DictConfig, grid: Mapping[str, Sequence[Sample]]) -> dict
 
 
 def factor_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A factor a row."""
+    """Return a table with a row for each factor."""
 
     def percent(row: Mapping[str, Any], key: str) -> str | None:
         if row[key] is None:
@@ -174,7 +174,7 @@ def factor_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def score_table(figures: Sequence[Mapping[str, Any]]) -> Table:
-    """A combination a row."""
+    """Return a table with a row for each combination."""
     body: list[list[Cell]] = [
         [each["combination"], f"{100 * each['score']:.1f}", f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}"]
         for each in figures

@@ -90,6 +90,7 @@ def test_torch_settings_are_those_in_force():
         torch.use_deterministic_algorithms(False)
     assert settings["deterministic"] is True
     assert settings["float32_matmul_precision"] == "high"
+    assert settings["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_finish_adds_the_end():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -21,6 +22,7 @@ from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, switch, use
+from dlmlab.record.files import disk_of
 from dlmlab.rule import Decision, Rule
 from dlmlab.types import Generation, Request
 from tests.model.helpers import small_model
@@ -281,3 +283,72 @@ def test_a_pattern_that_matches_no_source_is_an_error(monkeypatch, model):
     monkeypatch.setattr(module, "NUMERICS", (*NUMERICS, "loop/moved.py"))
     with pytest.raises(ValueError, match="'loop/moved.py', which matches no file"):
         namespace(model, GENERATION)
+
+
+@pytest.mark.parametrize("value", [5, "text", 1.5, b""])
+def test_a_row_of_another_type_is_recomputed(model, tmp_path, value):
+    first, *_ = pooled(model, open_memo(tmp_path, model))
+    with sqlite3.connect(tmp_path / "memo.sqlite") as file:
+        file.execute("UPDATE memo SET value = ?", (value,))
+    file.close()
+    assert pooled(model, open_memo(tmp_path, model))[0] == first
+
+
+def foreign(path):
+    """A database of someone else's."""
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE thesis (chapter TEXT)")
+    file.close()
+    return path
+
+
+@pytest.mark.parametrize("name", ["thesis.sqlite", "thesis.md", "memo"])
+@pytest.mark.parametrize("action", ["show", "clear"])
+def test_the_command_line_leaves_other_files_alone(tmp_path, capsys, monkeypatch, action, name):
+    path = foreign(tmp_path / name) if name.endswith("sqlite") else tmp_path / name
+    if not path.exists():
+        path.write_text("# Mine")
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.argv", ["memo", action, "--path", str(path)])
+    assert main() == 1
+    assert "is no memo of dlmlab" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path], "and nothing is left beside it"
+
+
+def test_a_memo_path_that_is_something_else_costs_a_warning(model, tmp_path, capsys):
+    path = foreign(tmp_path / "memo.sqlite")
+    before = path.read_bytes()
+    pooled(model, open_memo(tmp_path, model))
+    assert "it is no memo of dlmlab; set memo_path" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_memo_of_an_older_version_is_known_by_its_table(tmp_path):
+    with sqlite3.connect(tmp_path / "old.sqlite") as file:
+        file.execute("CREATE TABLE memo (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+    file.close()
+    assert module.is_memo(tmp_path / "old.sqlite")
+    assert not module.is_memo(foreign(tmp_path / "thesis.sqlite"))
+
+
+def failed(code):
+    error = sqlite3.OperationalError("it failed")
+    error.sqlite_errorcode = code
+    return error
+
+
+def test_a_warning_names_what_helps(tmp_path):
+    path = tmp_path / "my memo.sqlite"
+    assert module.remedy(failed(sqlite3.SQLITE_CORRUPT), path) == f"python -m dlmlab.memo clear --path '{path}'"
+    assert module.remedy(failed(sqlite3.SQLITE_NOTADB), module.default_path()) == "python -m dlmlab.memo clear"
+    assert module.remedy(failed(sqlite3.SQLITE_FULL), path) == f"free some space on {disk_of(path)}"
+    assert module.remedy(OSError(errno.ENOSPC, "full"), path) == f"free some space on {disk_of(path)}"
+    for error in (failed(sqlite3.SQLITE_READONLY), failed(sqlite3.SQLITE_CANTOPEN), PermissionError("no")):
+        assert module.remedy(error, path) == "set memo_path to a file that can be written, or memo=off"
+
+
+def test_another_instruction_set_is_remembered_apart(model, monkeypatch):
+    own = module.namespace(model, GENERATION)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "ANOTHER")
+    assert module.namespace(model, GENERATION) != own

@@ -94,7 +94,7 @@ class D2Cache(Policy):
 
 
 def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:
-    """The share of certain positions around each, by a Gaussian of width sigma.
+    """Return the share of certain positions around each, by a Gaussian of width sigma.
 
     All before the canvas is certain; what follows it is what its last position is.
     """
@@ -117,7 +117,7 @@ def nucleus(score_L: np.ndarray, share: float) -> np.ndarray:
 
 
 def filled(chosen_L: np.ndarray, width: int) -> np.ndarray:
-    """The chosen positions, and those between two that are at most `width` apart."""
+    """Return the chosen positions, and those between two that are at most `width` apart."""
     chosen = np.flatnonzero(chosen_L)
     filled_L = chosen_L.copy()
     for before, after in pairwise(chosen):

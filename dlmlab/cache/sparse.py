@@ -49,7 +49,7 @@ class MostAttended(KeyChoice):
     policy: Sparse
 
     def choose(self, q_HLE: Tensor, k_HLE: Tensor) -> Tensor:
-        """The block, and the most important positions outside."""
+        """Return the block, and the most important positions outside."""
         block_L = torch.from_numpy(self.block).to(q_HLE.device)
         mean_HE1 = q_HLE[:, block_L].mean(1).unsqueeze(-1)
         importance_N = (k_HLE[:, ~block_L] @ mean_HE1).squeeze(-1).mean(0)

@@ -13,7 +13,7 @@ class Around(Rule):
 
     @property
     def inner(self) -> Rule:
-        """The other rule."""
+        """Return the other rule."""
         raise NotImplementedError
 
     @property

@@ -46,7 +46,7 @@ class Credit(Rule):
         return Decision(commit_BK, state=(self.updated(step.logits_BKV, *step.state),))
 
     def updated(self, logits_BKV: Tensor, credit_BKV: Tensor) -> Tensor:
-        """The credit after one more look at the model's logits."""
+        """Return the credit after one more look at the model's logits."""
         probability_BK, token_BK = logits_BKV.softmax(-1).max(-1)
         gain_BK = probability_BK.pow(self.gamma)
         return (per_row(self.beta) * credit_BKV).scatter_add_(-1, token_BK[..., None], gain_BK[..., None])

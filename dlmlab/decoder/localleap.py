@@ -44,12 +44,12 @@ class LocalLeap(Rule):
         return Decision(always_BK | leap_BK)
 
     def marks(self, step: Step) -> Mapping[str, Tensor]:
-        """The anchors, and the neighbours: what is committed for an anchor's sake alone."""
+        """Return the anchors, and the neighbours: what is committed for an anchor's sake alone."""
         always_BK, anchor_BK, leap_BK = self._parts(step)
         return {"anchor": anchor_BK, "neighbour": leap_BK & ~anchor_BK & ~always_BK}
 
     def _parts(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """What is committed at any rate, the anchors, and what is committed around them; each (B, K)."""
+        """Return what is committed at any rate, the anchors, and what is committed around them; each (B, K)."""
         anchor_BK = step.confidence_BK >= self.kappa
         if self.scheduled:
             always_BK = top_k(step.confidence_BK, step.quota_B1)

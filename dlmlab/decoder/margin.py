@@ -30,6 +30,6 @@ class Margin(Rule):
 
 
 def lead(probability_NV: Tensor) -> Tensor:
-    """The probability of the likeliest token less that of the next, (N,)."""
+    """Return the probability of the likeliest token less that of the next, (N,)."""
     first_N, second_N = probability_NV.topk(2, dim=-1).values.unbind(-1)
     return first_N - second_N

@@ -73,7 +73,7 @@ class Prophet(Around):
         return decision._replace(commit_BK=commit_BK, revoke_BK=revoke_BK)
 
     def large_enough(self, step: Step) -> Tensor:
-        """The threshold at this point of the schedule, (B, 1)."""
+        """Return the threshold at this point of the schedule, (B, 1)."""
         progress_B1 = step.progress_B1
         assert progress_B1 is not None
         early, mid, late = (self.thresholds[name] for name in ("early", "mid", "late"))

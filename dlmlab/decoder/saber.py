@@ -36,7 +36,7 @@ class Saber(Rule):
     scheduled: ClassVar[bool] = False
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """The committed tokens' probabilities as of the last step and as of their commit."""
+        """Return the committed tokens' probabilities as of the last step and as of their commit."""
         return like.new_zeros(block_length), like.new_zeros(block_length)
 
     def __call__(self, step: Step) -> Decision:

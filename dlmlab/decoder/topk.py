@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def top_k(score_BK: Tensor, quota: Tensor | int) -> Tensor:
-    """The positions of each row with the highest scores, as a (B, K) mask.
+    """Return the positions of each row with the highest scores, as a (B, K) mask.
 
     quota: how many of each row, (B, 1) or one number; where fewer positions have a score above -inf, all of them.
     Equal scores go to the leftmost position, on every device and batch size (torch.topk leaves that open).
@@ -16,18 +16,18 @@ def top_k(score_BK: Tensor, quota: Tensor | int) -> Tensor:
 
 
 def descending(score_BK: Tensor) -> Tensor:
-    """The positions of each row from the highest score to the lowest, (B, K) indices."""
+    """Return the positions of each row from the highest score to the lowest, (B, K) indices."""
     return score_BK.argsort(dim=-1, descending=True, stable=True)
 
 
 def rank(order_BK: Tensor) -> Tensor:
-    """Where each position stands in an order of the row's positions, (B, K), counted from 0."""
+    """Return where each position stands in an order of the row's positions, (B, K), counted from 0."""
     position_BK = torch.arange(order_BK.shape[-1], device=order_BK.device).expand_as(order_BK)
     return torch.empty_like(order_BK).scatter_(-1, order_BK, position_BK)
 
 
 def longest_prefix(score_BK: Tensor, holds_BK: Tensor) -> Tensor:
-    """The n positions of each row with the highest scores, as a (B, K) mask.
+    """Return the n positions of each row with the highest scores, as a (B, K) mask.
 
     n: the largest for which `holds_BK[:, n - 1]`, at least 1. Positions with a score of -inf are never among them.
     """

@@ -64,10 +64,8 @@ def _join(part_token_ptr, best_ptr, top_ptr, total_ptr, token_ptr, probability_p
 
 
 def greedy(logits_NV: Tensor, mask_token: int, banned: int | None = None) -> tuple[Tensor, Tensor]:
-    """Of each position the likeliest token but the mask token, (N,) int64, and its softmax probability, (N,) float32.
-
-    The mask token counts in the softmax, `banned` doesn't. Of equal logits the lowest token id comes first. A logit
-    that isn't finite makes the probability NaN.
+    """Return each position's likeliest token but the mask token, (N,) int64, and its softmax probability, (N,)
+    float32.
     """
     positions, vocabulary = logits_NV.shape
     count = PARTS_OF_FEW if positions <= FEW_POSITIONS else PARTS_OF_MANY

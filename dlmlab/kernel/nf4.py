@@ -182,7 +182,7 @@ def matmul(x_MK: Tensor, packed: Packed) -> Tensor:
 
 
 def matmul_few(x_MK: Tensor, packed: Packed) -> Tensor:
-    """The same by the one kernel, for any number of rows."""
+    """Multiply by the one kernel, for any number of rows."""
     rows, (columns, inner) = len(x_MK), packed.shape
     tiles = triton.cdiv(columns, COLUMNS)
     split = next((each for each in (1, 2) if tiles * each >= 1.4 * MULTIPROCESSORS), 4)
@@ -224,5 +224,5 @@ def _shared_bytes(device: torch.device) -> int:
 
 @functools.cache
 def _arrived(device: torch.device) -> Tensor:
-    """How many programs of a tile are done; each product leaves zeros."""
+    """Return how many programs of a tile are done; each product leaves zeros."""
     return torch.zeros(65536, dtype=torch.int32, device=device)

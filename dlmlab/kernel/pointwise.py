@@ -135,7 +135,7 @@ def _rows(like: Tensor, width: int, float8: bool) -> tuple[Tensor, Tensor]:
 
 
 def _arguments(product: Product) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:
-    """What a kernel is given to read a product by: three pointers and two constants."""
+    """Return what a kernel is given to read a product by: three pointers and two constants."""
     parts_SMN, scale_M1, scale_N1 = product
     if scale_M1 is None or scale_N1 is None:
         return (parts_SMN, parts_SMN, parts_SMN), {"PARTS": len(parts_SMN), "SCALED": False}

@@ -1,4 +1,4 @@
-"""batch_size=auto: the batch size that fills canvases fastest, found by trying it on the device."""
+"""Find the batch size that fills canvases fastest by trying it on the device: `batch_size=auto`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ from dlmlab.loop.step import advance
 from dlmlab.types import Generation, Request
 
 MOST = {"cpu": 64, "cuda": 1024}
-"""Where growing ends, whatever it gains."""
+"""Largest batch size that is tried, by the device's type."""
 GAIN = 1.03
-"""By how much a larger batch must be faster; less is the clock's noise, and not worth the memory."""
+"""Least ratio of rates by which a larger batch must be faster; less is the clock's noise, and not worth the memory."""
 TIMED = 3
-"""Steps of each size whose median counts, after one that doesn't."""
+"""Steps of each size that are timed, after one that isn't; their median counts."""
 
 
 def choose(batch: Batch, model: Any, by_length: Sequence[Request], generation: Generation, seed: int = 0) -> None:
-    """Set the batch's size for these requests, which come longest first, and say so; once for the same kind of them.
+    """Set the batch's size for these requests, and say so; once for requests of the same kind.
 
-    Tried is their first step: no other has longer rows or more masked positions. Raises UserError where not even one
-    canvas fits.
+    Their first step is what is tried: no other has longer rows or more masked positions.
+
+    Args:
+        batch: The batch whose size is set.
+        model: The model that decodes.
+        by_length: The requests, longest first.
+        generation: How canvases are laid out and scheduled.
+        seed: The run's seed.
+
+    Raises:
+        UserError: Not even one canvas fits.
     """
     rules = {request.rule.kind: request.rule for request in by_length}
     longest = len(by_length[0].prompt)
@@ -46,9 +55,16 @@ def choose(batch: Batch, model: Any, by_length: Sequence[Request], generation: G
 
 
 def search(rate: Callable[[int], float], most: int) -> tuple[int, dict[int, float]]:
-    """The size with the highest rate, and the rate of every size that was tried; 0 is one that doesn't fit.
+    """Find the size with the highest rate.
 
     The size doubles as long as that gains. Where room ends it, the gap is halved until it is an eighth.
+
+    Args:
+        rate: Returns a size's rate; 0 for one that doesn't fit.
+        most: The largest size to try.
+
+    Returns:
+        The best size, and the rate of every size that was tried.
     """
     best, size, too_large = 0, 1, most + 1
     rates: dict[int, float] = {}
@@ -68,7 +84,9 @@ def search(rate: Callable[[int], float], most: int) -> tuple[int, dict[int, floa
 
 
 def canvases_per_second(model: Any, requests: Sequence[Request], generation: Generation, seed: int, size: int) -> float:
-    """How many canvases a step of the first `size` requests advances in a second; 0 where the device has no room."""
+    """Return how many canvases a step of the first `size` requests advances in a second; 0 where the device has
+    no room.
+    """
     seconds = []
     try:
         for _ in range(1 + TIMED):

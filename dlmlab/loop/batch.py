@@ -1,4 +1,4 @@
-"""How many canvases go through the model at once, and what happens where the device has no room for them."""
+"""The number of canvases that go through the model at once, and what happens where the device has no room for them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ Done = TypeVar("Done")
 
 
 class Batch:
-    """How many canvases go through the model at once: halved, for good, whenever they don't fit the device.
+    """The number of canvases that go through the model at once: halved, for good, whenever they don't fit the device.
 
-    asked: a positive integer, or `auto`, which `dlmlab.loop.auto_batch.choose` turns into one. halve: whether it may
-    be halved; where a speed is measured it may not. size: what it is now. log: how it came to be, for the run's
-    manifest.
+    Attributes:
+        asked: A positive integer, or `auto`, which `dlmlab.loop.auto_batch.choose` turns into one.
+        halve: Whether it may be halved; where a speed is measured it may not.
+        size: The number now.
+        log: How the number came about, for the run's manifest.
+        chosen_for: The kind of requests that `auto` has chosen the size for.
 
-    Raises UserError for anything else that is asked for.
+    Raises:
+        UserError: Anything else is asked for.
     """
 
     def __init__(self, asked: int | str, halve: bool = True) -> None:
@@ -40,7 +44,7 @@ class Batch:
 
     @classmethod
     def of(cls, batch_size: int | str | Batch) -> Batch:
-        """The batch that is meant."""
+        """Return a batch as it is, or make one of a batch size."""
         return batch_size if isinstance(batch_size, Batch) else cls(batch_size)
 
     def __str__(self) -> str:
@@ -52,10 +56,16 @@ class Batch:
         work: Callable[[Sequence[Part]], Done],
         put_off: Callable[[Part], bool] = lambda item: False,
     ) -> Iterator[Done]:
-        """What `work` makes of the items, in parts of at most `size`. A part without room is done again in halves.
+        """Yield the results of `work` on the items, in parts of at most `size`. A part without room is done again in
+        halves.
 
-        put_off: whether an item that comes after such a half is left for another time. Raises UserError where not even
-        one item fits.
+        Args:
+            items: The items, in order.
+            work: Works on one part.
+            put_off: Returns whether an item that comes after such a half is left for another time.
+
+        Raises:
+            UserError: Not even one item fits.
         """
         begin = 0
         while begin < len(items):
@@ -93,18 +103,24 @@ def check_batch_size(name: str, value: object) -> None:
 
 
 def give_back() -> None:
-    """Return to the device what the allocator keeps for later."""
+    """Return the memory that the allocator keeps for later to the device."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def no_room(what: str, reason: str, remedy: str) -> UserError:
-    """What to say where the device is too small. reason: torch's message."""
+    """Return the error of a device that is too small.
+
+    Args:
+        what: What does not fit, in words.
+        reason: The message of torch's error.
+        remedy: What the user can do.
+    """
     return UserError(f"out of memory: {what} does not fit the device ({numbers(reason)}): {remedy}")
 
 
 def numbers(reason: str) -> str:
-    """What was needed and what was free, as torch's message says it; its first line where it doesn't."""
+    """Extract from torch's message what was needed and what was free; return its first line where it doesn't say."""
     needed = re.search(r"Tried to allocate ([\d.]+ \w+)", reason)
     free = re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", reason)
     if needed is None or free is None:

@@ -1,4 +1,4 @@
-"""The rows of a batch as one forward pass sees them, on the host."""
+"""Arrange the rows of a batch for one forward pass, on the host."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from dlmlab.types import Query, Reuse
 
 
 class Window(NamedTuple):
-    """A row: the tokens that the pass sees (L,), where its active block begins, its source of randomness if it has one.
+    """One row as a pass sees it.
 
-    plan, store: with a cache, what the pass computes, and what is kept of the rest.
+    Attributes:
+        tokens: The tokens that the pass sees, (L,).
+        start: The active block's first position.
+        generator: The row's source of randomness, if it has one.
+        plan: With a cache, what the pass computes.
+        store: With a cache, what is kept of the other positions.
     """
 
     tokens: np.ndarray
@@ -27,7 +32,15 @@ class Window(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """With a cache: see `dlmlab.types.Reuse`. computed_BK: true at the active blocks' positions that are computed."""
+    """What a pass takes over with a cache: the fields of `dlmlab.types.Reuse`, and computed_BK.
+
+    Attributes:
+        position_BL: See `dlmlab.types.Reuse`, as for the next three.
+        visible: Positions of each row that can be attended to.
+        stores: The rows' stores.
+        hooks: The policies' hooks.
+        computed_BK: bool: the active blocks' positions that are computed.
+    """
 
     position_BL: np.ndarray
     visible: Sequence[np.ndarray | None]
@@ -38,11 +51,17 @@ class Kept(NamedTuple):
 
 @dataclass
 class Canvases:
-    """B rows of any lengths, padded on the right to L positions; with a cache, L of those that are computed.
+    """B rows of any lengths, padded on the right to L positions; with a cache, L counts those that are computed.
 
-    real_BL: true at positions that count; None where all do. position_BK: each active block's positions, as indices
-    into B × L. masked_BK: true where a token is still missing, and computed. end_B: where each row ends, as such an
-    index. mask_token: stands for a missing token. kept: with a cache, what the pass takes over.
+    Attributes:
+        tokens_BL: The token ids.
+        real_BL: True at positions that count; None where all do.
+        position_BK: Each active block's positions, as indices into B × L.
+        masked_BK: True where a token is still missing, and computed.
+        end_B: The index after each row's last position, into B × L.
+        generators: The rows' sources of randomness.
+        mask_token: The token id that stands for a missing token.
+        kept: With a cache, what the pass takes over.
     """
 
     tokens_BL: np.ndarray
@@ -56,7 +75,13 @@ class Canvases:
 
     @classmethod
     def of(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
-        """The canvases of some rows, all with a cache or all without. config: a model's."""
+        """Return the canvases of some rows.
+
+        Args:
+            windows: The rows, all with a cache or all without.
+            block_length: K, the positions of an active block.
+            config: A model's config.
+        """
         if windows[0].plan is not None:
             return cls._of_computed(windows, block_length, config)
         tokens_BL, real_BL = pad([window.tokens for window in windows], config.pad_token_id)
@@ -89,7 +114,11 @@ class Canvases:
         return cls(tokens_BL, real_BL, position_BK, masked_BK, end_B, generators, config.mask_token_id, kept)
 
     def query(self, slot: np.ndarray) -> Query:
-        """The forward pass over the canvases. slot: the active blocks' positions that it is asked for, in B × K."""
+        """Return the forward pass over the canvases.
+
+        Args:
+            slot: The active blocks' positions that the pass is asked for, as indices into B × K.
+        """
         reuse = None
         if self.kept is not None:
             position_BL, *others = self.kept[:-1]
@@ -102,21 +131,30 @@ class Canvases:
         )
 
     def slots(self, everywhere: bool) -> np.ndarray:
-        """The masked positions of the active blocks, as indices into B × K; everywhere: the committed ones as well."""
+        """Return the positions of the active blocks that a pass is asked for, as indices into B × K.
+
+        Args:
+            everywhere: Whether the committed positions are asked for too, and not the masked ones alone.
+        """
         if not everywhere:
             return np.flatnonzero(self.masked_BK)
         return np.arange(self.position_BK.size) if self.kept is None else np.flatnonzero(self.kept.computed_BK)
 
     def at(self, position: np.ndarray) -> np.ndarray:
-        """The tokens at these indices into B × L."""
+        """Return the tokens at these indices into B × L."""
         return np.take(self.tokens_BL, position)
 
     def change(self, change_BK: np.ndarray, may_end: bool = False) -> bool:
-        """Write the active blocks' new tokens; -1 where nothing changes. Rows whose block is full go to their next one;
-        with a cache these canvases have nothing of it.
+        """Write the active blocks' new tokens. Rows whose block is full go to their next one.
 
-        Answers whether all have a position left to fill; where not, they are of no more use. may_end: whether a full
-        block may be a row's last, wherever it lies.
+        With a cache a row's next block needs another plan, so that these canvases cannot go on to it.
+
+        Args:
+            change_BK: The new tokens; -1 where nothing changes.
+            may_end: Whether a full block may be a row's last, wherever it lies.
+
+        Returns:
+            Whether all rows have a position left to fill; where not, the canvases are of no more use.
         """
         changed_BK = change_BK >= 0
         np.put(self.tokens_BL, self.position_BK[changed_BK], change_BK[changed_BK])
@@ -131,9 +169,11 @@ class Canvases:
 
 
 def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows as one (B, L) array, padded on the right, and True at the positions that count; None where all do.
+    """Pad rows on the right to one (B, L) array, so that every row's positions count from 0 whatever its neighbours'
+    lengths.
 
-    On the right, so that every row's positions count from 0 whatever its neighbours' lengths are.
+    Returns:
+        The array, and True at the positions that count; None where all do.
     """
     lengths = [len(row) for row in rows]
     if len(set(lengths)) == 1:

@@ -1,4 +1,6 @@
-"""Logits that are not finite end a run: an answer from them would look like any other. Says where they came from."""
+"""End a run whose logits are not finite, and say where they came from: an answer made from them would look
+like any other.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,26 @@ from dlmlab.loop.row import Row
 from dlmlab.types import Denoiser, Query
 
 BROKEN = -2
-"""Stands for a change where a logit is not finite; no change is less than -1."""
+"""Marks a change where a logit is not finite; no other change is less than -1."""
 
 
 def on_host(
     model: Denoiser, rows: Sequence[Row], change_BK: Tensor, confidence_BK: Tensor, more: Sequence[Tensor] = ()
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A step's changes, and a number for each row of what comes besides, (B, 1), in the one copy that it waits for.
+    """Copy a step's changes to the host, in the one copy that the step waits for.
 
-    Raises UserError where a confidence is NaN.
+    Args:
+        model: The model, to be asked again where a logit is not finite.
+        rows: The B rows of the step.
+        change_BK: The new tokens; -1 where nothing changes.
+        confidence_BK: The confidences; NaN where a logit is not finite.
+        more: Numbers that come besides, one for each row, (B, 1).
+
+    Returns:
+        The changes, (B, K), and each of the numbers, (B,).
+
+    Raises:
+        UserError: A confidence is NaN.
     """
     changes = torch.where(confidence_BK.isnan(), BROKEN, change_BK)
     copied = torch.cat((changes, *more), -1).cpu().numpy() if more else changes.cpu().numpy()
@@ -34,9 +47,15 @@ def on_host(
 
 
 def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:
-    """Raise UserError, naming the layer and the step, where a row's logits were not finite.
+    """Check that the logits of all rows were finite.
 
-    broken_B: whether they were, of rows whose canvases are still those that the model saw.
+    Args:
+        model: The model, to be asked again where they were not.
+        rows: The rows, whose canvases are still those that the model saw.
+        broken_B: Whether a row's logits were not finite.
+
+    Raises:
+        UserError: Some were not; the line names the layer and the step.
     """
     if broken_B.any():
         row = rows[int(broken_B.argmax())]
@@ -45,7 +64,7 @@ def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> 
 
 
 def origin(model: Any, rows: Sequence[Row]) -> str:
-    """Where the first value that is not finite comes from, in words, and what to do."""
+    """Say in words where the first value that is not finite comes from, and what to do."""
     found = first_broken(model, rows)
     if found is None:
         return "a second pass over the same canvases is finite: suspect the decoder's transform, or the device"
@@ -58,7 +77,9 @@ def origin(model: Any, rows: Sequence[Row]) -> str:
 
 @torch.inference_mode()
 def first_broken(model: Any, rows: Sequence[Row]) -> tuple[str, nn.Module] | None:
-    """The first part of the model whose output is not finite, when the model sees the rows again."""
+    """Return the first part of the model whose output is not finite, by showing the model the rows again; None
+    where all is.
+    """
     broken: list[tuple[str, nn.Module]] = []
 
     def watch(name: str, module: nn.Module, inputs: object, output: object) -> None:

@@ -1,7 +1,7 @@
-"""Ctrl-C once ends a run in order, twice at once. SIGTERM, by which Slurm takes a machine back, is like the first.
+"""Let Ctrl-C end a run in order, and twice at once. SIGTERM, by which Slurm takes a machine back, is like the first.
 
-In order: inside `finishing` what is under way is finished and kept, and KeyboardInterrupt raised at its end. Anywhere
-else there is nothing to finish, and it is raised on the spot.
+In order means: inside `finishing` the work under way is finished and kept, and KeyboardInterrupt raised at its end.
+Anywhere else there is nothing to finish, and it is raised on the spot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Work that heeds `asked`: it begins nothing new and ends early. Raises KeyboardInterrupt where it was asked to."""
+    """Protect work that heeds `asked`: it begins nothing new and ends early.
+
+    Raises:
+        KeyboardInterrupt: The work was asked to end; raised when it has.
+    """
     global _finishing
     _finishing = True
     try:
@@ -51,7 +55,7 @@ def finishing() -> Iterator[None]:
 
 
 def asked() -> bool:
-    """Whether the work under way is to end."""
+    """Return whether the work under way is to end."""
     return _asked
 
 

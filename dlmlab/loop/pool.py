@@ -1,4 +1,4 @@
-"""Who is decoded now: requests wait, are admitted as rows, and leave when their canvas is full."""
+"""Hold what is decoded now: requests wait, are admitted as rows, and leave when their canvas is full."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from dlmlab.loop.row import Row
 from dlmlab.types import Denoiser, Generation, Output, Request
 
 POOL_ROWS = 1024
-"""Rows that advance together where a memo, not the device, says what a step costs."""
+"""Largest number of rows that advance together where a memo, not the device, determines what a step costs."""
 
 
 class Pool:
-    """Requests in their order, and the rows that advance together.
+    """The requests that wait, in their order, and the rows that advance together.
 
-    With a memo, rows that it keeps are lost to no kill and cost little: there are POOL_ROWS of them. Of all others
-    there is a batch at most for each kind of rule; without a memo, a batch at most.
+    Rows that a memo keeps lose nothing by a kill and cost little: up to POOL_ROWS of them advance together. Of all
+    other
+    rows there is at most a batch for each kind of rule; without a memo, at most one batch.
     """
 
     def __init__(
@@ -35,13 +36,13 @@ class Pool:
         self.rows: list[Row] = []
 
     def __bool__(self) -> bool:
-        """Whether anything is left to decode."""
+        """Return whether anything is left to decode."""
         return bool(self._waiting or self.rows)
 
     def admit(self) -> None:
-        """Let in as many of those who wait as there is room for.
+        """Admit as many of the waiting requests as there is room for.
 
-        Where the user has asked for an end nobody is let in, and rows that the memo keeps are left as they are.
+        Where the user has asked for an end none is admitted, and rows that the memo keeps are left as they are.
         """
         if interrupt.asked():
             self._waiting.clear()
@@ -57,20 +58,20 @@ class Pool:
             crowd[kind] += self._fleeting(self.rows[-1])
 
     def evict(self) -> Iterator[Output]:
-        """Let out the rows that are finished."""
+        """Yield the outputs of the rows that are finished, and drop these rows."""
         yield from (row.output() for row in self.rows if row.finished)
         self.rows = [row for row in self.rows if not row.finished]
 
     def _send_back(self) -> None:
-        """Rows with a cache, whose first pass found no room beside the others', wait again."""
+        """Let rows with a cache wait again whose first pass found no room beside the others'."""
         surplus = [row for row in self.rows if row.request.cached and not row.begun and row.store is None]
         self.rows = [row for row in self.rows if row not in surplus]
         self._waiting.extendleft(row.request for row in reversed(surplus))
 
     def _fleeting(self, row: Row) -> bool:
-        """Whether a kill would lose the row's steps."""
+        """Return whether a kill would lose the row's steps."""
         return not (self._memo and row.memoisable)
 
     def _kind(self, request: Request) -> object:
-        """Requests of one kind share a batch's room."""
+        """Return a key that is equal for requests that share a batch's room."""
         return request.rule.kind if self._memo and not request.cached else None

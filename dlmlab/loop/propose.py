@@ -1,4 +1,4 @@
-"""One forward pass: what the model proposes at the masked positions of each row's active block.
+"""Run one forward pass and propose tokens at the masked positions of each row's active block.
 
 Logits exist only for those positions, a chunk at a time; a (B, K, V) tensor is built only for a rule that asks for one.
 """
@@ -17,14 +17,17 @@ from dlmlab.rule import Rule
 from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation
 
 CHUNK_ELEMENTS = 2**24
-"""Logits that are alive at a time: 64 MiB in float32."""
+"""Largest number of logits that are alive at a time: 64 MiB in float32."""
 FUSED_CHUNK_ELEMENTS = 2**25
-"""The same where they stay in bfloat16."""
+"""Largest number of logits that are alive at a time where they stay in bfloat16."""
 
 
 class Pass(NamedTuple):
-    """A forward pass under way: which positions of the blocks, as indices into B × K, it is asked for; the model's last
-    hidden states there, (N, D).
+    """A forward pass under way.
+
+    Attributes:
+        slot: The positions of the active blocks that it is asked for, as indices into B × K.
+        hidden_ND: The model's last hidden states there.
     """
 
     slot: np.ndarray
@@ -32,7 +35,7 @@ class Pass(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """See `Step`, which has the same fields. A confidence is NaN where a logit is not finite."""
+    """A forward pass's proposals; the fields are those of `Step`. A confidence is NaN where a logit is not finite."""
 
     token_BK: Tensor
     confidence_BK: Tensor
@@ -42,7 +45,13 @@ class Proposal(NamedTuple):
 
 
 def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
-    """Run the model, but for its head, once. everywhere: ask for the active blocks' committed positions as well."""
+    """Run the model once, without its head.
+
+    Args:
+        model: The model.
+        canvases: The rows.
+        everywhere: Whether the active blocks' committed positions are asked for as well.
+    """
     slot = canvases.slots(everywhere)
     return Pass(slot, model.hidden(canvases.query(slot)))
 
@@ -56,7 +65,19 @@ def propose(
     state: tuple[Tensor, ...] = (),
     launched: Pass | None = None,
 ) -> Proposal:
-    """Score the masked positions of the canvases' active blocks. launched: their forward pass, if it is under way."""
+    """Score the masked positions of the canvases' active blocks.
+
+    Args:
+        model: The model.
+        canvases: The B rows.
+        generation: How tokens are chosen and scored.
+        rule: The rows' rule, stacked.
+        state: The rule's states, each (B, …), for a rule that needs logits.
+        launched: The forward pass, if it is under way.
+
+    Returns:
+        Tokens and confidences, (B, K), and whatever else the rule declares.
+    """
     slot, hidden_ND = launched or launch(model, canvases, rule.everywhere)
     device, masked_BK = model.device, canvases.masked_BK
     row_N, slot_N = slot // masked_BK.shape[1], sent(slot, device)
@@ -111,35 +132,35 @@ def propose(
 
 
 def measure_of_ignorance(rule: Rule, model: Denoiser, like: Tensor) -> Tensor:
-    """The rule's measure, (1,) or (1, M), of a position about which nothing is known: all tokens are as likely."""
+    """Return the rule's measure, (1,) or (1, M), of a position at which all tokens are equally likely."""
     size = model.config.padded_vocab_size
     return rule.measure(like.new_full((1, size), 1 / size))
 
 
 def like_shaped(mask: Tensor, values: Tensor) -> Tensor:
-    """A mask of positions with as many axes as the values that it is for."""
+    """Return a mask of positions with as many axes as the values that it is for."""
     return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim))
 
 
 def sent(values: np.ndarray, device: torch.device) -> Tensor:
-    """Values on the device; nobody waits for them to come there, nor for what the device does before."""
+    """Send values to the device without waiting for the copy, nor for what the device does before it."""
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
-    """Whether tokens and confidences are all that is wanted of the logits, at their own precision."""
+    """Return whether tokens and confidences are all that is needed of the logits, at their own precision."""
     more = rule.needs_logits or rule.measures or rule.everywhere or generation.temperature > 0
     more = more or generation.confidence_eos_eot_inf
     return not more and generation.confidence_dtype == "float32"
 
 
 def known(logits_NV: Tensor, model: Denoiser) -> Tensor:
-    """The logits of tokens that there are: an embedding may be padded beyond the vocabulary."""
+    """Return the logits of tokens that exist: an embedding may be padded beyond the vocabulary."""
     return logits_NV[:, : model.config.vocab_size].contiguous()
 
 
 def greedy(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[Tensor, Tensor]:
-    """What `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
+    """Return what `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
     from dlmlab.kernel.greedy import greedy as kernel
 
     banned = model.config.eos_token_id if generation.logits_eos_inf else None
@@ -164,12 +185,22 @@ def chunks(
 def sample(
     logits_NV: Tensor, model: Denoiser, generation: Generation, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Proposed tokens (N,) and all probabilities (N, V); overwrites the logits.
+    """Propose tokens; overwrites the logits.
 
     The mask token counts in the softmax, as in LLaDA's published code, but is never proposed: a committed mask would
-    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed. What pads the embedding
+    be masked still. End tokens don't count with `confidence_eos_eot_inf`, and may be proposed
+    (at a temperature the published code leaves out the end of turn alone). What pads the embedding
     beyond the vocabulary is no token: it neither counts nor is proposed. At a temperature the choice is LLaDA's
     Gumbel-max, in float64 as there (arXiv:2409.02908).
+
+    Args:
+        logits_NV: The logits at N positions.
+        model: The model that they come from.
+        generation: How tokens are chosen and scored.
+        generator: The source of randomness; None chooses the likeliest token.
+
+    Returns:
+        The proposed tokens, (N,), and all probabilities, (N, V).
     """
     logits_NV[:, model.config.vocab_size :] = -torch.inf
     if generation.logits_eos_inf:

@@ -1,4 +1,4 @@
-"""A request under way: its canvas, its position in the schedule, its randomness."""
+"""A request under way: its canvas, how far its schedule is, its randomness."""
 
 from __future__ import annotations
 
@@ -38,46 +38,46 @@ class Row:
 
     @cached_property
     def generator(self) -> torch.Generator:
-        """The row's own randomness, which no other row's draws change."""
+        """Return the row's own source of randomness, which no other row's draws change."""
         [own_seed] = np.random.SeedSequence(self.seed).generate_state(1, np.uint64)
         return torch.Generator(self.like.device).manual_seed(int(own_seed >> 1))
 
     @property
     def block(self) -> np.ndarray:
-        """The active block's tokens, a view."""
+        """Return the active block's tokens, a view."""
         return self.tokens[self.start : self.end]
 
     @property
     def first(self) -> int:
-        """The first of the K positions that the rule sees: the active block's, or the canvas's."""
+        """Return the first of the K positions that the rule sees: the active block's, or the canvas's."""
         return len(self.request.prompt) if self.request.rule.sees_canvas else self.start
 
     @property
     def width(self) -> int:
-        """K, how many they are."""
+        """Return K, the number of positions that the rule sees."""
         return self.generation.gen_length if self.request.rule.sees_canvas else self.generation.block_length
 
     @property
     def active(self) -> np.ndarray:
-        """Whether each of those positions belongs to the active block, (K,)."""
+        """Return whether each of the K positions that the rule sees belongs to the active block, (K,)."""
         position_K = self.first + np.arange(self.width)
         active_K: np.ndarray = (self.start <= position_K) & (position_K < self.end)
         return active_K
 
     @property
     def progress(self) -> float:
-        """The row's passes with the one that comes now, as a fraction of those that are scheduled."""
+        """Return the row's passes, with the one that comes now, as a fraction of those that are scheduled."""
         return (self.forwards + 1) / self.generation.steps
 
     @property
     def window(self) -> Window:
-        """What the next pass sees of the row."""
+        """Return the row as the next pass sees it."""
         tokens = self.tokens[: self.seen] if self.plan is None else self.tokens
         return Window(tokens, self.first, self.generator if self.draws else None, self.plan, self.store)
 
     @property
     def view(self) -> View:
-        """What a cache sees of the row."""
+        """Return the row as a cache's policy sees it."""
         prompt = len(self.request.prompt)
         committed_L = np.full(len(self.tokens), -1)
         committed_L[prompt:] = np.where(self.tokens[prompt:] == self.mask_token, self.forwards, self.step_of)
@@ -85,12 +85,12 @@ class Row:
 
     @property
     def computed(self) -> int:
-        """How many positions the next pass computes for the row."""
+        """Return how many positions the next pass computes for the row."""
         return self.seen if self.plan is None else int(self.plan.computed.sum())
 
     @property
     def steady(self) -> bool:
-        """Whether the pass after the next is of the same positions, as long as the block isn't full."""
+        """Return whether the pass after the next computes the same positions, as long as the block isn't full."""
         rule, cache = self.request.rule, self.request.cache
         if rule.cuts or cache is None or not self.request.cached:
             return not rule.cuts
@@ -98,59 +98,65 @@ class Row:
 
     @property
     def computed_block(self) -> np.ndarray:
-        """Which of the active block's positions the next pass computes, (K,)."""
+        """Return which of the active block's positions the next pass computes, (K,)."""
         if self.plan is None:
             return np.ones(self.generation.block_length, dtype=bool)
         return self.plan.computed[self.start : self.start + self.generation.block_length]
 
     @property
     def begun(self) -> bool:
-        """Whether a pass has come to something."""
+        """Return whether the row has been through a pass."""
         return self.forwards > 0
 
     @property
     def finished(self) -> bool:
+        """Return whether the canvas is full."""
         return self.start == len(self.tokens)
 
     @property
     def draws(self) -> bool:
-        """Whether the row's randomness plays a part."""
+        """Return whether the row's randomness plays a part."""
         return self.generation.temperature > 0 or self.request.rule.needs_noise
 
     @property
     def shareable(self) -> bool:
-        """Whether the row's proposals depend on its canvas and block alone."""
+        """Return whether the row's proposals depend on its canvas and block alone."""
         rule = self.request.rule
         return not (self.generation.temperature or rule.needs_logits or rule.everywhere or self.request.cached)
 
     @property
     def memoisable(self) -> bool:
-        """Whether the tokens and confidences of a proposal are all that the row's rule sees of it."""
+        """Return whether the tokens and confidences of a proposal are all that the row's rule sees of it."""
         return self.shareable and self.request.rule.memoisable
 
     @property
     def key(self) -> bytes:
-        """Equal for shareable rows whose proposals are equal."""
+        """Return bytes that are equal for shareable rows whose proposals are equal."""
         return self.first.to_bytes(8, "little") + self.tokens[: self.seen].tobytes()
 
     @property
     def quota(self) -> int:
-        """How many positions the schedule commits now."""
+        """Return how many positions the schedule commits now."""
         return self.generation.quota(self.step)
 
     def noise(self) -> Tensor:
-        """(K,) uniform numbers from the request's own stream."""
+        """Draw K uniform numbers, (K,), from the request's own source."""
         return torch.rand(self.width, generator=self.generator, device=self.generator.device)
 
     def state_for(self, model: Denoiser) -> tuple[Tensor, ...]:
-        """What the rule answered at the last step; its initial state where a block begins."""
+        """Return the rule's state after the last step; its initial state where a block begins."""
         if self.state is None:
             rule = self.request.rule
             return rule.initial_state(self.width, model.config.padded_vocab_size, self.like)
         return self.state
 
     def commit(self, change_K: np.ndarray, state: tuple[Tensor, ...]) -> None:
-        """Write new tokens (-1 where nothing changes); when the active block is full, go to the next that isn't."""
+        """Write new tokens; when the active block is full, go to the next that isn't.
+
+        Args:
+            change_K: The new tokens at the positions that the rule sees; -1 where nothing changes.
+            state: The rule's new state.
+        """
         changed_K, masked = change_K >= 0, self.masks
         first, begin = self.first, self.first - len(self.request.prompt)
         self.positions += self.computed
@@ -167,7 +173,7 @@ class Row:
 
     @property
     def masks(self) -> int:
-        """How many positions have no token yet."""
+        """Return how many positions have no token yet."""
         return int(np.count_nonzero(self.tokens == self.mask_token))
 
     def _next_block(self) -> None:
@@ -184,7 +190,7 @@ class Row:
             self.start = len(self.tokens)
 
     def output(self) -> Output:
-        """The canvas as it is, and what it took."""
+        """Return the canvas as it is, and what it took."""
         canvas, steps = self.tokens[len(self.request.prompt) :].tolist(), self.step_of.tolist()
         return Output(
             self.request.index,

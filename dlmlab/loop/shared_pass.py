@@ -1,4 +1,4 @@
-"""What the model proposes for rows, asked once for canvases that are the same."""
+"""Ask the model for proposals, once for canvases that are the same."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
 PADDING = 0.1
-"""Of a pass's positions; more is worth a second pass."""
+"""Largest share of a pass's positions that may be padding; above it the rows are split into two passes."""
 FULL = 512
 """Positions that keep a GPU busy with computing; with fewer it mostly waits for weights, which each pass reads once."""
 
 
 class Memo(Protocol):
-    """Proposals by the canvas and block that they follow from: a dict, or one that outlasts the process."""
+    """Keeps proposals by the canvas and block that they follow from: a dict, or a memo that outlasts the process."""
 
     def get(self, key: bytes, /) -> Proposed | None:
-        """What is kept under a key, if anything is."""
+        """Return what is kept under a key; None where nothing is."""
 
     def update(self, found: Mapping[bytes, Proposed], /) -> None:
-        """Keep these."""
+        """Keep these proposals."""
 
 
 class Ahead(NamedTuple):
-    """The next forward pass of rows that go on together, under way before they have noted what the last one came to."""
+    """The next forward pass of rows that go on together, begun before they have noted what the last one led to.
+
+    Attributes:
+        rows: The rows.
+        canvases: Their canvases, already changed.
+        launched: The pass.
+    """
 
     rows: Sequence[Row]
     canvases: Canvases
@@ -46,21 +52,38 @@ class Ahead(NamedTuple):
 
     @classmethod
     def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
-        """Of canvases that change; none where one of them is full then, or may be ended."""
+        """Begin the next pass over canvases after they change.
+
+        Args:
+            model: The model.
+            rows: The rows of the canvases.
+            canvases: The canvases as the last pass saw them.
+            change_BK: The new tokens; -1 where nothing changes.
+
+        Returns:
+            The pass; None where a canvas is full after the change, or may be ended.
+        """
         if not canvases.change(change_BK, may_end=rows[0].generation.stop_at_end):
             return None
         return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.everywhere))
 
 
 class SharedPass(NamedTuple):
-    """What is proposed for a batch of rows, and the canvases that went through the model for it."""
+    """The proposals for a batch of rows, and the canvases that went through the model for them."""
 
     proposal: Proposal
     canvases: Canvases
 
 
 def share_pass(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None) -> SharedPass:
-    """Proposals for a batch of rows. ahead: their pass, if it is theirs."""
+    """Return the proposals for a batch of rows.
+
+    Args:
+        model: The model.
+        rows: The rows of the batch.
+        share: Whether canvases that are identical go through the model once.
+        ahead: A pass under way, which is used if it is these rows'.
+    """
     if ahead is not None and ahead.rows == rows:
         return SharedPass(run_pass(model, rows, ahead.canvases, ahead.launched), ahead.canvases)
     keys = [row.key if share and row.shareable else id(row).to_bytes(8, "little") for row in rows]
@@ -75,7 +98,17 @@ def share_pass(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead |
 
 
 def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch) -> tuple[Proposal, int]:
-    """The same for any number of rows, through a memo; the proposals are on the host."""
+    """Return the proposals for any number of rows, from a memo where it has them.
+
+    Args:
+        model: The model.
+        rows: The rows, all of one kind.
+        memo: Is asked first, and keeps what the model then proposes.
+        batch: How many canvases go through the model at once.
+
+    Returns:
+        The proposals, on the host, and the number of canvases that went through the model.
+    """
     keys = [row.key for row in rows]
     different = dict(zip(keys, rows, strict=True))
     known = {key: kept for key in different if (kept := memo.get(key)) is not None}
@@ -96,7 +129,7 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
 
 
 def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
-    """What the model is to see of the rows. With a cache each row gets its store before its first pass."""
+    """Return the rows' canvases for the model. With a cache each row gets its store before its first pass."""
     for row in rows:
         if row.store is None and row.request.needs is not None:
             row.store = model.new_store(len(row.tokens), row.request.needs)
@@ -104,14 +137,21 @@ def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
 
 
 def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:
-    """One forward pass over the rows. launched: if it is under way."""
+    """Run one forward pass over the rows, and return its proposals.
+
+    Args:
+        model: The model.
+        rows: The rows of the canvases, whose rules are of one kind.
+        canvases: The canvases.
+        launched: The pass, if it is under way.
+    """
     rule = stacked(rows, rows[0].like)
     state = states(model, rows, model.device) if rule.needs_logits else ()
     return propose(model, canvases, rows[0].generation, rule, state, launched)
 
 
 def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows whose rules can be applied together, and that go through the model together."""
+    """Group rows whose rules can be applied together, and that go through the model together."""
     kinds = defaultdict[object, list[Row]](list)
     for row in rows:
         kinds[row.request.rule.kind, row.request.needs].append(row)
@@ -119,7 +159,7 @@ def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def by_length(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that go through the model together: from the longest on, so that little of what it computes is padding.
+    """Group rows that go through the model together, longest first, so that little of what it computes is padding.
 
     A pass is padded by more than PADDING of its positions only where a part of it would have fewer than FULL.
     """
@@ -139,12 +179,12 @@ def by_length(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def stacked(rows: Sequence[Row], like: Tensor) -> Rule:
-    """One rule for rows whose rules are of one kind; see `Rule.stack`."""
+    """Return one rule for rows whose rules are of one kind; see `Rule.stack`."""
     rules = [row.request.rule for row in rows]
     return type(rules[0]).stack(rules, like)
 
 
 def states(model: Denoiser, rows: Sequence[Row], device: torch.device) -> tuple[Tensor, ...]:
-    """The rows' states as a batch, each (B, …)."""
+    """Return the rows' states as a batch, each tensor (B, …)."""
     parts = zip(*(row.state_for(model) for row in rows), strict=True)
     return tuple(torch.stack([one.to(device) for one in part]) for part in parts)

@@ -1,4 +1,4 @@
-"""One step of the rows in the pool: propose, decide, commit. It names no model and no algorithm."""
+"""Take the rows in the pool one step further: propose, decide, commit. This names no model and no algorithm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from dlmlab.types import Denoiser
 
 
 class Done(NamedTuple):
-    """What a step came to beside its commits: how many canvases it computed; the next pass, if it has begun."""
+    """The result of a step beside its commits.
+
+    Attributes:
+        computed: Canvases that went through the model.
+        ahead: The next pass, if it has begun.
+    """
 
     computed: int
     ahead: Ahead | None
@@ -31,7 +36,16 @@ class Done(NamedTuple):
 def step(
     model: Denoiser, rows: Sequence[Row], batch: Batch, share: bool, memo: Memo | None, ahead: Ahead | None
 ) -> Done:
-    """Take all rows a step further. ahead: what the last step began."""
+    """Take all rows a step further.
+
+    Args:
+        model: The model.
+        rows: The rows that advance together.
+        batch: How many canvases go through the model at once.
+        share: Whether canvases that are identical go through it once.
+        memo: Keeps proposals, and is asked for them first.
+        ahead: The pass that the last step began.
+    """
     computed = 0
     for alike in by_kind(rows):
         if memo is not None and alike[0].memoisable:
@@ -48,14 +62,24 @@ def step(
 
 
 def put_off(row: Row) -> bool:
-    """Whether a row may wait for its first step, where there is no room: it is given back its place in the queue."""
+    """Return whether a row may wait for its first step where there is no room: it goes back to the head of the
+    queue.
+    """
     return row.request.cached and not row.begun
 
 
 def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | None = None, go_on: bool = False) -> Done:
-    """One step of rows that share a batch. Where it finds no room, it undoes it.
+    """Take rows that share a batch one step further. A step that finds no room is undone.
 
-    ahead: what the last step began. go_on: these rows come next as well, until one of them is full.
+    Args:
+        model: The model.
+        rows: The rows of the batch.
+        share: Whether canvases that are identical go through the model once.
+        ahead: The pass that the last step began.
+        go_on: Whether these rows come next as well, until one of them is full.
+
+    Raises:
+        torch.OutOfMemoryError: The device has no room for the batch.
     """
     before = [(row, row.generator.get_state()) for row in rows if row.draws]
     try:
@@ -72,7 +96,14 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
 
 
 def held(rows: Sequence[Row], before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The rows' new states; of what is one for each position, the old one stays where nothing was computed."""
+    """Return the rows' new states, with the old ones where a state is one for each position and nothing was computed
+    there.
+
+    Args:
+        rows: The B rows.
+        before: Their states before the step, each (B, …).
+        after: Their states as the rule returned them.
+    """
     computed_BK = np.stack([row.computed_block for row in rows])
     if computed_BK.all() or not after:
         return after
@@ -87,9 +118,16 @@ def held(rows: Sequence[Row], before: tuple[Tensor, ...], after: tuple[Tensor, .
 
 @torch.inference_mode()
 def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: Canvases | None = None) -> Ahead | None:
-    """Apply the rows' rules to what is proposed, and commit what they answer.
+    """Apply the rows' rules to the proposals, and commit what they decide.
 
-    canvases: the rows', if their next pass is to begin before all that is written down.
+    Args:
+        model: The model.
+        rows: The rows of the batch, whose rules are of one kind.
+        proposal: The proposals, (B, K).
+        canvases: The rows', if their next pass is to begin before all that is written down.
+
+    Returns:
+        The next pass, if it has begun.
     """
     device = proposal.token_BK.device
     rule = stacked(rows, like=proposal.confidence_BK)

@@ -29,12 +29,12 @@ def record(rows: Sequence[Row], rule: Rule, step: Step, decision: Decision) -> N
 
 
 def positions(mask_BK: Tensor) -> list[list[int]]:
-    """The positions of each row at which a mask is True."""
+    """Return the positions of each row at which a mask is True."""
     return [[position for position, marked in enumerate(row) if marked] for row in mask_BK.tolist()]
 
 
 def ranges_of(row: Row) -> list[tuple[int, int]]:
-    """The positions that the row's pass computes; see `TraceStep`."""
+    """Return the ranges of positions that the row's pass computes; see `TraceStep`."""
     computed_L = np.ones(row.computed, dtype=bool) if row.plan is None else row.plan.computed
     edges = np.flatnonzero(np.diff(computed_L, prepend=False, append=False)) - len(row.request.prompt)
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -39,7 +39,7 @@ class Audit(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """What is known of a row by its passes: its tokens, how many passes it had, and how many since a full one."""
+    """Holds what a row's passes tell of it: its tokens, its number of passes, and how many since a full one."""
 
     tokens_L: Tensor
     passes: int
@@ -58,7 +58,7 @@ class Audited:
         return getattr(self._model, name)
 
     def hidden(self, query: Query) -> Tensor:
-        """The model's own; rows with a cache are watched."""
+        """Return the model's own; rows with a cache are watched."""
         hidden_ND: Tensor = self._model.hidden(query)
         if query.reuse is not None and query.wanted_N is not None:
             row_N, asked_N = query.wanted_N // query.tokens_BL.shape[1], query.wanted_N % query.tokens_BL.shape[1]
@@ -104,7 +104,7 @@ class Audited:
 
 
 def summary(audits: Sequence[Audit]) -> dict[str, Any]:
-    """The audits' means: over all, by age, and by layer; empty where there are none."""
+    """Return the audits' means: over all, by age, and by layer; empty where there are none."""
     if not audits:
         return {}
     ages = list(zip(AGES, [*AGES[1:], np.inf], strict=True))
@@ -124,12 +124,12 @@ def summary(audits: Sequence[Audit]) -> dict[str, Any]:
 
 
 def mean(audits: Sequence[Audit], name: str) -> float:
-    """The mean of one figure."""
+    """Return the mean of one figure."""
     return float(np.mean([getattr(each, name) for each in audits]))
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
-    """What `summary` says, for a report."""
+    """Return a summary as the tables of a report."""
     if not found:
         return []
     by_age: list[list[Cell]] = [

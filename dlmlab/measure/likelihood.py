@@ -113,7 +113,7 @@ def exact(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
 
 @torch.inference_mode()
 def is_greedy(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-    """Whether every token of the answer is the most likely one where all of them are masked."""
+    """Return whether every token of the answer is the most likely one where all of them are masked."""
     tokens_1L = torch.tensor([[*prompt, *[model.config.mask_token_id] * len(answer)]])
     wanted_N = torch.arange(len(prompt), tokens_1L.shape[1])
     logits_NV = model.head(model.hidden(Query(tokens_1L, None, wanted_N)))

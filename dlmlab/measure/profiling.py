@@ -1,4 +1,4 @@
-"""Where a step's time goes, by part, as torch.profiler sees it. What is watched carries marks; the loop itself none.
+"""Measure where a step's time goes, by part, with torch.profiler. Marks are set around the model, not in the loop.
 
 The host's time is cut into stretches, each of one part. On a CPU a part's time is that of its stretches. On a GPU it is
 that of the kernels launched in them, and the device's wait for each kernel is charged to the part that launched it.
@@ -35,42 +35,49 @@ BY_NAME = {
     "unpacking of weights": re.compile("_unpack|dequant", re.IGNORECASE),
     "matrix products": re.compile("gemm|nvjet|cutlass|xmma|cublas|matmul|_mm", re.IGNORECASE),
 }
-"""Kernels of a captured or compiled forward pass, which is launched as a whole: only their names tell what they do."""
+"""Parts of a captured or compiled forward pass, which is launched as a whole, by what the names of its
+kernels contain.
+"""
 MARK = "dlmlab: "
 TOLD = "Memcpy HtoD"
-"""What the model is asked; that the device waits for it is bookkeeping."""
+"""Prefix of the copies that bring a query to the device; the wait for them is counted as bookkeeping."""
 KERNELS = {"kernel", "gpu_memcpy", "gpu_memset"}
 LAUNCHES = {"cuda_runtime", "cuda_driver"}
 
 
 class PartTime(NamedTuple):
-    """Seconds a step. busy: the device works for the part. idle: it waits for the part's next kernel; 0 on a CPU."""
+    """The seconds of a step that one part takes.
+
+    Attributes:
+        busy: Seconds in which the device works for the part.
+        idle: Seconds in which the device waits for the part's next kernel; 0 on a CPU.
+    """
 
     busy: float
     idle: float
 
 
 class Timeline:
-    """The host's time, as stretches that follow each other."""
+    """Marks the host's time, as stretches that follow each other."""
 
     def __init__(self) -> None:
         self._open: record_function | None = None
 
     def enter(self, part: str) -> None:
-        """What follows belongs to this part."""
+        """Begin a stretch of a part, and end the one before."""
         self.close()
         self._open = record_function(MARK + part)
         self._open.__enter__()
 
     def close(self) -> None:
-        """What follows belongs to none."""
+        """End the stretch under way; what follows belongs to no part."""
         if self._open is not None:
             self._open.__exit__(None, None, None)
         self._open = None
 
 
 class Watched:
-    """A model that says what it does."""
+    """Wraps a model and marks on a timeline what it does."""
 
     def __init__(self, model: Any, timeline: Timeline) -> None:
         self._model, self._timeline = model, timeline
@@ -101,10 +108,7 @@ class WatchedBaseline(Baseline):
 
 @contextmanager
 def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
-    """The model with its blocks' parts marked: a block is attention up to its second norm, and MLP from there on.
-
-    Of a model without such blocks only the head is told apart from the rest.
-    """
+    """Mark the parts of the model's blocks: a block is attention up to its second norm, and MLP from there on."""
     hooks = []
     for block in [block for block in getattr(model, "modules", list)() if hasattr(block, "ff_norm")]:
         hooks += [
@@ -120,9 +124,16 @@ def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
 
 
 def profile(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, trace: Path) -> dict[str, PartTime]:
-    """Decode one batch with the baseline; what a step spends on each part, on average.
+    """Decode one batch with the baseline, and measure what a step spends on each part, on average.
 
-    trace: where the profiler's trace is kept, gzipped, for chrome://tracing or ui.perfetto.dev.
+    Args:
+        model: The model.
+        prompts: Token ids of the prompts.
+        generation: How canvases are laid out and scheduled.
+        trace: File that keeps the profiler's trace, gzipped, for chrome://tracing or ui.perfetto.dev.
+
+    Returns:
+        The seconds of a step by part.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it writes about itself to stderr
     timeline, steps = Timeline(), list[StepTiming]()
@@ -141,13 +152,13 @@ def profile(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generati
 
 
 def stretches(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:
-    """Begin, end (both in µs) and part of each marked stretch, in order."""
+    """Return begin, end (both in µs) and part of each marked stretch, in order."""
     marks = (each for each in events if each.get("cat") == "user_annotation" and each["name"].startswith(MARK))
     return sorted((each["ts"], each["ts"] + each["dur"], each["name"].removeprefix(MARK)) for each in marks)
 
 
 def by_stretch(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
-    """Seconds of each part on a CPU, which does what it is told at once."""
+    """Sum the seconds of each part on a CPU, which does at once what it is told."""
     spent = defaultdict[str, float](float)
     for begin, end, part in stretches(events):
         spent[part] += (end - begin) / 1e6
@@ -155,7 +166,7 @@ def by_stretch(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
 
 
 def by_kernel(events: Sequence[Mapping[str, Any]]) -> dict[str, PartTime]:
-    """Seconds of each part on a GPU: of its kernels, and of the device's waits for them."""
+    """Sum the seconds of each part on a GPU: of its kernels, and of the device's waits for them."""
     marks = stretches(events)
     begins = [begin for begin, _, _ in marks]
     launched = {

@@ -1,4 +1,4 @@
-"""Figures of what was timed: rates, ratios and step durations of settings that took turns."""
+"""Compute figures from timings: rates, ratios and step durations of settings that took turns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dlmlab.measure.timing import Ledger, Spread, Timing, percentile, spread
 
 
 class Setting(NamedTuple):
-    """What is timed: a decoder's name, or the reference loop, and the batch size."""
+    """One timed setting: a decoder's name, or the reference loop, and the batch size."""
 
     decoder: str
     batch: int
@@ -20,39 +20,39 @@ Timings = Mapping[Setting, Sequence[Timing]]
 
 
 def rate(timings: Timings, setting: Setting, kind: str = "canvas") -> Spread:
-    """Tokens of a kind per second."""
+    """Compute tokens per second, of a kind that `Ledger` counts."""
     return spread(getattr(timing.ledger, kind) / timing.seconds for timing in timings[setting])
 
 
 def times_faster(timings: Timings, setting: Setting, than: Setting) -> Spread:
-    """The ratio of canvas tokens per second, of runs of the same round."""
+    """Compute the ratio of canvas tokens per second, of runs of the same round."""
     pairs = zip(timings[setting], timings[than], strict=True)
     return spread(a.ledger.canvas / a.seconds * b.seconds / b.ledger.canvas for a, b in pairs)
 
 
 def step_percentile(timings: Timings, setting: Setting, percent: float) -> float:
-    """Of the durations of steps in which the whole batch took part, in seconds, over all repeats."""
+    """Compute a percentile of step durations, in seconds, over all repeats; only steps with the whole batch count."""
     full = [tick.seconds for run in timings[setting] for tick in run.steps if tick.rows == setting.batch]
     return percentile(full, percent)
 
 
 def step_ratio(timings: Timings, setting: Setting) -> float:
-    """The slowest steps' duration by the usual one's: p99 by p50."""
+    """Divide the slowest steps' duration by the usual one's: p99 by p50."""
     return step_percentile(timings, setting, 99) / step_percentile(timings, setting, 50)
 
 
 def peak_gb(timings: Timings, name: str) -> float:
-    """The most memory that the decoder took at any batch size, in GB of 10^9 bytes."""
+    """Return the most memory that the decoder took at any batch size, in GB of 10^9 bytes."""
     return max(run.peak_bytes for setting, runs in timings.items() if setting.decoder == name for run in runs) / 1e9
 
 
 def most_steps(timings: Timings, name: str) -> int:
-    """Forward passes of the row that took most."""
+    """Return the forward passes of the row that took most."""
     return max(run.most_steps for setting, runs in timings.items() if setting.decoder == name for run in runs)
 
 
 def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
-    """All that was measured of a setting."""
+    """Return all that was measured of a setting, as JSON values."""
     return {
         **setting._asdict(),
         "ledger": runs[0].ledger._asdict(),
@@ -70,7 +70,7 @@ def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
 
 
 def timings_of(described: Mapping[str, Any]) -> list[Timing]:
-    """What `describe` was given, as far as it tells."""
+    """Return the timings that `describe` was given, as far as its answer holds them."""
     ledger = Ledger(**described["ledger"])
     return [
         Timing(

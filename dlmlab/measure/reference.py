@@ -20,7 +20,12 @@ NEVER = -torch.inf
 
 
 class Reference(NamedTuple):
-    """tokens: the canvas of each prompt. forwards: forward passes of each prompt."""
+    """The result of the reference loop.
+
+    Attributes:
+        tokens: The canvas of each prompt.
+        forwards: The forward passes of each prompt.
+    """
 
     tokens: list[list[int]]
     forwards: list[int]
@@ -32,7 +37,12 @@ def reference(
 ) -> Reference:
     """Decode the prompts as one left-padded batch, greedily.
 
-    rule: `baseline`, `localleap` (kappa, tau, radius), `localleap_paper` (likewise) or `threshold` (threshold).
+    Args:
+        model: The model.
+        prompts: Token ids of the prompts.
+        generation: How canvases are laid out and scheduled.
+        rule: `baseline`, `localleap`, `localleap_paper` (both with kappa, tau, radius) or `threshold` (threshold).
+        **parameters: The rule's parameters.
     """
     longest = max(len(prompt) for prompt in prompts)
     pad, mask = model.config.pad_token_id, model.config.mask_token_id
@@ -65,37 +75,37 @@ def reference(
 
 
 def leading(confidence: Tensor, count: int) -> list[int]:
-    """The `count` most confident positions, or as many as there are."""
+    """Return the `count` most confident positions, or as many as there are."""
     order = confidence.argsort(descending=True, stable=True)[:count]
     return order[confidence[order] > NEVER].tolist()
 
 
 def localleap(confidence: Tensor, quota: int, kappa: float, tau: float, radius: int) -> list[int]:
-    """The performance log's rule."""
+    """Choose positions by the performance log's rule."""
     top = leading(confidence, quota)
     anchors = [position for position in top if confidence[position] >= kappa]
     return sorted({*top, *around(confidence, anchors, tau, radius)})
 
 
 def localleap_paper(confidence: Tensor, quota: int, kappa: float, tau: float, radius: int) -> list[int]:
-    """The paper's rule, which needs no schedule."""
+    """Choose positions by the paper's rule, which needs no schedule."""
     anchors = at_least(confidence, kappa)
     return sorted({*leading(confidence, 1), *around(confidence, anchors, tau, radius)})
 
 
 def around(confidence: Tensor, anchors: list[int], tau: float, radius: int) -> list[int]:
-    """Positions of confidence >= tau within the radius of an anchor."""
+    """Return the positions of confidence >= tau within the radius of an anchor."""
     near = {position for anchor in anchors for position in range(anchor - radius, anchor + radius + 1)}
     return [position for position in at_least(confidence, tau) if position in near]
 
 
 def at_least(confidence: Tensor, bound: float) -> list[int]:
-    """The positions of at least that confidence."""
+    """Return the positions of at least that confidence."""
     return (confidence >= bound).nonzero()[:, 0].tolist()
 
 
 def fast_dllm(confidence: Tensor, quota: int, threshold: float) -> list[int]:
-    """Fast-dLLM's threshold, which needs no schedule."""
+    """Choose positions by Fast-dLLM's threshold, which needs no schedule."""
     return sorted({*leading(confidence, 1), *at_least(confidence, threshold)})
 
 

@@ -1,4 +1,4 @@
-"""The least that a step can cost (Williams et al., doi:10.1145/1498765.1498785).
+"""Estimate the least that a step can cost (Williams et al., doi:10.1145/1498765.1498785).
 
 What it must compute and read is counted from the model's config; how fast the machine does either is measured.
 """
@@ -17,23 +17,26 @@ from dlmlab.measure.timing import clock
 ATTENTION, MLP, HEAD = "attention", "MLP", "LM head and confidence"
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
-"""Of a stored weight. NF4: 4 bits, 8 for the scale of 64 weights, and 32 for the scale of 256 such scales."""
+"""Bytes of a stored weight. NF4: 4 bits, 8 for the scale of 64 weights, and 32 for the scale of 256 such scales."""
 ROW_SCALE = {"fp8": 4.0, "int8": 4.0}
 """Bytes of each output row's scale."""
 ARITHMETIC = {"nf4": "bfloat16"}
-"""In what the products of stored weights are computed, where that is another type."""
+"""Type in which the products of stored weights are computed, where it is another than theirs."""
 
 SIDE = {"cuda": 8192, "cpu": 1024}
-"""Of the square matrices whose product is timed."""
+"""Rows and columns of the square matrices whose product is timed."""
 COPY_BYTES = {"cuda": 2**31, "cpu": 2**28}
 TIMED = 10
 
 
 class Work(NamedTuple):
-    """What one part of a step can't do without.
+    """The work that one part of a step can't do without.
 
-    products: FLOPs with stored weights. others: FLOPs between activations. arithmetic: what the products are computed
-    in. weight_bytes: weights that are read once.
+    Attributes:
+        products: FLOPs with stored weights.
+        others: FLOPs between activations.
+        arithmetic: The type in which the products are computed.
+        weight_bytes: Bytes of weights that are read once.
     """
 
     products: float
@@ -43,39 +46,54 @@ class Work(NamedTuple):
 
     @property
     def flops(self) -> float:
+        """Return all FLOPs."""
         return self.products + self.others
 
 
 class Ceilings(NamedTuple):
-    """What the machine does at most. bytes_per_second: read and written. flops_per_second: by arithmetic."""
+    """The highest rates that the machine reaches.
+
+    Attributes:
+        bytes_per_second: Bytes read and written a second.
+        flops_per_second: FLOPs a second, by arithmetic.
+    """
 
     bytes_per_second: float
     flops_per_second: Mapping[str, float]
 
 
 class Floor(NamedTuple):
-    """Seconds below which the counted work can't be done: computing, reading, and the larger of both."""
+    """The least seconds in which the counted work can be done: by computing and by reading."""
 
     compute: float
     memory: float
 
     @property
     def seconds(self) -> float:
+        """Return the larger of both."""
         return max(self.compute, self.memory)
 
 
 def countable(config: Any) -> bool:
-    """Whether a model's config says what `count` needs: that it is a LLaDA's."""
+    """Return whether a model's config says what `count` needs: that it is a LLaDA's."""
     return all(hasattr(config, key) for key in ("d_model", "n_layers", "mlp_width", "kv_heads", "head_width"))
 
 
 def count(config: Any, storage: str, dtype: str, rows: int, length: int, positions: float) -> dict[str, Work]:
-    """The work of one step, by part.
+    """Count the work of one step, by part.
 
-    config: a LLaDAConfig. storage: of the blocks' projections, `none` for dtype, which the head is stored in.
-    rows, length: B and L. positions: masked positions of the active blocks, over all rows; the head, and in the last
-    block the MLP and the projection before it, see no others. Only matrix products count, and weights that they read:
-    norms, rotations, softmax and activations could be fused into them.
+    Only matrix products count, and weights that they read: norms, rotations, softmax and activations could be fused
+    into
+    them.
+
+    Args:
+        config: A LLaDAConfig.
+        storage: The type of the blocks' projections; `none` for dtype.
+        dtype: The type in which the head is stored.
+        rows: B, the rows of the batch.
+        length: L, the positions of a row.
+        positions: Masked positions of the active blocks, over all rows; the head, and in the last block the MLP and the
+            projection before it, see no others.
     """
     storage = dtype if storage == "none" else storage
     width, hidden, blocks = config.d_model, config.mlp_width, config.n_layers
@@ -110,19 +128,25 @@ def count(config: Any, storage: str, dtype: str, rows: int, length: int, positio
 
 
 def floor(parts: Iterable[Work], ceilings: Ceilings, dtype: str) -> Floor:
-    """The floor under some parts together. dtype: what products between activations are computed in."""
+    """Compute the floor under some parts together.
+
+    Args:
+        parts: The work of each part.
+        ceilings: The machine's rates.
+        dtype: The type in which products between activations are computed.
+    """
     parts, speed = list(parts), ceilings.flops_per_second
     compute = sum(part.products / speed[part.arithmetic] + part.others / speed[dtype] for part in parts)
     return Floor(compute, sum(part.weight_bytes for part in parts) / ceilings.bytes_per_second)
 
 
 def measure_ceilings(device: torch.device, arithmetics: Iterable[str]) -> Ceilings:
-    """The rates of a large copy, reading and writing, and of a large matrix product in each arithmetic; medians."""
+    """Measure the machine's rates: of a large copy, and of a large matrix product in each arithmetic; medians."""
     return Ceilings(copy_rate(device), {each: product_rate(device, each) for each in dict.fromkeys(arithmetics)})
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes a second of a large copy, those read and those written."""
+    """Measure the bytes a second of a large copy, those read and those written."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     size = min(COPY_BYTES[device.type], free // 4)
     source = torch.ones(size, dtype=torch.uint8, device=device)
@@ -131,7 +155,7 @@ def copy_rate(device: torch.device) -> float:
 
 
 def product_rate(device: torch.device, arithmetic: str) -> float:
-    """FLOPs a second of a large matrix product."""
+    """Measure the FLOPs a second of a large matrix product."""
     side = SIDE[device.type]
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     work: Callable[[], Any]
@@ -150,7 +174,7 @@ def product_rate(device: torch.device, arithmetic: str) -> float:
 
 @torch.inference_mode()
 def typical_seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """The median time of a piece of work, after two that don't count."""
+    """Measure the median time of a piece of work, after two runs that don't count."""
     seconds = []
     for _ in range(2 + TIMED):
         begun = clock(device)

@@ -1,4 +1,4 @@
-"""Choosing one of many settings without fooling oneself: shortlist on some items, confirm on the others."""
+"""Choose one of many settings without fooling oneself: shortlist on some items, confirm on the others."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ from dlmlab.errors import UserError
 from dlmlab.measure.stats import CONFIDENCE, noninferiority_p, smallest
 
 ALPHA = (1 - CONFIDENCE) / 2
-"""The level of a one-sided test that agrees with the interval."""
+"""Level of a one-sided test that agrees with the interval."""
 
 Places = NDArray[np.int64]
 
 
 class Trial(NamedTuple):
-    """A setting's answers: which are right, and the forward passes of each, in the order of the items."""
+    """The answers of a setting, in the order of the items.
+
+    Attributes:
+        right: Whether each answer is right.
+        cost: The forward passes of each.
+    """
 
     right: NDArray[np.bool_]
     cost: NDArray[np.int64]
 
     def only(self, places: Places) -> Trial:
-        """The same on some of the items."""
+        """Return the answers to some of the items."""
         return Trial(self.right[places], self.cost[places])
 
 
 class Choice(NamedTuple):
-    """What the items say. confirmed: of those shortlisted, the p values that confirm them, corrected for their number.
+    """The choice that the items support.
 
-    items_needed: where none is confirmed, how many items would do for the first of them that can be, if all rates
-    stay; None where none can.
+    Attributes:
+        confirmed: For each setting of the shortlist the p value that confirms it, corrected for their number.
+        chosen: The fastest setting that is confirmed; None where none is.
+        items_needed: Where none is confirmed, how many items would do for the first of them that can be, if all rates
+            stay; None where none can.
     """
 
     confirmed: Mapping[str, float]
@@ -43,9 +51,18 @@ class Choice(NamedTuple):
 
 
 def halves(items: int, split: float, seed: int) -> tuple[Places, Places]:
-    """Places of the items to shortlist on and of those to confirm on, drawn at random.
+    """Draw at random the items to shortlist on and those to confirm on.
 
-    Raises UserError for a single item.
+    Args:
+        items: The number of items.
+        split: The share to shortlist on.
+        seed: The seed of the draw.
+
+    Returns:
+        The indices of both.
+
+    Raises:
+        UserError: There is a single item.
     """
     if items < 2:
         raise UserError("calibration needs two items at least: raise task.limit")
@@ -57,11 +74,19 @@ def halves(items: int, split: float, seed: int) -> tuple[Places, Places]:
 def choose(
     baseline: Trial, settings: Mapping[str, Trial], first: Places, second: Places, margin: float, most: int
 ) -> Choice:
-    """The fastest setting that is not inferior to the baseline by the margin.
+    """Choose the fastest setting that is not inferior to the baseline by the margin.
 
     On the first items, at most so many are shortlisted: the fastest of those that cost less than the baseline, lose no
     more than the margin, and have more right than any that costs less. On the second these are tested, with Holm's
     correction.
+
+    Args:
+        baseline: The baseline's answers.
+        settings: The settings' answers, by name.
+        first: Indices of the items to shortlist on.
+        second: Indices of the items to confirm on.
+        margin: The largest loss that counts as none, as a fraction of the items.
+        most: The longest shortlist.
     """
     usual = baseline.only(first)
     before = {name: trial.only(first) for name, trial in settings.items()}
@@ -87,7 +112,7 @@ def choose(
 
 
 def front(trials: Mapping[str, Trial]) -> list[str]:
-    """The Pareto front: those with more right than any that costs less or as much, from the cheapest on."""
+    """Return the Pareto front: settings with more right than any that costs less or as much, from the cheapest on."""
     names: list[str] = []
     for name in sorted(trials, key=lambda name: (int(trials[name].cost.sum()), -int(trials[name].right.sum()))):
         if not names or trials[name].right.sum() > trials[names[-1]].right.sum():
@@ -96,17 +121,17 @@ def front(trials: Mapping[str, Trial]) -> list[str]:
 
 
 def gained_and_lost(baseline: Trial, setting: Trial) -> tuple[int, int]:
-    """Items that only the setting has right, and that only the baseline has."""
+    """Count the items that only the setting has right, and those that only the baseline has."""
     return int((setting.right & ~baseline.right).sum()), int((baseline.right & ~setting.right).sum())
 
 
 def loss(baseline: Trial, setting: Trial) -> int:
-    """How many items fewer the setting has right."""
+    """Return how many items fewer the setting has right."""
     return int(baseline.right.sum() - setting.right.sum())
 
 
 def items_to_confirm(gained: int, lost: int, n: int, margin: float, level: float) -> int | None:
-    """How many items the test would need if the rates stayed; None where it would never pass."""
+    """Return how many items the test would need if the rates stayed; None where it would never pass."""
     if lost - gained >= margin * n:
         return None
 

@@ -1,4 +1,4 @@
-"""Is a difference real? Intervals and verdicts for comparisons on the same items.
+"""Decide whether a difference is real: intervals and verdicts for comparisons on the same items.
 
 A verdict follows from a 95 % interval and not from the point estimate: `pass` when the whole interval is on the good
 side of the criterion, `fail` when the whole interval is on the bad side, `inconclusive` otherwise. The interval for
@@ -24,9 +24,9 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 CONFIDENCE = 0.95
 Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
 MIN_BOOTSTRAP_ITEMS = 20
-"""With fewer texts, resampling them says too little about the spread for a verdict."""
+"""Fewest texts for a verdict; resampling fewer says too little about the spread."""
 MAX_ITEMS = 10_000_000
-"""No dataset is larger: a comparison that needs more is out of reach."""
+"""Most items that a comparison may ask for; no dataset is larger."""
 BLEU_SMOOTHING = "exp"
 """sacreBLEU's default (method 3 of Chen and Cherry 2014): an order without a match counts half as much as the last.
 
@@ -43,13 +43,23 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a baseline on the same n items; None where a number does not apply.
+    """A candidate against a baseline on the same n items. Scores and their differences are fractions: 0.02 is 2 points.
 
-    Scores, difference (candidate - baseline), interval and margin are fractions: 0.02 is 2 points.
-    point_pass: the criterion applied to the point estimate, whatever its uncertainty.
-    items_to_decide: for an inconclusive verdict, the total number of items with which the interval would decide if the
-    rates seen so far stayed as they are; None where they sit on the criterion itself or need more than MAX_ITEMS.
-    mcnemar_p: McNemar's exact two-sided p value of the hypothesis that baseline and candidate are equally good.
+    Attributes:
+        baseline: The baseline's score; None where it is the reference.
+        candidate: The candidate's score.
+        difference: candidate - baseline; None where the baseline has no score.
+        ci_low: Lower end of the 95 % interval.
+        ci_high: Upper end of the 95 % interval.
+        margin: The bound that the verdict asks for.
+        point_pass: Whether the point estimate meets the criterion, whatever its uncertainty.
+        verdict: `pass`, `fail` or `inconclusive`, by the interval.
+        n: The number of items.
+        items_to_decide: For an inconclusive verdict, the total number of items with which the interval would decide if
+            the rates seen so far stayed as they are; None where they sit on the criterion itself or need more than
+            MAX_ITEMS.
+        mcnemar_p: McNemar's exact two-sided p value of the hypothesis that baseline and candidate are equally good;
+            None for texts.
     """
 
     baseline: float | None
@@ -66,9 +76,15 @@ class Comparison:
 
 
 def compare_right(baseline: Sequence[bool], candidate: Sequence[bool], margin: float) -> Comparison:
-    """Is the candidate right as often as the baseline, less `margin` at most? One flag an item, in the same order.
+    """Test whether the candidate is right as often as the baseline, less `margin` at most.
 
-    Raises ValueError when the flags don't pair up.
+    Args:
+        baseline: Whether each of the baseline's answers is right.
+        candidate: Whether each of the candidate's is, for the same items in the same order.
+        margin: The largest loss that counts as none, as a fraction.
+
+    Raises:
+        ValueError: The flags don't pair up.
     """
     n = _check_pairs(baseline, candidate)
     gained = sum(c and not b for b, c in zip(baseline, candidate, strict=True))
@@ -98,12 +114,20 @@ def compare_right(baseline: Sequence[bool], candidate: Sequence[bool], margin: f
 def compare_texts(
     baseline: Sequence[str], candidate: Sequence[str], threshold: float, seed: int = 0, resamples: int = 1000
 ) -> Comparison:
-    """Is the candidate's text the baseline's, to a BLEU of `threshold` at least? One text an item, in the same order.
+    """Test whether the candidate's texts are the baseline's, to a BLEU of `threshold` at least.
 
     The score is sacreBLEU's corpus score / 100 with the baseline as the reference, smoothed by BLEU_SMOOTHING, of the
     orders that the texts are long enough for; the interval is a percentile bootstrap over the texts (Koehn 2004).
 
-    Raises ValueError when the texts don't pair up.
+    Args:
+        baseline: The baseline's texts.
+        candidate: The candidate's, for the same items in the same order.
+        threshold: The least score, from 0 to 1.
+        seed: The seed of the bootstrap.
+        resamples: How many times the texts are resampled.
+
+    Raises:
+        ValueError: The texts don't pair up.
     """
     n = _check_pairs(baseline, candidate)
     counts = _bleu_counts(baseline, candidate)
@@ -127,38 +151,43 @@ def compare_texts(
 
 
 def judge(interval: Interval, bound: float) -> Verdict:
-    """Which side of the bound the interval is on: above is good."""
+    """Return the verdict by the side of the bound that the interval is on: above is good."""
     if interval.low > bound:
         return "pass"
     return "fail" if interval.high < bound else "inconclusive"
 
 
 def paired_interval(gained: float, lost: float, n: float) -> Interval:
-    """The score interval of the difference of two paired proportions (Tango 1998, Statistics in Medicine 17:891).
+    """Compute the score interval of the difference of two paired proportions (Tango 1998, Statistics in Medicine
+    17:891).
 
-    gained: pairs that only the candidate has right; lost: pairs that only the baseline has right; of n pairs. They
-    need not be whole numbers. The interval holds the differences that a score test at 5 % does not reject.
+    The interval holds the differences that a score test at 5 % does not reject.
+
+    Args:
+        gained: Pairs that only the candidate has right; need not be a whole number.
+        lost: Pairs that only the baseline has right; likewise.
+        n: All pairs.
     """
     return Interval(_lower_limit(gained, lost, n), -_lower_limit(lost, gained, n))
 
 
 def noninferiority_p(gained: float, lost: float, n: float, margin: float) -> float:
-    """The one-sided p value of the hypothesis that the candidate loses `margin` or more, by Tango's score test.
+    """Compute the one-sided p value of the hypothesis that the candidate loses `margin` or more, by Tango's score test.
 
-    Below 2.5 % exactly where `compare_right` says `pass`.
+    It is below 2.5 % exactly where `compare_right` says `pass`.
     """
     excess, deviation = _score_test(-margin, gained, lost, n)
     return float(norm.sf(excess / deviation)) if deviation else float(excess <= 0)
 
 
 def proportion_interval(right: int, n: int) -> Interval:
-    """Wilson's score interval of a proportion."""
+    """Compute Wilson's score interval of a proportion."""
     interval = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
-    """McNemar's exact two-sided p value; 1 when no pair differs."""
+    """Compute McNemar's exact two-sided p value; 1 when no pair differs."""
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
@@ -176,13 +205,13 @@ def _lower_limit(gained: float, lost: float, n: float) -> float:
 
 
 def _too_small(difference: float, gained: float, lost: float, n: float) -> bool:
-    """Whether the data reject a true difference as too small."""
+    """Return whether the data reject a true difference as too small."""
     excess, deviation = _score_test(difference, gained, lost, n)
     return excess > Z * deviation
 
 
 def _score_test(difference: float, gained: float, lost: float, n: float) -> tuple[float, float]:
-    """By how many pairs the data exceed a true difference, and the standard deviation of that number.
+    """Return by how many pairs the data exceed a true difference, and the standard deviation of that number.
 
     The standard deviation holds the share of lost pairs that is most likely given the difference: the positive root of
     2n q² + B q + C (Tango 1998, section 3).
@@ -194,7 +223,7 @@ def _score_test(difference: float, gained: float, lost: float, n: float) -> tupl
 
 
 def smallest(decides: Callable[[int], bool], above: int) -> int | None:
-    """The smallest number of items that decides, given that `above` items don't and that more items decide better."""
+    """Search the smallest number of items that decides, given that `above` don't and that more items decide better."""
     too_few, enough = above, 2 * above
     while not decides(enough):
         too_few, enough = enough, 2 * enough
@@ -210,7 +239,9 @@ def smallest(decides: Callable[[int], bool], above: int) -> int | None:
 
 
 def _items_by_width(score: float, interval: Interval, bound: float, n: int) -> int | None:
-    """The number of items with which an interval that shrinks with the square root of n would clear the bound."""
+    """Return the number of items with which an interval that shrinks with the square root of n would clear the
+    bound.
+    """
     if score == bound:
         return None
     end = interval.low if score > bound else interval.high
@@ -219,14 +250,14 @@ def _items_by_width(score: float, interval: Interval, bound: float, n: int) -> i
 
 
 def _bleu_counts(references: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
-    """What corpus BLEU is a function of, summed over texts: (texts, matches and totals of 4 orders and 2 lengths)."""
+    """Count what corpus BLEU is made of: for each text the matches and totals of 4 orders, and 2 lengths."""
     metric = BLEU(effective_order=True)  # what smoothing it takes makes no difference to the counts
     scores = [metric.sentence_score(text, [reference]) for text, reference in zip(texts, references, strict=True)]
     return np.array([[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores])
 
 
 def _bleu(counts: NDArray[np.int64]) -> float:
-    """Corpus BLEU from 0 to 1. Effective order only matters where every text is shorter than four tokens."""
+    """Compute corpus BLEU from 0 to 1. Effective order only matters where every text is shorter than four tokens."""
     *ngrams, text_length, reference_length = counts.tolist()
     lengths = {"sys_len": text_length, "ref_len": reference_length}
     score = BLEU.compute_bleu(ngrams[:4], ngrams[4:], **lengths, smooth_method=BLEU_SMOOTHING, effective_order=True)

@@ -1,4 +1,4 @@
-"""What a speed figure is made of: counted tokens, a synchronised clock, peak memory, and settings that take turns."""
+"""Time decoding: counted tokens, a synchronised clock, peak memory, and settings that take turns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from dlmlab.denoise import StepTiming
+from dlmlab.errors import UserError
 from dlmlab.generation import answer_length, decode
 from dlmlab.loop.batch import Batch
 from dlmlab.record.folder import TIMINGS
@@ -25,11 +26,15 @@ Value = TypeVar("Value")
 
 
 class Ledger(NamedTuple):
-    """Generated tokens, never the prompts', and what they cost, pooled over requests.
+    """Counts of generated tokens, never the prompts', and of what they cost, pooled over requests.
 
-    canvas: all places, the performance log's definition. answer: tokens before the first end token. non_eos: tokens
-    that are no end token, wherever they stand. forwards: forward passes, each row of a pass counted once. positions:
-    those that the passes computed, prompts' among them. full_passes: the same as passes over whole rows.
+    Attributes:
+        canvas: All positions of the canvases, the performance log's definition.
+        answer: Tokens before the first end token.
+        non_eos: Tokens that are no end token, at whatever position.
+        forwards: Forward passes, each row of a pass counted once.
+        positions: Positions that the passes computed, the prompts' among them.
+        full_passes: Full-pass equivalents: each row's computed positions divided by its length.
     """
 
     canvas: int
@@ -41,15 +46,20 @@ class Ledger(NamedTuple):
 
     @property
     def tokens_per_forward(self) -> float:
-        """Canvas tokens that a row's forward pass commits, on average."""
+        """Return the canvas tokens that a row's forward pass commits, on average."""
         return self.canvas / self.forwards
 
 
 class Timing(NamedTuple):
     """One timed run over all requests.
 
-    seconds: wall time, from the first admission to the last answer. steps: see `dlmlab.denoise.StepTiming`; none where
-    the loop has no steps to tell. most_steps: forward passes of the slowest row. peak_bytes: see `peak_memory`.
+    Attributes:
+        seconds: Wall time, from the first admission to the last answer.
+        ledger: The tokens, and what they cost.
+        steps: The steps; none where the loop doesn't report them.
+        most_steps: Forward passes of the slowest row.
+        peak_bytes: Peak memory in bytes, see `peak_memory`.
+        tokens: The canvas of each request.
     """
 
     seconds: float
@@ -61,15 +71,28 @@ class Timing(NamedTuple):
 
 
 class TimingFile:
-    """`timings.jsonl` of a run: a line as soon as a job is timed. One that an earlier sitting has timed stays so."""
+    """`timings.jsonl` of a run: gets a line as soon as a job is timed. A job that an earlier start of the run
+    timed stays so.
+    """
 
     def __init__(self, folder: Path):
         self._journal = Journal(folder / TIMINGS)
         self._journal.warn("what they told is timed again")
-        self._timings = {entry["name"]: _timing(entry) for entry in self._journal.entries}
+        try:
+            self._timings = {str(entry["name"]): _timing(entry) for entry in self._journal.entries}
+        except (KeyError, TypeError, ValueError) as error:
+            path = self._journal.path
+            raise UserError(f"{path} was written by other code ({error!r}): choose another folder") from error
 
     def keep(self, key: Hashable, turn: int, job: Callable[[], Timing], part: str = "") -> Timing:
-        """What a job's turn came to, for `take_turns`. part: what tells jobs of the same key apart."""
+        """Return the timing of a job's turn; time it where no earlier start of the run did. For `take_turns`.
+
+        Args:
+            key: The job's key.
+            turn: The round, counted from 0.
+            job: Does the work and returns its timing.
+            part: Tells jobs of the same key apart.
+        """
         name = f"{part} {key} turn {turn}".lstrip()
         if name not in self._timings:
             self._timings[name] = job()
@@ -83,7 +106,7 @@ def _timing(entry: Mapping[str, Any]) -> Timing:
 
 
 class Spread(NamedTuple):
-    """Repeated measurements of one figure."""
+    """The median and the extremes of repeated measurements of one figure."""
 
     median: float
     low: float
@@ -95,7 +118,15 @@ def time_decode(
 ) -> Timing:
     """Decode the requests against the clock; every canvas is computed, none is shared or remembered.
 
-    Raises UserError for a batch that doesn't fit the device.
+    Args:
+        model: The model.
+        requests: The canvases to fill.
+        generation: How canvases are laid out and scheduled.
+        batch_size: Canvases that go through the model at once.
+        seed: The run's seed.
+
+    Raises:
+        UserError: The batch doesn't fit the device.
     """
     batch = Batch(batch_size, halve=False)
     steps: list[StepTiming] = []
@@ -113,7 +144,13 @@ def time_decode(
 
 
 def count(model: Any, canvases: Sequence[Sequence[int]], forwards: Iterable[int]) -> Ledger:
-    """The ledger of filled canvases."""
+    """Return the ledger of filled canvases.
+
+    Args:
+        model: The model, which knows its end tokens.
+        canvases: The tokens of each canvas.
+        forwards: The forward passes of each.
+    """
     return Ledger(
         canvas=sum(len(tokens) for tokens in canvases),
         answer=sum(answer_length(model, tokens) for tokens in canvases),
@@ -128,9 +165,18 @@ def take_turns(
     on_done: Callable[[Key], None] = lambda key: None,
     keep: Callable[[Key, int, Callable[[], Value]], Value] = lambda key, turn, job: job(),
 ) -> dict[Key, list[Value]]:
-    """Each job's answers. Every round runs every job once, every other round backwards: a drift meets all alike.
+    """Run the jobs in turns, so that a drift of the machine meets all alike.
 
-    keep: how a job of a turn is run; see `TimingFile`.
+    Every round runs every job once, every other round backwards.
+
+    Args:
+        jobs: The jobs by key.
+        rounds: The number of rounds.
+        on_done: Called with a job's key after each of its turns.
+        keep: Runs a job of a turn; see `TimingFile`.
+
+    Returns:
+        The results of each job, one a round.
     """
     answers: dict[Key, list[Value]] = {key: [] for key in jobs}
     for turn in range(rounds):
@@ -141,18 +187,18 @@ def take_turns(
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Median and extremes."""
+    """Return the median and the extremes."""
     ordered = list(values)
     return Spread(float(np.median(ordered)), min(ordered), max(ordered))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which so many percent lie, interpolated."""
+    """Return the value below which so many percent lie, interpolated."""
     return float(np.percentile(values, percent))
 
 
 def clock(device: torch.device) -> float:
-    """Seconds on a clock that only differences mean something of, read once the device is idle."""
+    """Wait until the device is idle, and return seconds on a clock of which only differences have a meaning."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -168,7 +214,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes in use: allocated on a GPU; on a CPU resident in the process, Python and torch included."""
+    """Return the most bytes in use: allocated on a GPU; on a CPU resident in the process, Python and torch included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":

@@ -28,7 +28,7 @@ class Slot:
 
     @property
     def base(self) -> int:
-        """The first of its positions among all that the arena keeps."""
+        """Return the first of its positions among all that the arena keeps."""
         return self.number * self.arena.capacity
 
     @property

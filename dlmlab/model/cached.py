@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the pass computes all of the row."""
+        """Return whether the pass computes all of the row."""
         return len(self.position_T) == int(self.store.kept.shape[3])
 
 
@@ -139,7 +139,7 @@ def write(kept_2HLE: Tensor, position_T: Tensor, k_THE: Tensor, v_THE: Tensor) -
 
 
 def visible_keys(layer: int, part: Part) -> Tensor | None:
-    """The keys that a row sees in a layer, bool (L,): those that were chosen, else the plan's; None for all."""
+    """Return the keys that a row sees in a layer, bool (L,): those that were chosen, else the plan's; None for all."""
     chosen = part.store.seen if isinstance(part.store, KeyValueStore) else None
     if chosen is not None and part.whole:
         chosen[layer] = None

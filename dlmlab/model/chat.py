@@ -26,11 +26,11 @@ Message = Mapping[str, str]
 """A turn of a conversation: its `role` and `content`."""
 GUEST = Path(__file__).with_name("chat_guest.py")
 SECONDS = 10.0
-"""How long a rendering may take, the process's start included."""
+"""Most seconds that a rendering may take, the process's start included."""
 MEMORY = 2**30
-"""Bytes of address space that it may take."""
+"""Most bytes of address space that a rendering may take."""
 MOST_BYTES = 2**24
-"""Of a rendered conversation, as JSON; it is more than any model's context."""
+"""Most bytes of a rendered conversation, as JSON; it is more than any model's context."""
 REMEDY = "give token ids, or mend the template"
 
 

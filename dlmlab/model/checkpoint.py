@@ -63,7 +63,7 @@ def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_F
 
 
 def local(path: str) -> Path:
-    """Where a local folder would lie: `path`, or the folder of that name (`tiny/v1`) which ships with dlmlab."""
+    """Return the path of a local folder: `path`, or the folder of that name (`tiny/v1`) which ships with dlmlab."""
     folder = Path(path).expanduser()
     return SHIPPED / path if not folder.exists() and (SHIPPED / path).is_dir() else folder
 
@@ -87,12 +87,12 @@ def _fetch(name: str, revision: str | None, patterns: Iterable[str], offline: bo
 
 
 def hub_commit(folder: Path) -> str | None:
-    """The commit of a snapshot in the hub's cache, whose folder it names; None for any other folder."""
+    """Return the commit of a snapshot in the hub's cache, whose folder it names; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
 def read_config(folder: Path, mask_token_id: int | None = None) -> LLaDAConfig:
-    """The network that the folder's config.json describes. mask_token_id: stands in for the file's.
+    """Return the network that the folder's config.json describes. mask_token_id: stands in for the file's.
 
     Raises UserError where it can't be had.
     """
@@ -177,7 +177,7 @@ class Weights:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, each in its own folder. Raises UserError where one is missing."""
+    """Return the safetensors files of a checkpoint, each in its own folder. Raises UserError where one is missing."""
     if (folder / WEIGHTS).exists():
         if not (folder / WEIGHTS).is_file():
             raise UserError(f"{folder / WEIGHTS} is no regular file: copy the weights there")
@@ -229,7 +229,7 @@ class Checkpoint:
         return wanted
 
     def read(self, name: str) -> Tensor:
-        """A parameter of the network, from as many tensors as it lies in."""
+        """Return a parameter of the network, from as many tensors as it lies in."""
         names, begin = self._sources[name]
         tensors = [self._weights.read(each) for each in names]
         tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
@@ -256,7 +256,7 @@ def check_shapes(folder: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
 
 
 def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTrainedTokenizerBase | None:
-    """The checkpoint's tokenizer, or None where it has none.
+    """Return the checkpoint's tokenizer, or None where it has none.
 
     The class is fixed: a tokenizer_config.json that names another, or code of its own, is not followed.
     config: the network's, whose special tokens it must have. Raises UserError where it can't be read or has not.

@@ -16,7 +16,7 @@ from dlmlab.record.files import parse_json, read_bytes, write_text
 LARGE = 2**26
 """Bytes of a file from which on its hash is kept; a smaller one is read faster than it is looked up."""
 SETTLED_SECONDS = 2.0
-"""How long a file must have been left alone before its hash is kept: clocks of file systems are coarse."""
+"""Least seconds that a file must have been left alone before its hash is kept: clocks of file systems are coarse."""
 
 
 def combined(files: Iterable[Path]) -> str:

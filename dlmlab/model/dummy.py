@@ -37,7 +37,7 @@ class DummyWeights:
 
 
 def fingerprint(config: LLaDAConfig) -> str:
-    """What stands for the weights' hash: the seed, and a hash of the shape."""
+    """Return a stand-in for the weights' hash: the seed, and a hash of the shape."""
     shape = hashlib.sha256(config.to_json_string().encode()).hexdigest()
     return f"dummy weights, seed {SEED}, config {shape}"
 

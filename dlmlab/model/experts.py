@@ -13,7 +13,7 @@ from dlmlab.model.config import ACTIVATIONS, ROUTERS, NetworkConfig
 
 
 class Router(nn.Module):
-    """Which experts see a token, and how much each counts; in float32, whatever the model's dtype."""
+    """Chooses which experts see a token, and how much each counts; in float32, whatever the model's dtype."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Router(nn.Module):
         return expert_NA, weight_NA * config.routed_scale
 
     def _in_best_groups(self, score_NX: Tensor) -> Tensor:
-        """The scores, -inf outside the groups whose two best experts score most together."""
+        """Return the scores, -inf outside the groups whose two best experts score most together."""
         config = self.config
         if config.groups == 1:
             return score_NX

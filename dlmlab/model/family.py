@@ -105,7 +105,7 @@ class Family:
 
 
 def mixture(config: Values) -> Values:
-    """What LLaDA-MoE's keys say together."""
+    """Return the settings of the mixture that LLaDA-MoE's keys describe together."""
     frequency = config.get("moe_layer_freq")
     if not isinstance(frequency, list) or len(frequency) != whole(config, "num_hidden_layers"):
         raise UserError(f"config key moe_layer_freq={frequency!r} is no list of num_hidden_layers numbers")
@@ -119,7 +119,7 @@ def mixture(config: Values) -> Values:
 
 
 def grouped_mixture(config: Values) -> Values:
-    """What LLaDA2's keys say together."""
+    """Return the settings of the mixture that LLaDA2's keys describe together."""
     factor, width = config.get("partial_rotary_factor"), whole(config, "head_dim")
     factor = 1.0 if factor is None else factor
     if not isinstance(factor, int | float) or not 0 < factor <= 1:
@@ -138,7 +138,7 @@ def grouped_mixture(config: Values) -> Values:
 
 
 def equal_heads(config: Values) -> Values:
-    """The width of a head where no key states it."""
+    """Return the width of a head where no key states it."""
     if config.get("head_dim") is not None:
         return {}
     width, heads = whole(config, "hidden_size"), whole(config, "num_attention_heads")
@@ -153,7 +153,7 @@ def trained_blocks(config: Values) -> Values:
 
 
 def whole(config: Values, key: str, missing: int | None = None) -> int:
-    """A key's value, a positive integer, or `missing` where it is null. Raises UserError for anything else."""
+    """Return a key's value, a positive integer, or `missing` where it is null. Raises UserError for anything else."""
     value = config.get(key)
     if missing is not None and value in (None, 0):
         return missing
@@ -296,7 +296,7 @@ FAMILIES = {
 
 
 def of(config: Mapping[str, Any], where: str) -> Family:
-    """The family of a config.json; LLaDA's where it names none. where: what an error calls the file.
+    """Return the family of a config.json; LLaDA's where it names none. where: what an error calls the file.
 
     Raises UserError for an architecture that is not known.
     """
@@ -309,7 +309,7 @@ def of(config: Mapping[str, Any], where: str) -> Family:
 
 
 def network_config(config: Mapping[str, Any], where: str, ends: Mapping[str, Any] | None = None) -> LLaDAConfig:
-    """The network that a config.json describes.
+    """Return the network that a config.json describes.
 
     where: what an error calls the file. ends: generation_config.json, whose tokens end an answer too.
     Raises UserError, naming the key, for what is missing and for what can't be honoured.
@@ -350,7 +350,7 @@ def check_key(family: Family, key: str, value: Any) -> None:
 
 
 def tokens(family: Family, config: Mapping[str, Any], ends: Mapping[str, Any], where: str) -> Values:
-    """The special tokens' ids. Raises UserError where the mask token must be stated and isn't."""
+    """Return the special tokens' ids. Raises UserError where the mask token must be stated and isn't."""
     mask = config.get("mask_token_id")
     if mask is None:
         if family.mask_token_id is None:
@@ -367,12 +367,12 @@ def tokens(family: Family, config: Mapping[str, Any], ends: Mapping[str, Any], w
 
 
 def listed(ids: Any) -> list[Any]:
-    """One id, several or none as a list."""
+    """Return one id, several or none as a list."""
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def in_their_words(line: str, names: Mapping[str, str]) -> str:
-    """An error about one of our keys, about theirs."""
+    """Return an error about one of our keys, about theirs."""
     for theirs, ours in names.items():
         line = line.replace(f"config key {ours}=", f"config key {theirs}=")
     return line
@@ -386,7 +386,7 @@ class Source(NamedTuple):
 
 
 def source(config: LLaDAConfig, name: str) -> Source:
-    """Where one of the network's parameters lies in a checkpoint of its family."""
+    """Return where one of the network's parameters lies in a checkpoint of its family."""
     family = FAMILIES[config.family]
     inner = name.removeprefix("model.transformer.")
     if not isinstance(config, NetworkConfig):

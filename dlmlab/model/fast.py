@@ -115,13 +115,13 @@ class Fast:
 
     @torch.inference_mode()
     def cached(self, query: Query) -> Tensor:
-        """The same for a pass over some positions of rows in the arena; see `serves`."""
+        """Return the same for a pass over some positions of rows in the arena; see `serves`."""
         packed, where = pack_kept(query, self._config.n_heads)
         return self._from_last(*self._until_last(packed), where)
 
     @staticmethod
     def serves(query: Query) -> bool:
-        """Whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
+        """Return whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
         assert query.reuse is not None
         whole = all(visible is None or visible.all() for visible in query.reuse.visible)
         return whole and query.wanted_N is not None and all(isinstance(each, Slot) for each in query.reuse.stores)
@@ -137,7 +137,7 @@ class Fast:
         return out
 
     def _until_last(self, packed: PackedRows | PackedKept) -> tuple[Tensor, Tensor]:
-        """The residual stream in the last block, and what its heads mix; overwritten by the next call."""
+        """Return the residual stream in the last block, and what its heads mix; overwritten by the next call."""
         if packed.shape not in self._recorded:
             on_device = packed._replace(told=packed.told.to(self._embedding.device))
             x_TD, mixed_TD = self._room(packed.shape.positions)
@@ -185,7 +185,7 @@ class Fast:
                 y = self._feed_forward(x_TD, mixed_TD, layer)
 
     def _attention(self, packed: PackedRows | PackedKept, mixed_TD: Tensor) -> Callable[[int, Tensor], None]:
-        """What mixes the heads of a block, which has a number, from its queries, keys and values."""
+        """Return what mixes the heads of a block, which has a number, from its queries, keys and values."""
         shape, config = packed.shape, self._config
         if isinstance(packed, PackedRows):
             position_T, begin_B = packed.rows()
@@ -209,7 +209,7 @@ class Fast:
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:
-    """A block's weights, side by side where they see the same input."""
+    """Return a block's weights, side by side where they see the same input."""
     norms = [norm.weight for norm in (block.attn_norm, block.ff_norm)]
     assert norms[0] is not None
     assert norms[1] is not None

@@ -32,7 +32,7 @@ class FeatureStore(KeyValueStore):
 
 
 def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
-    """The final norm's output, (N, D), at the positions that are wanted; all where none are named."""
+    """Return the final norm's output, (N, D), at the positions that are wanted; all where none are named."""
     packed = pack(query, model)
     x_TD = model.embed(packed.ids_T)
     blocks: list[Any] = list(model.transformer["blocks"].children())
@@ -46,7 +46,7 @@ def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
 
 
 def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
-    """One row's (L, D) through a block, computed only where the row's hook says."""
+    """Pass one row, (L, D), through a block, computed only where the row's hook says."""
     store: FeatureStore = part.store
     own_T = computed_positions(block, layer, part, x_LD)
     attended_LD, fed_LD = store.added[layer]
@@ -66,7 +66,7 @@ def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Te
 
 
 def computed_positions(block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
-    """The positions that a layer computes, in order. Watched ones get their new values, among these or not."""
+    """Return the positions that a layer computes, in order. Watched ones get their new values, among these or not."""
     if layer == 0:
         return part.position_T
     hook, store, device = part.hook, part.store, x_LD.device

@@ -118,7 +118,7 @@ class Block(nn.Module):
         return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
 
     def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias: Tensor | None = None) -> Tensor:
-        """What the heads' queries gather of all keys' values, (B, L, D)."""
+        """Return what the heads' queries gather of all keys' values, (B, L, D)."""
         if self.groups > 1:
             k_BHLE = k_BHLE.repeat_interleave(self.groups, dim=1)
             v_BHLE = v_BHLE.repeat_interleave(self.groups, dim=1)
@@ -132,7 +132,7 @@ class Block(nn.Module):
         return x + self._drop(self.feed(x))
 
     def feed(self, x: Tensor) -> Tensor:
-        """What the MLP adds to (…, D), the experts' mixture, or both together where one MLP sees every token."""
+        """Return what the MLP adds to (…, D), the experts' mixture, or both together where one MLP sees every token."""
         h = self.ff_norm(x)
         parts: list[Tensor] = []
         if self.ff_proj is not None:
@@ -245,7 +245,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the embedding is. transformers would look through all parameters, at every step."""
+        """Return the embedding's device. transformers would look through all parameters, at every step."""
         weight: Tensor = self.model.transformer["wte"].weight
         return weight.device
 
@@ -266,7 +266,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
-        """The tokens that end an answer: the end of text and, where the tokenizer has one, the end of turn."""
+        """Return the tokens that end an answer: the end of text and, where the tokenizer has one, the end of turn."""
         config, end_of_turn = self.config, FAMILIES[self.config.family].end_of_turn
         more = config.other_end_ids if isinstance(config, NetworkConfig) else []
         turn = self.tokenizer.get_vocab().get(end_of_turn) if self.tokenizer and end_of_turn else None
@@ -354,24 +354,24 @@ class LLaDAModelLM(PreTrainedModel):
 
 
 def unsaved() -> str:
-    """The fingerprint of weights that come from no file."""
+    """Return the fingerprint of weights that come from no file."""
     return "unsaved weights"
 
 
 def norm(config: LLaDAConfig) -> RMSNorm:
-    """A norm over the model's width."""
+    """Return a norm over the model's width."""
     return RMSNorm(config.d_model, config.rms_norm_eps, config.layer_norm_with_affine, config.norm_bias)
 
 
 def linear(config: LLaDAConfig, width_in: int, width_out: int, bias: bool, residual_of: int | None = None) -> nn.Linear:
-    """A projection. residual_of: the layer, where it writes to the residual stream; scales its fresh weights."""
+    """Return a projection. residual_of: the layer, where it writes to the residual stream; scales its fresh weights."""
     layer = nn.Linear(width_in, width_out, bias=bias)
     layer.residual_of = residual_of  # type: ignore[assignment]
     return layer
 
 
 def rotary_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What `LLaDAModel.rotary` keeps."""
+    """Return what `LLaDAModel.rotary` keeps."""
     width = config.rotary_width or config.head_width
     exponents = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
     positions = torch.arange(config.max_sequence_length, dtype=torch.float32, device=device)

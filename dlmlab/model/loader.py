@@ -2,7 +2,7 @@
 
     model = load("GSAI-ML/LLaDA-1.5", dtype="bfloat16", quantization="nf4")
 
-Tensors go one by one from the file to their place, so that a model that fits the device loads on it. No code of the
+Tensors go one by one from the file to the device, so that a model that fits the device loads on it. No code of the
 checkpoint is run, and nothing but safetensors and JSON is read.
 """
 
@@ -29,8 +29,10 @@ LOAD_FORMATS = ("safetensors", "dummy")
 COMPILE = ("auto", True, False)
 NF4_KERNELS = ("auto", "fused", "bnb")
 QUANTIZED_PART = "model.transformer.blocks."
-"""The head and the embedding stay as they are. A list of names could not say so: the head and the blocks' last
-projection are both called `ff_out`."""
+"""Prefix of the parameters that are quantised; the head and the embedding stay as they are.
+
+A list of names could not say so: the head and the blocks' last projection are both called `ff_out`.
+"""
 
 
 def load(
@@ -45,18 +47,27 @@ def load(
     nf4_kernel: Annotated[str, one_of(NF4_KERNELS)] = "auto",
     mask_token_id: NonNegativeInt | None = None,
 ) -> LLaDAModelLM:
-    """The model of a checkpoint, with its tokenizer, ready to decode.
+    """Return the model of a checkpoint, with its tokenizer, ready to decode.
 
-    path: a local folder or a hub name. dtype: float32 or bfloat16, or torch's own of these, of what is not quantised.
-    device: auto (a GPU where there is one), cpu, cuda or cuda:N. quantization: none, nf4, int8 or fp8, of the
-    projections inside the blocks. revision: of a hub name. load_format: safetensors, or dummy for random weights.
-    config: stands in for config.json with load_format=dummy, where `path` is no local folder.
-    compile: whether passes go through kernels of our own, recorded as CUDA graphs (`dlmlab.model.fast`): true, false,
-    or auto, where the device and the model allow it. nf4_kernel: what multiplies NF4 weights there: bnb (bitsandbytes),
-    fused (one kernel), or auto, the faster for the number of rows. mask_token_id: stands for a missing token where the
-    checkpoint doesn't say it.
+    Args:
+        path: A local folder or a hub name.
+        dtype: float32 or bfloat16, or torch's own of these; the type of everything that is not quantised.
+        device: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        quantization: none, nf4, int8 or fp8, for the projections inside the blocks.
+        revision: The revision of a hub name.
+        load_format: safetensors, or dummy for random weights.
+        config: Stands in for config.json with load_format=dummy, where `path` is no local folder.
+        compile: Whether passes go through dlmlab's own kernels, recorded as CUDA graphs (`dlmlab.model.fast`): true,
+            false, or auto, where the device and the model allow it.
+        nf4_kernel: What multiplies NF4 weights there: bnb (bitsandbytes), fused (one kernel), or auto, the faster for
+            the number of rows.
+        mask_token_id: Stands for a missing token where the checkpoint doesn't say it.
 
-    Raises UserError, naming the value and the remedy, for what cannot be had.
+    Returns:
+        The model, in evaluation mode, on the device.
+
+    Raises:
+        UserError: Something cannot be had; the line names the value and the remedy.
     """
     if not isinstance(path, str | Path):
         raise UserError(f"path={path!r} is no path: name a checkpoint's folder or a model of the hub")
@@ -88,7 +99,7 @@ def load(
 
 
 class Preview(NamedTuple):
-    """What is known of a model before its weights are read."""
+    """A model's config and tokenizer, known before its weights are read."""
 
     config: LLaDAConfig
     tokenizer: Any
@@ -136,7 +147,7 @@ def _load_checkpoint(model: LLaDAModelLM, folder: Path, place: torch.device, dty
 
 
 def precision(name: str, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of a parameter in a model of one: a router's biases tell apart what bfloat16 would make alike."""
+    """Return the dtype of a parameter in a model of one dtype: a router's biases would be rounded alike by bfloat16."""
     return torch.float32 if name.endswith(".router.bias") else dtype
 
 
@@ -163,13 +174,19 @@ def _load_dummy(
 
 
 def skeleton(config: LLaDAConfig) -> LLaDAModelLM:
-    """The model without weights: its parameters have a shape and no storage."""
+    """Return the model without weights: its parameters have a shape and no storage."""
     with torch.device("meta"):
         return LLaDAModelLM(config)
 
 
 def fill(model: LLaDAModelLM, tensor_of: Callable[[str, torch.Size], Tensor], kind: str) -> None:
-    """Give every parameter its tensor, of a name and shape, quantised where it is to be; one at a time."""
+    """Give every parameter its tensor, one at a time, quantised where it is to be.
+
+    Args:
+        model: A model without weights.
+        tensor_of: Returns the tensor of a parameter's name and shape.
+        kind: The quantisation, or `none`.
+    """
     for name, parameter in list(model.named_parameters()):
         owner_name, _, leaf = name.rpartition(".")
         owner = model.get_submodule(owner_name)
@@ -181,14 +198,22 @@ def fill(model: LLaDAModelLM, tensor_of: Callable[[str, torch.Size], Tensor], ki
 
 
 def pick(key: str, value: str, choices: Iterable[str]) -> str:
-    """The value. Raises UserError unless it is one of the choices."""
+    """Return a value that is one of the choices.
+
+    Raises:
+        UserError: It is not.
+    """
     if not isinstance(value, str) or value not in choices:
         raise UserError(f"{key}={value!r} is not one of {', '.join(choices)}")
     return value
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of that name, `auto` being a GPU where there is one. Raises UserError where it is missing."""
+    """Return the device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: The name is of no device, or the device is missing.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):

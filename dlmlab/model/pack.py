@@ -15,7 +15,7 @@ from dlmlab.model.arena import Slot
 from dlmlab.types import Query
 
 PROGRAMS = 512
-"""As many keep a GPU busy; where fewer would attend, they share a row's keys."""
+"""Programs that keep a GPU busy; where fewer would attend, they share a row's keys."""
 MOST_SPLITS = 16
 
 
@@ -37,7 +37,7 @@ class PackedRows(NamedTuple):
     told: Tensor
 
     def ids(self) -> Tensor:
-        """The T token ids."""
+        """Return the T token ids."""
         return self.told[: self.shape.positions]
 
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -68,17 +68,17 @@ class PackedKept(NamedTuple):
     told: Tensor
 
     def ids(self) -> Tensor:
-        """The T token ids."""
+        """Return the T token ids."""
         return self.told[: self.shape.positions]
 
     def rows(self) -> KeptRows:
-        """Where the tokens belong."""
+        """Return where the tokens belong."""
         tokens, rows = self.shape[:2]
         return KeptRows(*self.told[tokens:].split([tokens, tokens, rows + 1, rows, rows]))
 
 
 def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
-    """The rows without their padding, on the host, and where the positions `where_N` are then."""
+    """Return the rows without their padding, on the host, and where the positions `where_N` are then."""
     rows, length = ids_BL.shape
     if real_BL is None:
         ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
@@ -99,7 +99,7 @@ def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarra
 
 
 def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
-    """The new tokens without padding, on the host, and where the wanted ones are then."""
+    """Return the new tokens without padding, on the host, and where the wanted ones are then."""
     assert query.reuse is not None
     assert query.wanted_N is not None
     slots: list[Slot] = list(query.reuse.stores)
@@ -124,7 +124,7 @@ def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
 
 
 def power_up(number: int) -> int:
-    """The next power of two."""
+    """Return the next power of two."""
     return 1 << (number - 1).bit_length()
 
 

@@ -31,11 +31,7 @@ PACKED_SCALES = 256
 
 
 def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = False) -> Projection:
-    """One projection to all that these project to, in their order.
-
-    nf4_kernel: see `dlmlab.model.loader.load`; bnb, and a matrix that the kernels can't take, goes through the modules.
-    whole: its products are in one part and have no scales; only then the modules may have biases.
-    """
+    """Return one projection to all that these project to, in their order."""
     first = modules[0]
     if isinstance(first, Float8Linear):
         return _biased(_float8(modules, whole), modules)
@@ -48,7 +44,7 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
 
 
 def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
-    """The projection with the modules' biases, where they have any."""
+    """Return the projection with the modules' biases, where they have any."""
     if all(module.bias is None for module in modules):
         return multiply
     bias_N = torch.cat([module.bias.detach() for module in modules])
@@ -106,7 +102,7 @@ def packed_weights(modules: Sequence[Any]) -> Packed:
 
 
 def _packable(module: Any) -> bool:
-    """Whether a bitsandbytes layer is in the form that the kernels know, and can stand beside others."""
+    """Return whether a bitsandbytes layer is in the form that the kernels know, and can stand beside others."""
     state = getattr(module.weight, "quant_state", None)
     return (
         state is not None

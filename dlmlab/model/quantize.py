@@ -46,7 +46,7 @@ def nf4(layer: nn.Linear, weight: Tensor) -> nn.Module:
 
 
 def int8(layer: nn.Linear, weight: Tensor) -> nn.Module:
-    """The layer in 8 bits, one scale a row, with this weight; on the weight's device."""
+    """Return the layer in 8 bits, one scale a row, with this weight; on the weight's device."""
     bnb = import_module("bitsandbytes")
     quantized: nn.Module = bnb.nn.Linear8bitLt(
         layer.in_features,

@@ -1,4 +1,4 @@
-"""Runs as they lie on disk: what can be read of each, and in a line what is wrong with it."""
+"""Read runs as they lie on disk: what can be read of each, and in a line what is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dlmlab.record.folder import (
 from dlmlab.record.samples import TOLD
 
 MARKS = {RESULTS, SAMPLES, MANIFEST, ".hydra"}
-"""A folder that holds one of these is a run's."""
+"""Names of files and folders by which a run's folder is known: it holds at least one of them."""
 
 State = Literal["finished", "unfinished", "older", "damaged"]
 
@@ -35,8 +35,16 @@ State = Literal["finished", "unfinished", "older", "damaged"]
 class Run:
     """A run's folder as far as it can be read.
 
-    name: its path below the folder that was searched. state: `finished`; `unfinished` without results; `older` where
-    a file lacks what today's have; `damaged` where one can't be read. problem: why it isn't finished, in a line.
+    Attributes:
+        folder: The folder.
+        name: The folder's path below the folder that was searched.
+        results: The content of results.json.
+        manifest: The content of manifest.json.
+        samples: The samples that can be read.
+        traces: The traces that can be read.
+        state: `finished`; `unfinished` without results; `older` where a file lacks what today's have; `damaged` where
+            one can't be read.
+        problem: Why the run isn't finished, in a line.
     """
 
     folder: Path
@@ -49,19 +57,19 @@ class Run:
     problem: str = ""
 
     def note(self, state: State, problem: str) -> None:
-        """Remember what is wrong; the worst decides the state."""
+        """Note a problem; the worst decides the state."""
         order: list[State] = ["finished", "unfinished", "older", "damaged"]
         self.state = max(self.state, state, key=order.index)
         self.problem = f"{self.problem}; {problem}" if self.problem else problem
 
 
 def collect(folder: Path) -> list[Run]:
-    """Every run at or below a folder, by name. Nothing that lies in one of them is an error."""
+    """Return every run at or below a folder, by name. Nothing that lies in one of them is an error."""
     return [read_run(each, folder) for each in sorted(find(folder))]
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """The folders of runs. Links and hidden folders are not followed, nor what W&B keeps in a run."""
+    """Yield the folders of runs. Links and hidden folders are not followed, nor what W&B keeps in a run."""
     for place, folders, files in os.walk(folder):
         if MARKS & {*folders, *files}:
             yield Path(place)
@@ -69,7 +77,7 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def read_run(folder: Path, top: Path) -> Run:
-    """What a folder says."""
+    """Read what can be read of a run's folder."""
     run = Run(folder, str(folder.relative_to(top)))
     if (folder / RESULTS).exists():
         run.results = _object(run, RESULTS, RESULTS_SHAPE)
@@ -92,7 +100,7 @@ def _reason(folder: Path) -> str:
 
 
 def _object(run: Run, name: str, shape: Shape) -> dict[str, Any]:
-    """A JSON file's keys that are of the right kind."""
+    """Return a JSON file's keys that are of the right kind."""
     try:
         found = parse_json(read_bytes(run.folder / name).decode(errors="replace"))
     except FileNotFoundError:
@@ -113,7 +121,7 @@ def _object(run: Run, name: str, shape: Shape) -> dict[str, Any]:
 
 
 def _lines(run: Run, name: str, shape: Shape) -> list[dict[str, Any]]:
-    """A JSON-lines file's sound lines; the number of others is noted."""
+    """Return a JSON-lines file's sound lines; the number of others is noted."""
     try:
         found, number = read_lines(run.folder / name, shape)
     except OSError as error:

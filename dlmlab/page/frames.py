@@ -1,4 +1,4 @@
-"""Runs on disk as data frames, for a notebook or a spreadsheet."""
+"""Read runs on disk as data frames, for a notebook or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FIGURES = (
 
 
 class Frames(NamedTuple):
-    """What `read_runs` answers.
+    """The result of `read_runs`.
 
     Attributes:
-        runs: A line for each decoder at each task of a run: what made it, and its figures. Scores are fractions,
-            speeds are canvas tokens per second.
+        runs: A line for each decoder at each task of a run: what made it, and its figures. Scores are fractions, speeds
+            are canvas tokens per second.
         samples: A line for each sample of these runs, with the run's name.
     """
 
@@ -57,14 +57,14 @@ def read_runs(folder: str | Path) -> Frames:
 
 
 def whole(line: dict[str, Any]) -> dict[str, Any]:
-    """A line whose texts are Unicode: half of a pair, which JSON can hold, is replaced."""
+    """Return a line whose texts are Unicode: half of a surrogate pair, which JSON can hold, is replaced."""
     return {
         key: value.encode(errors="replace").decode() if isinstance(value, str) else value for key, value in line.items()
     }
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What a run is, in columns."""
+    """Return what identifies a run, in columns."""
     git = run.manifest.get("git") or {}
     return {
         "run": run.name,
@@ -77,5 +77,5 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def figures(row: Row) -> dict[str, Any]:
-    """What a run says of a decoder at a task, in columns."""
+    """Return a run's figures of a decoder at a task, in columns."""
     return {name: getattr(row, name) for name in FIGURES}

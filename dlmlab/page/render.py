@@ -1,8 +1,4 @@
-"""The page: styles, scripts and data in one file that asks the network for nothing.
-
-What the first view needs stands in it as JSON; a run's details and samples as gzip, which the browser unpacks when they
-are looked at, so that a page over many runs opens as fast as one over few.
-"""
+"""Render the page: styles, scripts and data in one file that asks the network for nothing."""
 
 from __future__ import annotations
 
@@ -30,9 +26,9 @@ PAGE = "index.html"
 TRACES = 50
 """Of a run on a page."""
 FEW = 2
-"""Decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
+"""Most decoders at a task that a table shows as well as a plot: a page without plots is a fraction of the size."""
 LINKS = ("viewer.html", "denoising.gif", "denoising.png")
-"""What a run that was traced shows besides its page."""
+"""Files that the page of a traced run links to."""
 SLOT = re.compile(r"<!-- slot: (\w+) -->")
 
 
@@ -69,7 +65,7 @@ def render(folder: Path, runs: Sequence[Run], watch: float = 0) -> str:
 
 
 def joined(suffix: str) -> str:
-    """Every file of static/ with a suffix, in order of their names."""
+    """Join every file of static/ with a suffix, in order of their names."""
     files = [each for each in (resources.files("dlmlab.page") / "static").iterdir() if each.name.endswith(suffix)]
     return "\n".join(file.read_text(encoding="utf-8") for file in sorted(files, key=lambda each: each.name))
 
@@ -77,7 +73,7 @@ def joined(suffix: str) -> str:
 def index(
     folder: Path, runs: Sequence[Run], rows: Sequence[Sequence[Row]], measured: Sequence[Speed], shelf: Shelf
 ) -> dict[str, Any]:
-    """What the first view shows."""
+    """Return the data of the first view."""
     return {
         "folder": folder.resolve().name,
         "runs": [head(folder, run, each) for run, each in zip(runs, rows, strict=True)],
@@ -87,7 +83,7 @@ def index(
 
 
 def head(folder: Path, run: Run, rows: Sequence[Row]) -> dict[str, Any]:
-    """A run in the table."""
+    """Return the data of a run in the table."""
     git, labels = run.manifest.get("git") or {}, run.results.get("labels", {})
     return {
         "name": run.name,
@@ -107,12 +103,12 @@ def head(folder: Path, run: Run, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def modified(folder: Path) -> str:
-    """When a folder was last written to, for a run that doesn't say when it was made."""
+    """Return when a folder was last written to, for a run that doesn't say when it was made."""
     return datetime.fromtimestamp(folder.stat().st_mtime).astimezone().isoformat(timespec="seconds")
 
 
 def packed(runs: Sequence[Run], rows: Sequence[Sequence[Row]], shelf: Shelf) -> str:
-    """What is unpacked when it is looked at."""
+    """Return the data that are unpacked only when they are looked at."""
     parts: dict[str, Any] = {}
     for number, (run, each) in enumerate(zip(runs, rows, strict=True)):
         parts[f"detail-{number}"] = {"results": shown(run.results), "manifest": run.manifest}
@@ -125,30 +121,30 @@ def packed(runs: Sequence[Run], rows: Sequence[Sequence[Row]], shelf: Shelf) -> 
 
 
 def shown(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the results, what a run's view shows."""
+    """Return the part of the results that a run's view shows."""
     return {key: results[key] for key in ("question", "labels", "settings", "verdict", "tables") if key in results}
 
 
 def worth_plotting(rows: Sequence[Sequence[Row]]) -> bool:
-    """Whether there is more to see than a table tells: several runs, or several decoders at a task of one."""
+    """Return whether there is more to see than a table tells: several runs, or several decoders at a task of one."""
     scored = Counter(row.task for each in rows for row in each if row.score is not None)
     return len(rows) > 1 or max(scored.values(), default=0) > FEW
 
 
 @cache
 def plotly() -> str:
-    """Plotly's script, as its package has it."""
+    """Return Plotly's script, from its package."""
     from plotly.offline import get_plotlyjs
 
     return script_gzip("plotly", get_plotlyjs())
 
 
 def script_json(value: object) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    """Return JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
     return json.dumps(value).replace("<", r"\u003c")
 
 
 def script_gzip(name: str, text: str) -> str:
-    """A script element that holds a text, compressed."""
+    """Return a script element that holds a text, compressed."""
     data = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return f'<script type="application/gzip" id="{name}">{data}</script>'

@@ -1,4 +1,4 @@
-"""The results that runs hold: a row for each decoder at each task of a run, or for what was timed."""
+"""Extract the results that runs hold: a row for each decoder at each task of a run, or for what was timed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ CANDIDATE, BASELINE, NOISE = "candidate", "baseline", "noise"
 
 @dataclass
 class Row:
-    """What a run says of one decoder at one task; None where it says nothing.
+    """A run's figures of one decoder at one task; None where the run doesn't say.
 
-    series: what the decoder is called in the run's samples. role: `baseline`, `chosen` by a calibration, or `noise`, a
-    repetition whose differences are the noise floor. items: which items they were, equal for rows on the same. score,
-    low, high: fractions, with the 95 % interval where the run has one. right, n: items that are right, of how many.
-    forwards: an item's. speed: canvas tokens per second, at the batch size. verdict: against the baseline. note: what
-    the verdict rests on.
+    Attributes:
+        series: The decoder's name in the run's samples.
+        role: `baseline`, `chosen` by a calibration, or `noise`, a repetition whose differences are the noise floor.
+        items: Names the items, equal for rows on the same ones.
+        n: The number of items.
+        right: How many of them are right.
+        score: A fraction.
+        low: Lower end of its 95 % interval, where the run has one.
+        high: Upper end.
+        forwards: Forward passes of an item.
+        speed: Canvas tokens per second, at the batch size.
+        verdict: The verdict against the baseline.
+        note: What the verdict rests on.
     """
 
     task: str
@@ -48,7 +56,7 @@ class Row:
 
 
 def rows_of(run: Run) -> list[Row]:
-    """A run's rows; one that names its choices alone where it has no other."""
+    """Return a run's rows; one that names its choices alone where it has no other."""
     rows: dict[tuple[str, str], Row] = {}
     for sample in run.samples:
         row = rows.setdefault((sample["task"], sample["decoder"]), named(run, sample["task"], sample["decoder"]))
@@ -70,7 +78,7 @@ def rows_of(run: Run) -> list[Row]:
 
 
 def items_of(run: Run, row: Row) -> str:
-    """A name for the items of a row, equal for rows on the same items of the same data."""
+    """Return a name for the items of a row, equal for rows on the same items of the same data."""
     data = run.manifest.get("data", {}).get(row.task)
     fingerprint = text(data.get("fingerprint")) if isinstance(data, Mapping) else ""
     ids = sorted(sample["id"] for sample in row.samples)
@@ -78,7 +86,7 @@ def items_of(run: Run, row: Row) -> str:
 
 
 def named(run: Run, task: str, series: str) -> Row:
-    """A row without figures. A candidate, or a setting of a grid, is the run's decoder."""
+    """Return a row without figures. A candidate, or a setting of a grid, is the run's decoder."""
     label = text(run.results.get("labels", {}).get("decoder"))
     if series == CANDIDATE:
         return Row(task, label or series, parameters(run), series)
@@ -89,7 +97,7 @@ def named(run: Run, task: str, series: str) -> Row:
 
 
 def parameters(run: Run) -> str:
-    """The numbers of the run's decoder."""
+    """Return the numbers of the run's decoder."""
     config = run.manifest.get("config", {})
     decoder = config.get("decoder") if isinstance(config, Mapping) else None
     items = decoder.items() if isinstance(decoder, Mapping) else ()
@@ -97,7 +105,7 @@ def parameters(run: Run) -> str:
 
 
 def count(row: Row) -> None:
-    """Figures from the row's samples."""
+    """Compute figures from the row's samples."""
     scores = [sample["score"] for sample in row.samples if sample["score"] is not None]
     forwards = sum(sample["forwards"] for sample in row.samples)
     row.n = len(row.samples)
@@ -108,7 +116,7 @@ def count(row: Row) -> None:
 
 
 def add_point(row: Row, point: Mapping[str, Any]) -> None:
-    """Figures that a comparison or a calibration has of a decoder or setting."""
+    """Add figures that a comparison or a calibration has of a decoder or setting."""
     against, rate = point.get("against_baseline"), point.get("tokens_per_second")
     row.score, row.low, row.high = (number(point.get(key)) for key in ("score", "ci_low", "ci_high"))
     row.forwards = number(point.get("forwards"))
@@ -122,7 +130,7 @@ def add_point(row: Row, point: Mapping[str, Any]) -> None:
 
 
 def add_gate(run: Run, rows: dict[tuple[str, str], Row], gate: Mapping[str, Any]) -> None:
-    """The verdict of a quality gate, which is the candidate's."""
+    """Add the verdict of a quality gate, which is the candidate's."""
     name = text(gate.get("name"))
     tasks = run.manifest.get("config", {}).get("model", {})
     tasks = tasks.get("tasks") if isinstance(tasks, Mapping) else None
@@ -134,7 +142,7 @@ def add_gate(run: Run, rows: dict[tuple[str, str], Row], gate: Mapping[str, Any]
 
 
 def said(comparison: Mapping[str, Any]) -> str:
-    """A comparison in points of 100."""
+    """Describe a comparison in points of 100."""
     what = "difference" if number(comparison.get("difference")) is not None else "candidate"
     value, low, high = (number(comparison.get(key)) for key in (what, "ci_low", "ci_high"))
     sign = "+" if what == "difference" else ""
@@ -145,7 +153,7 @@ def said(comparison: Mapping[str, Any]) -> str:
 
 
 def timed(run: Run) -> Iterator[Row]:
-    """A throughput run's settings."""
+    """Return the rows of a throughput run's settings."""
     verdicts = {text(gate.get("name")): gate for gate in maps(run.results.get("performance_gates"))}
     label = text(run.results.get("labels", {}).get("decoder"))
     for timing in maps(run.results.get("timings")):
@@ -174,13 +182,13 @@ def timed(run: Run) -> Iterator[Row]:
 
 
 def median(ordered: Sequence[float]) -> float:
-    """Of numbers in order, at least one."""
+    """Return the median of numbers in order, at least one."""
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def bare(run: Run) -> Row:
-    """A run that has no decoder at a task to show."""
+    """Return the row of a run that has no decoder at a task to show."""
     labels, summary = run.results.get("labels", {}), run.results.get("summary", {})
     row = Row(text(labels.get("task")), text(labels.get("decoder")), parameters(run))
     row.score, row.low, row.high = (number(summary.get(key)) for key in ("score", "ci_low", "ci_high"))
@@ -189,20 +197,20 @@ def bare(run: Run) -> Row:
 
 
 def only_task(run: Run) -> str:
-    """The task of a run that has one."""
+    """Return the task of a run that has one."""
     return ", ".join(run.manifest.get("data", {})) or text(run.results.get("labels", {}).get("task"))
 
 
 def maps(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The objects of a list; nothing of what isn't one."""
+    """Return the objects of a list; nothing of what isn't one."""
     return (each for each in value if isinstance(each, Mapping)) if isinstance(value, list) else iter(())
 
 
 def text(value: Any) -> str:
-    """A text as it is; empty for anything else."""
+    """Return a text as it is; empty for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def number(value: Any) -> float | None:
-    """A number as it is; None for anything else."""
+    """Return a number as it is; None for anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

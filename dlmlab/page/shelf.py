@@ -1,4 +1,4 @@
-"""Which samples stand on a page: every item's score, and as many whole samples as there is room for."""
+"""Choose the samples of a page: every item's score, and as many whole samples as there is room for."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 from dlmlab.page.rows import Row
 
 ROOM = 20_000_000
-"""Bytes of whole samples on a page, as JSON: it stays below 30 MB even where compression gains nothing."""
+"""Most bytes of whole samples on a page, as JSON; it then stays below 30 MB even where compression gains nothing."""
 LONGEST = 20_000
-"""Characters of a text on a page."""
+"""Most characters of a text on a page."""
 
 
 class Shelf:
     """Chooses samples by a hash of task and item, so that decoders keep the same ones and can be compared on them.
 
-    prompts: every text that samples refer to by its place. kept: how many whole samples there is room for, of `total`.
+    Attributes:
+        prompts: Every text that samples refer to by its index.
+        total: The number of samples.
+        kept: How many of them are whole.
     """
 
     def __init__(self, rows: Sequence[Row]):
@@ -36,7 +39,7 @@ class Shelf:
         self.kept = len(self._kept)
 
     def pack(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """The samples of a run's rows: a list for each row, and the token texts that they refer to by place."""
+        """Return the samples of a run's rows, a list for each row, and the token texts that they refer to by index."""
         vocabulary: dict[str, int] = {}
         return {"rows": [self._row(row, vocabulary) for row in rows], "vocabulary": list(vocabulary)}
 
@@ -70,29 +73,29 @@ class Shelf:
 
 
 def rank(sample: dict[str, Any]) -> int:
-    """An item's place among those that there may be room for."""
+    """Return a number by which items are ordered for the room that there is."""
     return zlib.crc32(json.dumps([sample["task"], sample["id"]]).encode())
 
 
 def size(sample: dict[str, Any]) -> int:
-    """The most bytes that a sample takes on a page, where every prompt is another."""
+    """Return the most bytes that a sample takes on a page, where every prompt is another."""
     texts = [clipped(each) for each in (sample["prompt"], sample["text"], sample["reason"], target(sample))]
     return len(json.dumps([texts, pieces(sample), sample["step_of"]]))
 
 
 def pieces(sample: dict[str, Any]) -> list[str]:
-    """The text of each token; its number in a run that was written without."""
+    """Return the text of each token; its number in a run that was written without texts."""
     found = sample.get("pieces")
     return [str(piece)[:LONGEST] for piece in (found if isinstance(found, list) and found else sample["tokens"])]
 
 
 def target(sample: dict[str, Any]) -> str:
-    """What a right answer has; empty in a run that was written without."""
+    """Return what a right answer has; empty in a run that was written without."""
     found = sample.get("target")
     return found if isinstance(found, str) else ""
 
 
 def clipped(text: str) -> str:
-    """A text that is not too long, which says so."""
+    """Return a text that is not too long; one that is cut says so."""
     left = len(text) - LONGEST
     return text if left <= 0 else f"{text[:LONGEST]} … [{left} more characters in samples.jsonl]"

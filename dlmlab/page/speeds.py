@@ -1,4 +1,4 @@
-"""Speed over time, from the throughput runs on disk."""
+"""Collect speed over time, from the throughput runs on disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def speeds(runs: Sequence[Run]) -> list[Speed]:
 
 
 def of_run(run: Run) -> Iterator[Speed]:
-    """What a finished throughput run's first table says."""
+    """Yield the rates in a finished throughput run's first table."""
     if run.state != "finished" or run.results.get("experiment") != "throughput" or not run.manifest.get("started"):
         return
     machine = run.manifest.get("machine", {})
@@ -60,6 +60,6 @@ def of_run(run: Run) -> Iterator[Speed]:
 
 
 def of_cells(date: str, machine: str, setting: str, metric: str, value: str) -> Iterator[Speed]:
-    """A row of the table, where it is a rate."""
+    """Return the rate of a row of the table; None where it holds none."""
     if (found := RATE.fullmatch(metric)) and re.fullmatch(r"\d+(\.\d+)?", value):
         yield Speed(date, machine, setting, found[2], int(found[1]), float(value))

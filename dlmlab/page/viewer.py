@@ -39,7 +39,7 @@ dlmlabViewer(document.getElementById("viewer"), JSON.parse(document.getElementBy
 
 
 def viewer_page(traces: Sequence[Trace]) -> str:
-    """The HTML of a page that asks the network for nothing and plays traces; those of one item side by side."""
+    """Return the HTML of a page that asks the network for nothing and plays traces; those of one item side by side."""
     static = resources.files("dlmlab.page") / "static"
     style, script = ((static / f"viewer.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return PAGE % (style, script_json(plain(traces)), script)
@@ -47,7 +47,11 @@ def viewer_page(traces: Sequence[Trace]) -> str:
 
 @dataclass(frozen=True)
 class Viewer:
-    """Traces as a notebook shows them. height: in pixels."""
+    """Shows traces in a notebook.
+
+    Attributes:
+        height: The height in pixels.
+    """
 
     traces: Sequence[Trace] = field(repr=False)
     height: int = 560

@@ -1,8 +1,4 @@
-"""Pictures of canvases being filled: a moving one (GIF), and a still of the full canvases (PNG) for a paper.
-
-Tokens stand where they stand in the text, coloured by the pass that committed them; lighter ones are proposed, with
-their confidence as a line below.
-"""
+"""Draw canvases being filled: a moving picture (GIF), and a still of the full canvases (PNG) for a paper."""
 
 from __future__ import annotations
 
@@ -24,9 +20,9 @@ COLUMNS = 56
 """Characters a line of a canvas."""
 LONGEST_TOKEN = 18
 FRAMES = 128
-"""The most that a GIF has; beyond it passes are left out."""
+"""Most frames of a GIF; beyond it passes are left out."""
 SECONDS = 10.0
-"""How long a film of many passes takes."""
+"""Seconds that a film of many passes takes."""
 STILL_SCALE = 3
 GLYPHS = {"anchor": "◆", "neighbour": "◇"}
 INK, FAINT, LINE, PAPER, ACCENT = "#1d1f24", "#666b76", "#d9d7d0", "#ffffff", "#b3530a"
@@ -36,11 +32,7 @@ LETTER, ROW, PAD = 8.0, 23.0, 14.0
 
 @dataclass
 class Position:
-    """A position of a canvas after a pass.
-
-    text: what stands there or is proposed, None for a mask. number: of the pass, from 1, that committed it; 0 while
-    none has. fresh: whether the last pass did.
-    """
+    """A position of a canvas after a pass."""
 
     text: str | None = None
     confidence: float = 0.0
@@ -50,7 +42,7 @@ class Position:
 
 
 def after(trace: Trace, passes: int) -> list[Position]:
-    """The canvas after that many passes."""
+    """Return the canvas after that many passes."""
     canvas = [Position() for _ in trace.tokens]
     for number, step in enumerate(trace.steps[:passes], 1):
         begin = step["block"] * trace.block_length
@@ -71,7 +63,7 @@ def after(trace: Trace, passes: int) -> list[Position]:
 
 
 def spots(trace: Trace) -> Iterator[tuple[int, int, int]]:
-    """Where each token of the full canvas stands, so that nothing moves while it fills: line, column, width."""
+    """Return the line, column and width of each token of the full canvas, so that nothing moves while it fills."""
     room = 2 if any(step["marks"] for step in trace.steps) else 1
     row = column = 0
     for position, token in enumerate(trace.tokens):
@@ -86,7 +78,7 @@ def spots(trace: Trace) -> Iterator[tuple[int, int, int]]:
 
 
 def shown(trace: Trace, token: str) -> str:
-    """A token's text, of which every character is seen."""
+    """Return a token's text in which every character can be seen."""
     return "∎" if token in trace.end_tokens else visible(token.replace("\n", "⏎"))
 
 
@@ -113,7 +105,7 @@ def film(traces: Sequence[Trace], path: Path) -> Path:
 
 
 def frame(traces: Sequence[Trace], passes: int, scale: int) -> Image.Image:
-    """The canvases after that many passes, two beside each other."""
+    """Draw the canvases after that many passes, two beside each other."""
     most = max(len(trace.steps) for trace in traces)
     beside = min(2, len(traces))
     across = COLUMNS * LETTER + PAD
@@ -133,7 +125,7 @@ def frame(traces: Sequence[Trace], passes: int, scale: int) -> Image.Image:
 
 
 def draw_canvas(pen: Pen, trace: Trace, passes: int, most: int, left: float, top: float) -> None:
-    """One canvas with its heading, from a corner."""
+    """Draw one canvas with its heading, from a corner."""
     done = passes >= len(trace.steps)
     pen.write(left, top, visible(trace.decoder)[: COLUMNS // 2], INK, bold=True)
     note = f"full after {len(trace.steps)} passes" if done else f"pass {passes}"
@@ -159,7 +151,7 @@ def draw_canvas(pen: Pen, trace: Trace, passes: int, most: int, left: float, top
 
 
 def draw_legend(pen: Pen, traces: Sequence[Trace], most: int, top: float) -> None:
-    """What the colours and signs mean."""
+    """Draw what the colours and signs mean."""
     marks = sorted({mark for trace in traces for step in trace.steps for mark, where in step["marks"].items() if where})
     pen.write(PAD, top, "pass 1", FAINT)
     for number in range(96):
@@ -175,39 +167,39 @@ class Pen:
     scale: int
 
     def write(self, x: float, y: float, text: str, ink: str, bold: bool = False, small: bool = False) -> None:
-        """A line of text."""
+        """Write a line of text."""
         self.draw.text(
             (x * self.scale, y * self.scale), text, ink, font("-Bold" * bold, (8 if small else 13) * self.scale)
         )
 
     def box(self, x: float, y: float, wide: float, high: float, fill: str, edge: str | None = None) -> None:
-        """A rectangle, with an edge of two pixels or without."""
+        """Draw a rectangle, with an edge of two pixels or without."""
         corners = [x * self.scale, y * self.scale, (x + wide) * self.scale - 1, (y + high) * self.scale - 1]
         if corners[2] >= corners[0]:
             self.draw.rectangle(corners, fill, edge, width=(1 if edge == LINE else 2) * self.scale)
 
     def line(self, x: float, y: float, end: float, ink: str) -> None:
-        """A hairline to the right."""
+        """Draw a hairline to the right."""
         self.box(x, y, end - x, 1, ink)
 
 
 @cache
 def font(style: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of equally wide characters that comes with matplotlib."""
+    """Return a font of equally wide characters that comes with matplotlib."""
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSansMono{style}.ttf", size)
 
 
 def ramp(share: float) -> str:
-    """The colour of a pass, from the first, 0, to the last, 1."""
+    """Return the colour of a pass, from the first, 0, to the last, 1."""
     return to_hex(matplotlib.colormaps["viridis"](0.02 + 0.93 * share))
 
 
 def blend(ink: str, paper: str, share: float) -> str:
-    """So much of an ink on a paper."""
+    """Mix so much of an ink into a paper's colour."""
     red, green, blue = (share * a + (1 - share) * b for a, b in zip(to_rgb(ink), to_rgb(paper), strict=True))
     return to_hex((red, green, blue))
 
 
 def glyph(mark: str) -> str:
-    """The sign of a mark."""
+    """Return the sign of a mark."""
     return GLYPHS.get(mark, "●")

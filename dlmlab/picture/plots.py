@@ -1,4 +1,4 @@
-"""Pictures of what a results.json says: quality against forward passes, and the grid of settings as heat maps."""
+"""Plot the content of a results.json: quality against forward passes, and the grid of settings as heat maps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw(folder: Path, points: Sequence[Point]) -> list[Path]:
 
 
 def is_drawable(point: Any) -> bool:
-    """Whether a point, maybe one from disk, has a score and its cost."""
+    """Return whether a point, maybe one from disk, has a score and its cost."""
     texts, numbers = ("name", "role"), ("score", "ci_low", "ci_high", "forwards")
     return (
         isinstance(point, Mapping)
@@ -60,7 +60,7 @@ def is_drawable(point: Any) -> bool:
 
 
 def quality_against_forwards(points: Sequence[Point]) -> Figure:
-    """One point a setting with its 95 % interval, and the Pareto front; a panel a task where there are several."""
+    """Plot one point a setting with its 95 % interval, and the Pareto front; a panel a task where there are several."""
     tasks = list(dict.fromkeys(point.get("task", "") for point in points))
     figure = Figure(figsize=(8, 5 * len(tasks)), layout="constrained")
     grid = figure.subplots(len(tasks), squeeze=False)
@@ -71,7 +71,7 @@ def quality_against_forwards(points: Sequence[Point]) -> Figure:
 
 
 def panel(axes: Axes, points: Sequence[Point]) -> None:
-    """Quality against forward passes at one task."""
+    """Plot quality against forward passes at one task."""
     for role, mark in MARKS.items():
         chosen = [point for point in points if point["role"] == role]
         if chosen:
@@ -99,7 +99,7 @@ def panel(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in score without more forward passes, from the cheapest on."""
+    """Return the points that no other beats in score without more forward passes, from the cheapest on."""
     front: list[Point] = []
     for point in sorted(points, key=lambda each: (each["forwards"], -each["score"])):
         if not front or point["score"] > front[-1]["score"]:
@@ -108,7 +108,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def heat_maps(points: Sequence[Point]) -> Figure:
-    """The score by kappa and tau, a map for each radius, all on one scale; the one chosen is framed."""
+    """Plot the score by kappa and tau, a map for each radius, all on one scale; the chosen setting is framed."""
     kappas, taus, radii = (sorted({point[name] for point in points}) for name in GRID)
     figure = Figure(figsize=(1.5 + (1 + 0.7 * len(taus)) * len(radii), 1.8 + 0.45 * len(kappas)), layout="constrained")
     row: Sequence[Axes] = figure.subplots(1, len(radii), squeeze=False)[0]
@@ -131,7 +131,7 @@ def heat_maps(points: Sequence[Point]) -> Figure:
 
 
 def step_parts(steps: Sequence[Mapping[str, Any]]) -> Figure:
-    """A bar for each batch size: the step by part, the device's waits hatched, and the floor as a line."""
+    """Plot a bar for each batch size: the step by part, the device's waits hatched, and the floor as a line."""
     figure = Figure(figsize=(9, 1.6 + 0.7 * len(steps)), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(part["name"] for step in steps for part in step["parts"]))
@@ -156,14 +156,23 @@ def step_parts(steps: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure. Raises OSError where that can't be done, ValueError for one that is too large."""
+    """Write a figure.
+
+    Args:
+        figure: The figure.
+        path: The file.
+
+    Raises:
+        OSError: The file can't be written.
+        ValueError: The figure is too large.
+    """
     with replacing(path) as draft:
         figure.savefig(draft, dpi=150, format="png")
     return path
 
 
 def denoising_order(model: Any, output: Output, columns: int = 16) -> Figure:
-    """A filled canvas, `columns` tokens a line, each coloured by the forward pass after which it was committed."""
+    """Draw a filled canvas, `columns` tokens a line, each coloured by the forward pass after which it was committed."""
     lines = math.ceil(len(output.tokens) / columns)
     figure = Figure(figsize=(0.75 * columns, 0.45 * lines + 0.6), layout="constrained")
     axes = figure.subplots()

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 RELATIVE = 1e-9
-"""By how much a figure may differ, since another numpy may add in another order."""
+"""Largest relative difference of two figures that count as equal, since another numpy may add in another order."""
 
 
 def mismatches(recorded: Any, found: Any, key: str = "") -> Iterator[str]:
-    """Where two JSON values differ, and how."""
+    """Yield where two JSON values differ, and how."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         for name in dict.fromkeys([*recorded, *found]):
             yield from mismatches(recorded.get(name), found.get(name), f"{key}.{name}" if key else name)
@@ -24,7 +24,7 @@ def mismatches(recorded: Any, found: Any, key: str = "") -> Iterator[str]:
 
 
 def same(recorded: Any, found: Any) -> bool:
-    """Whether two JSON values are equal, floats nearly so."""
+    """Return whether two JSON values are equal, floats nearly so."""
     if isinstance(recorded, float) and isinstance(found, int | float):
         return math.isclose(recorded, found, rel_tol=RELATIVE, abs_tol=RELATIVE)
     return type(recorded) is type(found) and bool(recorded == found)

@@ -1,4 +1,4 @@
-"""Writing files so that a kill, a full disk or a second process leaves either the old content or the new one."""
+"""Write files so that a kill, a full disk or a second process leaves either the old content or the new one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from filelock import FileLock
 LOCK_SECONDS = 60.0
 """How long an append waits for another process's; a write takes milliseconds."""
 MOST_DIGITS = 20
-"""Of a whole number that is read; one with more is taken as a float."""
+"""Most digits of a whole number that is read; one with more is taken as a float."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what takes a file's place at once at the end.
-
-    Raises OSError, and leaves the file as it was, where that can't be done.
-    """
+    """Yield a path to write to; its file replaces the target at once when the block ends."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield draft
@@ -128,7 +125,7 @@ def disk_of(path: Path) -> Path:
 
 
 def _torn(path: Path, end: int) -> str:
-    """The newline that a file lacks where its last append was cut off."""
+    """Return the newline that a file lacks where its last append was cut off."""
     with path.open("rb") as file:
         file.seek(end - 1)
         return "" if file.read() == b"\n" else "\n"

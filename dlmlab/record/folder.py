@@ -1,8 +1,4 @@
-"""A run's folder: what its files are called, and how they are read.
-
-Whatever lies there, reading ends with plain values of the types named here, or with one line (`UserError`): a folder
-may come from elsewhere, and nothing that it says is more than a value.
-"""
+"""The files of a run's folder: their names, and how they are read."""
 
 from __future__ import annotations
 
@@ -21,19 +17,19 @@ SAMPLES = "samples.jsonl"
 TRACES = "traces.jsonl"
 TIMINGS = "timings.jsonl"
 ERROR = "error.txt"
-"""Where a job that failed leaves the reason, in a line."""
+"""File in which a job that failed leaves the reason, in a line."""
 UNFINISHED = "unfinished"
-"""Of a run that has not ended well: locked while a process writes in the folder, and says which."""
+"""File of a run that has not ended well: locked while a process writes in the folder, and says which."""
 MULTIRUN = "multirun.yaml"
-"""In the folder of a multirun: its config."""
+"""File in the folder of a multirun that holds its config."""
 OVERRIDES = Path(".hydra") / "overrides.yaml"
-"""What a job was told beside the defaults; Hydra writes it."""
+"""File in which Hydra lists the settings that a job was given beside the defaults."""
 
 DAMAGE = (UserError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What it raises to compute with values that are not as a run writes them."""
+"""Errors that arise from computing with values that are not as a run writes them."""
 
 Shape = Mapping[str, type | tuple[type, ...]]
-"""Types by dotted key. What stands under a key whose parent is null or missing is not asked."""
+"""Types by dotted key. A key whose parent is null or missing is not checked."""
 
 RESULTS_SHAPE: Shape = {
     "experiment": str, "title": str, "question": str, "labels": dict, "settings": dict, "summary": dict, "tables": list,
@@ -97,7 +93,7 @@ def read_whole(path: Path, shape: Shape, needed: Iterable[str] | None = None) ->
 
 
 def misshapen(found: Mapping[str, Any], shape: Shape, name: str) -> Iterator[str]:
-    """Yield the keys of a file's object that are there and of another type; name: the file's."""
+    """Yield the keys of a file's object that are there and of another type."""
     for key, kind in {**shape, **OPTIONAL[name]}.items():
         owner, _, last = key.rpartition(".")
         part = found.get(owner) if owner else found
@@ -106,7 +102,7 @@ def misshapen(found: Mapping[str, Any], shape: Shape, name: str) -> Iterator[str
 
 
 def fits(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Whether a value is of one of the types. True and false are no numbers."""
+    """Return whether a value is of one of the types. True and false are no numbers."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 
@@ -148,7 +144,7 @@ def read_lines(path: Path, shape: Shape) -> tuple[list[dict[str, Any]], int]:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """The object of a line; None for anything else, and where it isn't what was written."""
+    """Return the object of a line; None for anything else, and where it isn't what was written."""
     try:
         found = decode(line) if MARK.encode() in line else parse_json(line.decode(errors="replace"))
     except (ValueError, RecursionError):

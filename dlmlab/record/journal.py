@@ -16,9 +16,12 @@ MARK = ', "crc32": "'
 
 
 class Journal:
-    """What a run has found so far. One process writes it at a time (`dlmlab.run.resume.claim`).
+    """The entries that a run has written so far. One process writes it at a time (`dlmlab.run.resume.claim`).
 
-    entries: the sound ones, in the order in which they were written. damaged: lines that are cut off or changed.
+    Attributes:
+        path: The file.
+        entries: The sound entries, in the order in which they were written.
+        damaged: The number of lines that are cut off or changed.
     """
 
     def __init__(self, path: Path):
@@ -33,13 +36,17 @@ class Journal:
                 self.entries.append(entry)
 
     def warn(self, consequence: str) -> None:
-        """Tell of damaged lines, if there are any, and what follows, in one line on stderr."""
+        """Warn in one line on stderr of damaged lines, if there are any, and say what follows from that."""
         if self.damaged:
             what = f"{self.damaged} of {self.damaged + len(self.entries)} lines are damaged"
             print(visible(f"warning: {self.path}: {what}: {consequence}"), file=sys.stderr)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add an entry; no kill loses it once this returns. Raises OSError, and leaves the file as it was."""
+        """Add an entry; no kill loses it once this returns.
+
+        Raises:
+            OSError: The entry can't be written; the file is then as it was.
+        """
         with self.path.open("ab", buffering=0) as file:
             end = file.tell()
             text = encode(entry)
@@ -54,18 +61,22 @@ class Journal:
         self.entries.append(dict(entry))
 
     def rewrite(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the whole content at once. Raises OSError, and leaves the file as it was."""
+        """Replace the whole content at once.
+
+        Raises:
+            OSError: The content can't be written; the file is then as it was.
+        """
         write_text(self.path, b"".join(map(encode, entries)).decode())
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
-    """An entry as a line."""
+    """Return an entry as a line, with its checksum."""
     text = json.dumps(plain(entry), ensure_ascii=False)
     return f'{text[:-1]}{MARK}{zlib.crc32(text.encode()):08x}"}}\n'.encode()
 
 
 def decode(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line; None where it is cut off or not what was written."""
+    """Return the entry of a line; None where it is cut off or not what was written."""
     body, mark, tail = line.rpartition(MARK.encode())
     text = body + b"}"
     if not mark or tail.removesuffix(b"\n") != f'{zlib.crc32(text):08x}"}}'.encode():

@@ -15,7 +15,7 @@ COMMAND_SECONDS = 20.0
 
 
 def machine() -> dict[str, Any]:
-    """The operating system, processor and GPUs."""
+    """Describe the operating system, processor and GPUs."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -42,7 +42,7 @@ def identity() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """Return the processor's name as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def cpu_name() -> str:
 
 
 def torch_settings() -> dict[str, Any]:
-    """What decides torch's precision and determinism."""
+    """Return the settings that decide torch's precision and determinism."""
     import torch
 
     return {
@@ -88,7 +88,7 @@ def _driver() -> str | None:
 
 
 def answer_of(*command: str) -> str | None:
-    """What a command prints; None where it is missing, fails or hangs."""
+    """Return what a command prints; None where it is missing, fails or hangs."""
     # Inside a hook, git's variables would name another repository than the command's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:

@@ -14,16 +14,16 @@ from dlmlab.paths import home
 from dlmlab.record.files import disk_of
 
 SQLITE = b"SQLite format 3\0"
-"""How a database's file begins."""
+"""First bytes of a database's file."""
 APPLICATION = int.from_bytes(b"DLMm")
-"""What tells a memo from other databases, at APPLICATION_AT of the file."""
+"""Number that tells a memo from other databases, at APPLICATION_AT of the file."""
 APPLICATION_AT = 68
 BUSY_SECONDS = 60.0
-"""How long a write waits for another process's, which takes milliseconds."""
+"""Seconds that a write waits at most for another process's, which takes milliseconds."""
 
 
 def default_path() -> Path:
-    """Where the memo is unless memo_path says otherwise."""
+    """Return the memo's file where memo_path doesn't name another."""
     return home() / "outputs" / "memo.sqlite"
 
 
@@ -38,9 +38,11 @@ def remedy(error: Exception, path: Path) -> str:
 
 
 def is_memo(path: Path) -> bool:
-    """Whether an existing file is a memo, maybe a damaged one. Raises OSError where it can't be read.
+    """Return whether an existing file is a memo, maybe a damaged one. A file that is no database any more goes by its
+    name.
 
-    What is no database any more is taken by its name.
+    Raises:
+        OSError: The file can't be read.
     """
     with path.open("rb") as file:
         head = file.read(len(SQLITE))
@@ -52,7 +54,7 @@ def is_memo(path: Path) -> bool:
 
 
 def tables_of(path: Path) -> set[str]:
-    """The names of a database's tables; none where it is damaged. Nothing is written beside it."""
+    """Return the names of a database's tables; none where it is damaged. Nothing is written beside it."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
             return {name for [name] in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -61,9 +63,12 @@ def tables_of(path: Path) -> set[str]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """The file, made where there is none. A killed process loses nothing of it; a power cut the last seconds.
+    """Open the file, and make it where there is none. A killed process loses nothing of it; a power cut the last
+    seconds.
 
-    Raises sqlite3.Error or OSError where it can't be used, or is something else.
+    Raises:
+        sqlite3.Error: The file can't be used, or is something else.
+        OSError: Likewise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size and not is_memo(path):
@@ -79,7 +84,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def used_bytes(file: sqlite3.Connection) -> int:
-    """Bytes of the file's pages that hold something."""
+    """Return the bytes of the file's pages that hold something."""
     pages, free, size = (
         file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )

@@ -1,4 +1,4 @@
-"""What an experiment answers, and the finished run around it that trackers are given."""
+"""The answer of an experiment, and the finished run around it that trackers are given."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from typing import Any, Protocol, runtime_checkable
 
 Cell = str | int | float | bool | None
 RESERVED = {"experiment", "title", "question", "labels", "settings", "summary", "tables", "verdict"}
-"""Keys of results.json that are not the experiment's."""
+"""Keys of results.json that an experiment may not use for its own results."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under named columns. A cell that should read in one way only, with its unit, is text; None is empty.
 
-    title: what the rows are; empty where the report's title says it. note: what to make of them, in a sentence.
-    Raises ValueError for a row that hasn't as many cells as there are columns.
+    Attributes:
+        title: Names the rows; empty where the report's title does.
+        columns: The columns' names.
+        rows: The cells of each row.
+        note: Explains the table in a sentence.
+
+    Raises:
+        ValueError: A row hasn't as many cells as there are columns.
     """
 
     title: str
@@ -33,13 +39,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What an experiment answers.
+    """The answer of an experiment.
 
-    title: the kind of record, as the performance log heads it. question: what was asked, in a sentence.
-    settings: what a reader must know to compare this with another run. tables: for people, the one that answers first.
-    verdict: the answer, in a sentence or two. results: everything measured, for programs; its keys stand in
-    results.json. summary: the few figures that runs are compared by. pictures: image files in the run's folder.
-    Raises ValueError for results under a key that results.json has already.
+    Attributes:
+        title: The kind of record, as the performance log heads it.
+        question: The question that the experiment asked, in a sentence.
+        settings: The settings that a reader must know to compare this with another run.
+        tables: Tables for people; the first one answers the question.
+        verdict: The answer, in a sentence or two.
+        results: Everything measured, for programs; its keys become keys of results.json.
+        summary: The few figures that runs are compared by.
+        pictures: Image files in the run's folder.
+
+    Raises:
+        ValueError: Results come under a key that results.json has already.
     """
 
     title: str
@@ -60,8 +73,12 @@ class Report:
 class RunRecord:
     """A finished run.
 
-    folder: where it wrote, by itself. experiment: its name. labels: the choices by which runs are grouped and found,
-    by group (`model`, `decoder`, `task`). manifest: see `dlmlab.manifest`.
+    Attributes:
+        folder: The folder that the run wrote, and no other run.
+        experiment: The experiment's name.
+        labels: The choices by which runs are grouped and found, by group (`model`, `decoder`, `task`).
+        manifest: A record of what made the result, see `dlmlab.manifest`.
+        report: The experiment's answer.
     """
 
     folder: Path
@@ -72,7 +89,7 @@ class RunRecord:
 
 
 def results_of(run: RunRecord) -> dict[str, Any]:
-    """Return what stands in a run's results.json."""
+    """Return the content of a run's results.json."""
     report = run.report
     return {
         "experiment": run.experiment,
@@ -88,25 +105,29 @@ def results_of(run: RunRecord) -> dict[str, Any]:
 
 
 class Tracker(Protocol):
-    """A place where finished runs are reported. Named by `_target_` in conf/tracking/."""
+    """Reports finished runs somewhere. Named by `_target_` in conf/tracking/."""
 
     def log(self, run: RunRecord) -> None:
-        """Report a run. Raises OSError where the place can't be written."""
+        """Report a run.
+
+        Raises:
+            OSError: The report can't be written.
+        """
 
 
 @runtime_checkable
 class Follower(Tracker, Protocol):
-    """A tracker that knows of a run from its beginning."""
+    """Reports a run from its beginning on."""
 
     def begin(self, run: RunRecord) -> None:
-        """The run begins; its report is empty."""
+        """Take note that the run begins; its report is empty."""
 
     def end(self, error: BaseException | None) -> None:
-        """The run ends, by an error if one is given. A run that `log` reported has ended already."""
+        """Take note that the run ends, by an error if one is given. A run that `log` reported has ended already."""
 
 
 def show_cell(cell: Cell) -> str:
-    """A cell as text: four significant digits, a tick or a cross, nothing for None."""
+    """Return a cell as text: four significant digits, a tick or a cross, nothing for None."""
     if cell is None:
         return ""
     if isinstance(cell, bool):

@@ -1,4 +1,4 @@
-"""A run's samples: every item, decoded and scored, a line of samples.jsonl each."""
+"""The samples of a run: every item, decoded and scored, a line of samples.jsonl each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from dlmlab.record.folder import SAMPLE_SHAPE, SAMPLES, fits, read_lines
 from dlmlab.record.journal import Journal
 
 TOLD = "samples"
-"""Of a finished run's manifest: how many samples it has."""
+"""Key of a finished run's manifest that holds the number of its samples."""
 SHAPE = {**SAMPLE_SHAPE, "index": int, "forwards": int}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One item, decoded and scored.
+    """One item, decoded and scored. Fields that are not listed are those of `dlmlab.types.Output`.
 
-    index: the item's place in the task, whatever shard it came in. score: 0 to 1, None where the task gives none.
-    reason: why it isn't right. variants: the score by other ways of extracting the answer.
-    target: what a right answer has, such as a letter or the tests. pieces: each token's text.
-    answer_tokens: tokens of the answer's text, cut at the task's stops and tokenised again.
-    The rest is the `dlmlab.types.Output`.
+    Attributes:
+        index: The item's index in the task, whatever shard it came in.
+        score: From 0 to 1; None where the task gives none.
+        reason: Why the answer isn't right; empty when it is.
+        variants: The score by other ways of extracting the answer.
+        target: What a right answer contains, such as a letter or the tests.
+        answer_tokens: Tokens of the answer's text, cut at the task's stops and tokenised again.
+        pieces: The text of each token.
     """
 
     task: str
@@ -47,9 +50,9 @@ class Sample:
 
 
 class SampleFile:
-    """`samples.jsonl` of a run: a line as soon as an item is scored, sorted when the run is finished.
+    """`samples.jsonl` of a run: gets a line as soon as an item is scored, and is sorted when the run is finished.
 
-    It begins with what an earlier sitting of the run has left; one line on stderr tells of damaged lines.
+    It begins with what an earlier start of the run has left; one line on stderr tells of damaged lines.
     """
 
     def __init__(self, folder: Path):
@@ -58,11 +61,15 @@ class SampleFile:
         self._journal.warn("their items are decoded again")
 
     def known(self, task: str, decoder: str) -> dict[int, Sample]:
-        """What is there already, by the item's place in the task."""
+        """Return the samples that are there already, by the item's index in the task."""
         return {index: each for (*names, index), each in self._samples.items() if names == [task, decoder]}
 
     def add(self, sample: Sample) -> None:
-        """Append a line; no kill loses it once this returns. Raises OSError where it can't be written."""
+        """Append a line; no kill loses it once this returns.
+
+        Raises:
+            OSError: The line can't be written.
+        """
         self._journal.append(asdict(sample))
         self._samples[_key(sample)] = sample
 
@@ -72,7 +79,11 @@ class SampleFile:
 
 
 def read_samples(folder: Path) -> list[Sample]:
-    """The samples of a finished run. Raises UserError where there are none, or damaged ones."""
+    """Return the samples of a finished run.
+
+    Raises:
+        UserError: There are none, or damaged ones.
+    """
     journal = Journal(folder / SAMPLES)
     if not journal.entries:
         raise UserError(f"{journal.path} has no samples: name the folder of a run that decoded some")
@@ -97,7 +108,7 @@ def lost_samples(folder: Path, made: Mapping[str, Any]) -> str:
 
 
 def count_samples(folder: Path) -> dict[str, int]:
-    """Return what a finished run's manifest says of its samples."""
+    """Return the number of a finished run's samples, as its manifest records it."""
     return {TOLD: read_lines(folder / SAMPLES, {})[1]} if (folder / SAMPLES).exists() else {}
 
 
@@ -109,7 +120,11 @@ def _samples_of(journal: Journal) -> list[Sample]:
 
 
 def _sample_of(entry: Mapping[str, Any]) -> Sample:
-    """The sample of a line. Raises TypeError where something of it is missing, unknown or of another type."""
+    """Return the sample of a line.
+
+    Raises:
+        TypeError: Something of it is missing, unknown or of another type.
+    """
     sample = Sample(**entry)
     wrong = [key for key, kind in SHAPE.items() if not fits(entry[key], kind)]
     lists = {"tokens": (sample.tokens, int), "step_of": (sample.step_of, int), "pieces": (sample.pieces, str)}

@@ -1,4 +1,4 @@
-"""How a canvas was filled, pass by pass, in words: kept in a run's traces.jsonl.
+"""Keep how a canvas was filled, pass by pass, in words: a run's traces.jsonl.
 
 python run.py experiment=evaluate trace=true
 """
@@ -16,18 +16,20 @@ from dlmlab.record.journal import Journal
 from dlmlab.types import Output
 
 DIGITS = 4
-"""Decimal positions of a confidence in a trace."""
+"""Decimals of a confidence in a trace."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One canvas being filled, in words: a line of traces.jsonl.
+    """One canvas being filled, in words: a line of traces.jsonl. task, decoder, index, id and prompt are the sample's.
 
-    task, decoder, index, id, prompt: the sample's that it belongs to. end_tokens: the texts of tokens that end an
-    answer. tokens: the finished canvas. steps: for each forward pass the number of its `block`, and of that block's
-    positions: the `tokens` proposed and their `confidence`, both null where nothing was; those that the pass went on to
-    `commit` and to `revoke`; and those with `marks`, by name. `computed` are ranges [from, to) of all positions that
-    the pass computed, counted from the canvas's first; negative ones are the prompt's.
+    Attributes:
+        end_tokens: The texts of tokens that end an answer.
+        tokens: The texts of the finished canvas.
+        steps: For each forward pass the number of its `block`, and of that block's positions: the `tokens` proposed and
+            their `confidence`, both null where nothing was; those that the pass went on to `commit` and to `revoke`;
+            and those with `marks`, by name. `computed` are ranges [from, to) of all positions that the pass computed,
+            counted from the canvas's first; negative ones are the prompt's.
     """
 
     task: str
@@ -45,7 +47,7 @@ class Trace:
 def trace_of(
     model: Any, output: Output, decoder: str, prompt: str, *, task: str = "", index: int = 0, id: str = ""
 ) -> Trace:
-    """A traced output in words."""
+    """Return a traced output in words."""
     texts: dict[int, str] = {}
 
     def text(token: int) -> str:
@@ -81,9 +83,11 @@ def trace_of(
 
 
 class TraceFile:
-    """`traces.jsonl` of a run: a line as soon as a canvas is full, sorted when the run is finished.
+    """`traces.jsonl` of a run: gets a line as soon as a canvas is full, and is sorted when the run is finished.
 
-    limit: how many items of a task are traced.
+    Attributes:
+        path: The file.
+        limit: How many items of a task are traced.
     """
 
     def __init__(self, folder: Path, limit: int):
@@ -103,13 +107,13 @@ class TraceFile:
 
 
 def read(path: Path) -> dict[tuple[str, int, str], Trace]:
-    """The traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
+    """Return the traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
     traces = (Trace(**entry) for entry in Journal(path).entries if _is_whole(entry))
     return {(trace.task, trace.index, trace.decoder): trace for trace in traces}
 
 
 def _is_whole(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry is that of a trace."""
+    """Return whether an entry is that of a trace."""
     shape = {**TRACE_SHAPE, "index": int, "end_tokens": list}
     return entry.keys() == {each.name for each in fields(Trace)} and all(
         fits(entry[key], kind) for key, kind in shape.items()

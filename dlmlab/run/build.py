@@ -85,7 +85,7 @@ def model_name(cfg: DictConfig) -> str:
 
 
 def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
-    """The config's decoder, or another one of conf/decoder/ at its defaults.
+    """Return the config's decoder, or another one of conf/decoder/ at its defaults.
 
     Raises UserError where it takes its values from the model's calibration and the model has none (`model.localleap`
     holds for one checkpoint only), and where `memo=force` is not for this decoder.
@@ -148,7 +148,7 @@ def described(rule: Rule, cache: Policy) -> str:
 
 
 def uncalibrated(cfg: DictConfig) -> UserError:
-    """What to say where a model has no calibration."""
+    """Return the error of a model that has no calibration."""
     return UserError(
         f"model.path={cfg.model.get('path')} has no calibrated kappa, tau and radius: give decoder.kappa=, "
         "decoder.tau= and decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
@@ -224,7 +224,7 @@ def role(cfg: DictConfig, gate: str) -> str:
 
 
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
-    """The config's settings; where it has none the overrides, then the task's own."""
+    """Return the config's settings; where it has none the overrides, then the task's own."""
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
     published = protocol.of(cfg)
     switches = published.generation.get(task.name, {}) if published else {}
@@ -267,7 +267,7 @@ def memo(cfg: DictConfig, model: Any, generation: Generation) -> Memo | None:
 
 
 def trackers(cfg: DictConfig) -> Sequence[Tracker]:
-    """Where the run is reported."""
+    """Return the trackers that the run is reported to."""
     return [instantiate(each) for each in cfg.tracking.values()]
 
 
@@ -294,10 +294,7 @@ def composing() -> AbstractContextManager[Any]:
 
 
 def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iterator[str]:
-    """What is wrong with a part of the config by the parameters of its `_target_`, a line for each thing.
-
-    A value that comes from elsewhere is looked at there. bare: keys that were given by other names than the group's.
-    """
+    """Return what is wrong with a part of the config by the parameters of its `_target_`, a line for each fault."""
     kinds: dict[str, Any] = kinds_of(target_of(group, part))
     for name in map(str, part):
         if name.startswith("_") or name in LAB_KEYS.get(group, ()):
@@ -310,14 +307,14 @@ def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iter
 
 
 def looked_up(part: DictConfig, name: str) -> bool:
-    """Whether a value is that of another key, which is checked there; one of the environment is not."""
+    """Return whether a value is that of another key, which is checked there; one of the environment is not."""
     raw = OmegaConf.to_container(part, resolve=False)
     assert isinstance(raw, dict)
     return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
 
 
 def target_of(group: str, part: DictConfig) -> Any:
-    """What a part's `_target_` names. Raises UserError where it names nothing."""
+    """Return what a part's `_target_` names. Raises UserError where it names nothing."""
     try:
         return resolve_name(part._target_)
     except (ImportError, ValueError, TypeError, AttributeError) as error:
@@ -328,7 +325,7 @@ def target_of(group: str, part: DictConfig) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A part of a config as dicts and lists."""
+    """Return a part of a config as dicts and lists."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
@@ -356,11 +353,11 @@ def instantiate(part: DictConfig) -> Any:
 
 
 def labels() -> dict[str, str]:
-    """The names of the run's choices, by group."""
+    """Return the names of the run's choices, by group."""
     choices = HydraConfig.get().runtime.choices
     return {group: choices[group] for group in ("model", "decoder", "cache", "task", "sweep") if choices[group]}
 
 
 def folder() -> Path:
-    """Where this run writes."""
+    """Return the folder that this run writes."""
     return Path(HydraConfig.get().runtime.output_dir)

@@ -48,7 +48,7 @@ KINDS: Mapping[str, Any] = {
     "model.tasks": dict[str, str] | None,
 }
 TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
-"""Of experiments that can tell of every forward pass."""
+"""Settings of experiments that can record every forward pass."""
 CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}
 SPECIAL = ("device", "batch_size", "memo", "_target_")
 """Keys that are checked by what reads them."""
@@ -121,14 +121,14 @@ def check(cfg: DictConfig, experiment: Experiment) -> Any:
 
 
 def follows(line: str, cfg: DictConfig, said: Sequence[str]) -> bool:
-    """Whether a line only follows from values that are known to be wrong."""
+    """Return whether a line only follows from values that are known to be wrong."""
     canvas = line.startswith("generation.") and any(each.startswith("generation.") for each in said)
     part = any(line.startswith(f"{part._target_}: ") for _, part in targets(cfg))
     return bool(said) and (canvas or part or "full_key:" in line)
 
 
 def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
-    """What hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
+    """Yield what hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
     parents = {key[: end.start()] for key in known for end in re.finditer(r"\.", key)}
     broken = list[str]()
     for key in dict.fromkeys((*GROUPS, *sorted(parents))):
@@ -142,7 +142,7 @@ def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def calibration_faults(calibration: Any) -> Iterator[str]:
-    """What is wrong with the values that a model has for LocalLeap; it may have none."""
+    """Return what is wrong with the values that a model has for LocalLeap; it may have none."""
     if isinstance(calibration, DictConfig):
         for key in CALIBRATED.keys() & calibration.keys():
             yield from faults(f"model.localleap.{key}", plain(calibration[key]), CALIBRATED[key])
@@ -171,7 +171,7 @@ def unknown(known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def comes_from_elsewhere(cfg: DictConfig, key: str) -> bool:
-    """Whether a value is an interpolation of another, which is looked at there."""
+    """Return whether a value is an interpolation of another, which is looked at there."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     return name in node and OmegaConf.is_interpolation(node, name)

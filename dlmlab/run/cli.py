@@ -30,7 +30,7 @@ from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.record.files import free_space, visible, write_text
 from dlmlab.record.folder import ERROR, MULTIRUN, read_results
-from dlmlab.run import experiment, protocol, resume
+from dlmlab.run import agent, experiment, protocol, resume
 from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
 from dlmlab.run.help import FLAGS, text
@@ -188,6 +188,7 @@ def exit_status(main: Callable[[], None]) -> int:
 def attempt(main: Callable[[], None]) -> int:
     """Run it, and turn what the user can mend into lines, one for each thing."""
     try:
+        agent.check()
         sys.argv[1:] = prepare(sys.argv[1:])
         if FLAGS & set(sys.argv[1:]):
             print(text(sys.argv[1:]))
@@ -222,7 +223,7 @@ def attempt(main: Callable[[], None]) -> int:
 
 
 def composing(error: BaseException) -> bool:
-    """Whether an error came up in Hydra itself while it put a config together."""
+    """Return whether an error came up in Hydra itself while it put a config together."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return (
         run_experiment.__code__ not in frames
@@ -252,14 +253,14 @@ def report_multirun(folder: Path, config: DictConfig | None) -> Sequence[Any]:
 
 
 def job_folders(folder: Path) -> Sequence[Path]:
-    """The folders of a multirun's jobs."""
+    """Return the folders of a multirun's jobs."""
     from dlmlab.run.multirun import find_jobs
 
     return [job.folder for job in find_jobs(folder)]
 
 
 def gate_failed(folder: Path) -> bool:
-    """Whether a gate failed in the run of a folder."""
+    """Return whether a gate failed in the run of a folder."""
     try:
         results = read_results(folder)
     except UserError:
@@ -269,7 +270,7 @@ def gate_failed(folder: Path) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The message in a line; for a misspelt key, with the nearest key that exists."""
+    """Return the message in a line; for a misspelt key, with the nearest key that exists."""
     message = visible(" ".join(str(error).split())).partition(" Config search path:")[0]
     if found := re.match(r"Could not override '([\w.@/]+)'", message):
         return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
@@ -296,7 +297,7 @@ def nearest(key: str) -> str:
 
 
 def leaves(value: Any, prefix: str = "") -> list[str]:
-    """The dotted names of everything in a config."""
+    """Return the dotted names of everything in a config."""
     if not isinstance(value, dict):
         return [prefix]
     inner = [leaf for key, child in value.items() for leaf in leaves(child, f"{prefix}.{key}" if prefix else str(key))]

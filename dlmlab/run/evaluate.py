@@ -24,14 +24,7 @@ from dlmlab.types import Generation, Output, Request
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a task's items are decoded, whatever the task and the rules.
-
-    batch: how many canvases go through the model at once. share: whether equal canvases share a pass. memo: proposals
-    that are known already. traces: where it is kept how the first few items' canvases were filled. file: where samples
-    are kept as items are scored; those that it has are not decoded again. on_step: called after each of the loop's
-    steps. display: see `dlmlab.run.display.bar`. caches: by the rule's name in the samples; a rule that isn't there has
-    none.
-    """
+    """How a task's items are decoded, whatever the task and the rules."""
 
     batch: Batch
     seed: int = 0

@@ -6,7 +6,7 @@ import logging
 
 
 class Line(logging.Formatter):
-    """One line for a record: its level in small letters, and the message."""
+    """Formats a record as one line: its level in small letters, and the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

@@ -34,7 +34,7 @@ from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
 PLACES = {"config.device", "model.device"}
-"""Where a shard ran: each on a GPU of its own."""
+"""Keys that say where a shard ran: each on a GPU of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Job:
 
     @functools.cached_property
     def overrides(self) -> dict[str, str]:
-        """What the job was told beside the defaults."""
+        """Return the settings that the job was given beside the defaults."""
         given = self.manifest["overrides"] if (self.folder / MANIFEST).exists() else self._told_by_hydra()
         texts = map(str, given)
         return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in texts)}
@@ -93,7 +93,7 @@ class Job:
 
     @functools.cached_property
     def has_overrides(self) -> bool:
-        """Whether it can be read what the job was told."""
+        """Return whether it can be read what the job was told."""
         try:
             return isinstance(self.overrides, dict)
         except UserError:
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What one configuration came to, in one job or in the shards of one."""
+    """The figures of one configuration, from one job or from the shards of one."""
 
     jobs: Sequence[Job]
     figures: Mapping[str, Cell]
@@ -131,7 +131,7 @@ class Problem:
 
 
 def find_jobs(folder: Path) -> list[Job]:
-    """The jobs at or below a multirun's folder, in order."""
+    """Return the jobs at or below a multirun's folder, in order."""
     folders = [file.parent.parent for file in folder.glob("**/.hydra/overrides.yaml")]
     names = [str(each.relative_to(folder)) for each in folders]
     order = sorted(zip(names, folders, strict=True), key=lambda each: (not each[0].isdigit(), len(each[0]), each[0]))
@@ -139,7 +139,7 @@ def find_jobs(folder: Path) -> list[Job]:
 
 
 def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
-    """The summary as a run of its own, None where no job finished; and what is not in it.
+    """Return the summary as a run of its own, None where no job finished; and what is not in it.
 
     It follows from the jobs' folders alone: the same folders give the same summary.
     """
@@ -178,7 +178,7 @@ def summarise(folder: Path) -> tuple[RunRecord | None, list[Problem]]:
 
 
 def stands(record: RunRecord) -> bool:
-    """Whether a multirun's folder holds this very summary: it was resumed and nothing was left to do."""
+    """Return whether a multirun's folder holds this very summary: it was resumed and nothing was left to do."""
     try:
         return bool(read_object(record.folder / RESULTS) == plain(results_of(record)))
     except UserError:
@@ -186,7 +186,7 @@ def stands(record: RunRecord) -> bool:
 
 
 def together(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs by what they were told; shards of one run are together."""
+    """Return the jobs by what they were told; shards of one run are together."""
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         others = tuple(sorted((key, value) for key, value in job.overrides.items() if key != SHARD))
@@ -195,7 +195,7 @@ def together(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def row_of(group: Sequence[Job]) -> Row:
-    """A job's figures, or those of its shards joined: the numbers that one job would have found.
+    """Return a job's figures, or those of its shards joined: the numbers that one job would have found.
 
     Raises ValueError for shards that aren't the whole or that differ in anything else.
     """
@@ -210,7 +210,7 @@ def row_of(group: Sequence[Job]) -> Row:
 
 
 def figures_of(job: Job) -> Mapping[str, Cell]:
-    """A job's summary. Raises ValueError where a score or its cost is no number."""
+    """Return a job's summary. Raises ValueError where a score or its cost is no number."""
     summary: Mapping[str, Cell] = job.results["summary"]
     for key in ("score", "ci_low", "ci_high", "forwards per item", "n"):
         if not fits(summary.get(key), (int, float, NoneType)):
@@ -237,12 +237,12 @@ def check_shards(group: Sequence[Job]) -> None:
 
 
 def kind_of(device: Any) -> str:
-    """A device's kind, without its number."""
+    """Return a device's kind, without its number."""
     return str(device).partition(":")[0]
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
-    """The settings in which jobs differ, other than the shard."""
+    """Return the settings in which jobs differ, other than the shard."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides if key != SHARD)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
@@ -253,14 +253,14 @@ def told(job: Job, keys: Sequence[str]) -> str:
 
 
 def common(a: Any, b: Any) -> Any:
-    """What two configs have in common."""
+    """Return what two configs have in common."""
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: common(a[key], b[key]) for key in a if key in b and (a[key] == b[key] or isinstance(a[key], dict))}
     return a
 
 
 def labels(rows: Sequence[Row]) -> dict[str, str]:
-    """The rows' choices, where they agree."""
+    """Return the rows' choices, where they agree."""
     each = [row.jobs[0].results["labels"] for row in rows]
     return {
         key: value if all(other.get(key) == value for other in each) else "several" for key, value in each[0].items()
@@ -268,7 +268,7 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
-    """The joined score, or the settings that no other beats."""
+    """Return the joined score, or the settings that no other beats."""
     if len(rows) == 1 and "forwards per item" in rows[0].figures:
         return verdict(rows[0].figures)
     front = [f"{point['name']} ({point['score']:.3f} in {point['forwards']:.2f})" for point in pareto(points)]
@@ -276,7 +276,7 @@ def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """A row for each configuration: what it was told, and its figures."""
+    """Return a table with a row for each configuration: what it was told, and its figures."""
     figures = list(dict.fromkeys(key for row in rows for key in row.figures))
     cells: list[list[Cell]] = [
         [row.name, *(row.overrides.get(key) for key in keys), *(row.figures.get(key) for key in figures)]
@@ -286,13 +286,13 @@ def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
 
 
 def problem_tables(problems: Sequence[Problem]) -> list[Table]:
-    """What is not in the summary, if anything isn't."""
+    """Return a table of what is not in the summary, if anything isn't."""
     cells = [[problem.name, problem.settings, problem.reason] for problem in problems]
     return [Table("Not in the summary", ["job", "settings", "why"], cells)] if problems else []
 
 
 def point_of(row: Row, keys: Sequence[str]) -> dict[str, Any] | None:
-    """A point of the picture; None for figures without a score and its cost."""
+    """Return a point of the picture; None for figures without a score and its cost."""
     if row.figures.get("score") is None or "forwards per item" not in row.figures:
         return None
     decoder = row.jobs[0].manifest["config"]["decoder"]

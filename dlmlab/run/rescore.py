@@ -68,14 +68,19 @@ class Saved:
 
 @dataclass
 class Findings:
-    """problems: what does not follow. unchecked: what could not be asked, and why."""
+    """The result of a check.
+
+    Attributes:
+        problems: Figures that do not follow, a line for each.
+        unchecked: What could not be checked, and why.
+    """
 
     problems: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
 
 def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
-    """Whether each sample is in itself what it says: its text, its forward passes, its score."""
+    """Check that each sample is consistent in itself: its text, its forward passes, its score."""
     if lost := lost_samples(saved.folder, saved.manifest):
         found.problems.append(lost)
     times = Counter((each.task, each.decoder, each.index) for each in saved.samples)
@@ -96,7 +101,7 @@ def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
 
 
 def check_texts(saved: Saved, found: Findings) -> None:
-    """Whether texts are those of their tokens, by the checkpoint's tokenizer."""
+    """Check that texts are those of their tokens, by the checkpoint's tokenizer."""
     try:
         folder = checkpoint.find(saved.cfg.model.path, saved.cfg.model.revision, checkpoint.SMALL_FILES, offline=True)
         tokenizer = checkpoint.read_tokenizer(folder)
@@ -116,7 +121,7 @@ def check_texts(saved: Saved, found: Findings) -> None:
 
 
 def scorer(saved: Saved, name: str, sandbox: str) -> Task:
-    """The task that scored the samples, whole.
+    """Return the task that scored the samples, whole.
 
     Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
     """
@@ -140,7 +145,7 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
 
 
 def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
-    """What is different about the samples when the task scores them once more."""
+    """Score the samples once more, and yield what is different."""
     items = task.items()
     known = [
         each
@@ -161,5 +166,5 @@ def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def at(sample: Sample) -> str:
-    """A sample's name."""
+    """Return a sample's name."""
     return f"sample {sample.id} of {sample.task} by {sample.decoder}"

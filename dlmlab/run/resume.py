@@ -37,11 +37,13 @@ from dlmlab.record.folder import (
 from dlmlab.record.samples import lost_samples
 
 LOCK = f".{UNFINISHED}.lock"
-"""Held by the process that writes in a run's folder."""
+"""File that the process which writes in a run's folder holds locked."""
 LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
-"""By Hydra's setting of a folder, the file in outputs/ that names the last one; unlike a date it needs no clock."""
+"""Names of the files in outputs/ that name the last folder, by Hydra's setting of it; unlike a date it
+needs no clock.
+"""
 OBJECTIVES = ("score", "forwards per item")
-"""Of a run's summary: what a search weighs."""
+"""Keys of a run's summary that a search weighs."""
 PREPARED = {"config.yaml", "hydra.yaml", "overrides.yaml", "run.log", ERROR, MULTIRUN, UNFINISHED, LOCK}
 """Names of the files that stand in a run's folder before it begins."""
 SHOWN = 3
@@ -80,7 +82,7 @@ def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
     if not saved.exists() or "resume_force=true" in arguments:
         return
     try:
-        theirs = telling(map(str, yaml.safe_load(saved.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"]))
+        theirs = telling(map(str, yaml.safe_load(read_bytes(saved))["hydra"]["overrides"]["task"]))
     except (*DAMAGE, yaml.YAMLError) as error:
         raise UserError(f"{saved} is damaged: choose another folder, or remove it") from error
     own = telling(text for text in arguments if not text.startswith("-"))
@@ -93,7 +95,7 @@ def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def telling(overrides: Iterable[str]) -> list[str]:
-    """Those of a command's overrides that its jobs' results depend on, in their order."""
+    """Return those of a command's overrides that its jobs' results depend on, in their order."""
     keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides)
     return [text for key, text in keys if not key.startswith("hydra") and key.partition(".")[0] not in RESULT_FREE]
 
@@ -110,7 +112,7 @@ def clear_refused(folder: Path) -> None:
 
 
 def find(name: str, key: str) -> Path:
-    """The folder that `resume=NAME` means. Raises UserError where there is none."""
+    """Return the folder that `resume=NAME` means. Raises UserError where there is none."""
     if name == "last":
         pointer = outputs() / LAST[key]
         if not pointer.exists():
@@ -127,7 +129,7 @@ def find(name: str, key: str) -> Path:
 
 
 def _pointed_at(pointer: Path) -> str:
-    """The folder that a file names. Raises UserError where it names none by its whole path."""
+    """Return the folder that a file names. Raises UserError where it names none by its whole path."""
     try:
         name = read_bytes(pointer).decode().strip()
     except (OSError, ValueError) as error:
@@ -153,7 +155,7 @@ def remember(key: str, folder: Path) -> None:
 
 
 def outputs() -> Path:
-    """Where runs land unless told otherwise."""
+    """Return the folder below which runs are written unless told otherwise."""
     return home() / "outputs"
 
 
@@ -183,7 +185,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the run of a folder has ended, was reported everywhere, and still has results and all its samples."""
+    """Return whether a folder's run has ended, was reported everywhere, and still has results and all samples."""
     if not (folder / RESULTS).exists() or (folder / UNFINISHED).exists():
         return False
     try:
@@ -194,7 +196,7 @@ def finished(folder: Path) -> bool:
 
 
 def objectives(folder: Path) -> tuple[Any, ...]:
-    """What a finished run returns to a search."""
+    """Return what a search is given of a finished run."""
     summary = read_results(folder)["summary"]
     return tuple(summary.get(name) for name in OBJECTIVES)
 
@@ -241,7 +243,7 @@ def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force
 
 
 def _decisive(made: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a manifest that results depend on."""
+    """Return the part of a manifest that results depend on."""
     config = {key: value for key, value in made["config"].items() if key not in RESULT_FREE}
     packages = {name: made["packages"].get(name) for name in PACKAGES}
     loaded = {"model": made["model"], "hardware": manifest.hardware(made)} if made["model"] else {}

@@ -17,7 +17,7 @@ AGAIN = "re-tokenised answer tokens"
 
 
 def score_of(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The mean score with its 95 % interval, null for a task whose answers have none."""
+    """Return the mean score with its 95 % interval, null for a task whose answers have none."""
     scores = [sample.score for sample in samples if sample.score is not None]
     if not scores:
         return {"score": None, "ci_low": None, "ci_high": None, "n": len(samples)}
@@ -46,7 +46,7 @@ def count_tokens(model: Any, samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, float]:
-    """The tokens of `count_tokens` and the forward passes that they took."""
+    """Return the tokens of `count_tokens` and the forward passes that they took."""
     forwards = sum(sample.forwards for sample in samples)
     return {
         **tokens,
@@ -57,7 +57,7 @@ def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, f
 
 
 def computed_of(samples: Sequence[Sample]) -> dict[str, float]:
-    """What forward passes computed, an item: positions, and passes over a whole row that they amount to."""
+    """Return what forward passes computed for an item: positions, and full-pass equivalents."""
     return {
         "positions per item": sum(sample.positions for sample in samples) / len(samples),
         "full-pass equivalents per item": sum(sample.full_passes for sample in samples) / len(samples),
@@ -65,7 +65,7 @@ def computed_of(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """The score and its cost in a sentence."""
+    """Return the score and its cost in a sentence."""
     cost = f"{figures['forwards per item']:.2f} forward passes an item"
     if (whole := figures["full-pass equivalents per item"]) < figures["forwards per item"]:
         cost += f", the work of {whole:.2f} full ones"
@@ -76,7 +76,7 @@ def verdict(figures: Mapping[str, Any]) -> str:
 
 
 def evaluation_tables(results: Mapping[str, Cell], samples: Sequence[Sample]) -> list[Table]:
-    """One decoder's score and cost, and its details."""
+    """Return tables of one decoder's score and cost, and of its details."""
     figures = Table("Score and cost", ["metric", "value"], [[key, value] for key, value in results.items()])
     return [figures, *detail_tables({"score": samples})]
 

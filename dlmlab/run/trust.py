@@ -22,7 +22,7 @@ from dlmlab.run import build
 from dlmlab.settings import faults, kinds_of
 
 MOST_BYTES = 2**30
-"""Of a data file that a recorded config names."""
+"""Most bytes of a data file that a recorded config names."""
 MOST: Mapping[str, float] = {
     "cpu_seconds": 60, "wall_seconds": 600, "memory_mb": 16_384, "processes": 64, "file_mb": 1024, "output_kb": 65_536,
     "per_kind": 10_000,
@@ -120,24 +120,24 @@ def check_path(path: Path) -> None:
 
 @cache
 def targets(group: str) -> frozenset[str]:
-    """The classes that conf/GROUP names."""
+    """Return the classes that conf/GROUP names."""
     return frozenset(part["_target_"] for part in configs(group) if "_target_" in part)
 
 
 @cache
 def filters() -> tuple[Mapping[str, Any], ...]:
-    """The answer filters that conf/task names."""
+    """Return the answer filters that conf/task names."""
     return tuple(part["filter"] for part in configs("task") if isinstance(part.get("filter"), dict))
 
 
 def configs(group: str) -> Iterator[Mapping[str, Any]]:
-    """The files of conf/GROUP."""
+    """Yield the files of conf/GROUP."""
     for file in sorted((CONF / group).glob("*.yaml")):
         yield yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The values in nested mappings and lists, by dotted key."""
+    """Yield the values in nested mappings and lists, by dotted key."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from leaves(each, f"{key}.{name}" if key else str(name))

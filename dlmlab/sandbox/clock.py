@@ -17,7 +17,7 @@ class Countdown:
         self.left = seconds
 
     def select(self, selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
-        """What is ready, once something is; nothing when the time is over."""
+        """Return what is ready, once something is; nothing when the time is over."""
         while self.left > 0:
             before = time.monotonic()
             ready = selector.select(min(self.left, _TICK))

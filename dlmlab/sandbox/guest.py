@@ -154,7 +154,7 @@ def _imported(module: str, name: str) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The inverse of `encode`. May raise any exception for what `encode` can't have written."""
+    """Return the inverse of `encode`. May raise any exception for what `encode` can't have written."""
     if isinstance(value, list):
         return [decode(item) for item in value]
     if not isinstance(value, dict):
@@ -198,7 +198,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
 
 
 def describe(error: BaseException) -> list[str]:
-    """The name of an exception's class, and its message cut to a length that can be logged."""
+    """Return the name of an exception's class, and its message cut to a length that can be logged."""
     try:
         message = str(error)
     except Exception:
@@ -262,7 +262,7 @@ def candidate(alone: bool) -> None:
 
 
 def left_behind(alone: bool) -> str:
-    """What still runs beside the main thread, in words; empty when nothing does."""
+    """Say what still runs beside the main thread; empty when nothing does."""
     if len(sys._current_frames()) > 1:
         return "a thread"
     try:
@@ -281,7 +281,7 @@ def left_behind(alone: bool) -> str:
 
 
 def _description(tag: str, data: Any, *tags: str) -> tuple[str, str]:
-    """What `describe` wrote, under one of these tags."""
+    """Return what `describe` wrote, under one of these tags."""
     match data:
         case [str(name), str(message)] if tag in tags:
             return name, message
@@ -319,7 +319,7 @@ class Judge:
         return tag, data
 
     def _returned(self, tag: str, data: Any) -> Any:
-        """What the function returned; raise what it raised."""
+        """Return what the function returned; raise what it raised."""
         if tag == "returned":
             return decode(data)
         name, message = _description(tag, data, "raised")
@@ -328,7 +328,7 @@ class Judge:
         raise self.raised
 
     def verdict(self, job: dict[str, str]) -> tuple[str, str]:
-        """The reason and its detail, or `("gone", "")` where only the candidate's exit status can tell."""
+        """Return the reason and its detail, or `("gone", "")` where only the candidate's exit status can tell."""
         reason, detail = self._first_verdict(job)
         if self.malformed:
             return "exception", f"the program broke into the channel of its answers: {self.malformed}"

@@ -19,7 +19,7 @@ GUEST = Path(__file__).with_name("guest.py")
 GUEST_INSIDE = "/guest.py"
 
 _UIDS = range(61184, 65520)
-"""Where systemd takes its dynamic users from: nothing on a machine is owned by these."""
+"""User ids that systemd gives to dynamic users: nothing on a machine is owned by these."""
 _NOBODY = "65534"
 _KILL, _SETGID, _SETUID = 5, 6, 7
 _RIGHTS = {"bubblewrap": (_SETGID, _SETUID), "rlimit": (_SETGID, _SETUID, _KILL)}
@@ -45,7 +45,7 @@ def _rules_other_users(kind: str) -> bool:
 
 
 def bubblewrap_command(role: dict[str, Any], tmp_bytes: int, info_fd: int, rules_fd: int) -> list[str]:
-    """A guest with namespaces of its own, that sees the interpreter, its standard library and a private /tmp.
+    """Return the command of a guest in namespaces of its own: it sees the interpreter, its library and a private /tmp.
 
     As root, bubblewrap sets up the namespaces as root, and the guest drops to an unprivileged user before it reads a
     line of the program. As an ordinary user the namespaces are a user namespace's, in which no other can be made.
@@ -79,7 +79,7 @@ def _user_namespace(program: str) -> tuple[str, ...]:
 
 
 def library_path() -> dict[str, str]:
-    """The environment in which the interpreter finds its own shared library, wherever it has been copied to."""
+    """Return the environment in which the interpreter finds its own shared library, wherever it has been copied to."""
     folders = dict.fromkeys(os.path.dirname(library) for library in _python_libraries())
     return {"LD_LIBRARY_PATH": ":".join(folders)} if folders else {}
 

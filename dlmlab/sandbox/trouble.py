@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 WEAKER = "or choose sandbox=rlimit, which leaves network, files and other processes open to the program"
 _SHORT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC}
-"""What passes when others give back processes, descriptors, memory or namespaces."""
+"""Error numbers that pass when others give back processes, descriptors, memory or namespaces."""
 _PAUSES = (0.1, 0.3, 1.0, 3.0)
 """Seconds before each further try."""
 
@@ -42,12 +42,14 @@ def patiently(attempt: Callable[[], T]) -> T:
 
 
 def _code_in(message: str) -> int | None:
-    """The error number whose words another program's message ends with."""
+    """Return the error number whose words another program's message ends with."""
     return next((code for code in errno.errorcode if message.endswith(os.strerror(code))), None)
 
 
 def remedy(kind: str, code: int | None = None) -> str:
-    """What a user can do about a kind of sandbox that doesn't hold here, or that fails with this error number."""
+    """Return what a user can do about a kind of sandbox that doesn't hold here, or that fails with this error
+    number.
+    """
     if code == errno.EMFILE:
         return f"raise the limit of open files (`ulimit -n`, now {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
     if code == errno.EAGAIN:

@@ -1,4 +1,4 @@
-"""What a task is: items with prompts, and a score for the text that a model answers with."""
+"""The contract of a task: items with prompts, and a score for the text that a model answers with."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from dlmlab.settings import NonNegativeInt, PositiveInt
 class Item:
     """One problem.
 
-    id: its name, unique within the task. prompt: the user's message, before the chat template.
-    answer: what scoring compares with; empty where a task has no reference. meta: whatever else scoring needs, as
-    plain JSON values.
+    Attributes:
+        id: The item's name, unique within the task.
+        prompt: The user's message, before the chat template.
+        answer: The reference that scoring compares with; empty where a task has none.
+        meta: Whatever else scoring needs, as plain JSON values.
     """
 
     id: str
@@ -32,10 +34,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Score:
-    """How good one answer is.
+    """The quality of one answer.
 
-    value: from 0 to 1. reason: why it isn't right, in a few words that can be counted (`wrong answer`, `timeout`);
-    empty when it is. variants: the same answer scored in other ways, by name.
+    Attributes:
+        value: From 0 to 1.
+        reason: Why the answer isn't right, in a few words that can be counted (`wrong answer`, `timeout`); empty when
+            it is.
+        variants: The same answer scored in other ways, by name.
     """
 
     value: float
@@ -51,7 +56,9 @@ class Task(Protocol):
 
     @property
     def version(self) -> str:
-        """Changes whenever prompts, filters or scoring do, so that scores of different versions are never compared."""
+        """Return the version, which changes whenever prompts, filters or scoring do: scores of different versions
+        are never compared.
+        """
 
     @property
     def gen_length(self) -> int: ...
@@ -61,32 +68,33 @@ class Task(Protocol):
 
     @property
     def steps(self) -> int:
-        """With gen_length and block_length, the decoding settings that the task is run with by default."""
+        """Return the scheduled forward passes; with gen_length and block_length, the task's default decoding
+        settings.
+        """
 
     @property
     def fingerprint(self) -> str:
-        """sha256, in hex, of all the data, whatever part of it is selected. See `fingerprint_items`."""
+        """Return the sha256, in hex, of all the data, whatever part of it is selected. See `fingerprint_items`."""
 
     def items(self) -> list[Item]:
-        """The selected items, in an order that does not change between runs. See `select`."""
+        """Return the selected items, in an order that does not change between runs. See `select`."""
 
     def score(self, item: Item, text: str) -> Score | None:
-        """Score an answer; may block, and is called from several threads at once.
+        """Score an answer. May block, and is called from several threads at once.
 
-        None where an answer has no score of its own, since it is only compared with another decoder's answer.
+        Args:
+            item: The item that was asked.
+            text: The model's answer.
+
+        Returns:
+            The score; None where an answer has no score of its own, since it is only compared with another decoder's
+            answer.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseTask(ABC):
-    """What all tasks have in common: a canvas, a selection of items, and their fingerprint.
-
-    A new task subclasses it with a `load` and a `score`; its own settings are further fields.
-
-    name, version: see `Task`. gen_length, block_length, steps: the canvas that the task is decoded on by default.
-    limit, shard, num_shards: which of the items, see `select`. template: what becomes of each prompt, which stands in
-    it as `{prompt}`.
-    """
+    """The part that all tasks have in common: a canvas, a selection of items, and their fingerprint."""
 
     name: str
     version: str
@@ -120,14 +128,16 @@ class BaseTask(ABC):
 
     @cached_property
     def all_items(self) -> Sequence[Item]:
-        """The items, loaded when they are first needed."""
+        """Return the items, loaded when they are first needed."""
         return self.load()
 
 
 def score_answer(task: Task, item: Item, text: str) -> Score | None:
     """Return the task's score of an answer: 0, with the reason, where an extractor or a judge raises anything.
 
-    Raises UserError and SandboxError, which say that nothing can be scored here.
+    Raises:
+        UserError: Nothing can be scored here.
+        SandboxError: Likewise, since no code can be executed.
     """
     try:
         return task.score(item, text)
@@ -138,11 +148,18 @@ def score_answer(task: Task, item: Item, text: str) -> Score | None:
 
 
 def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_shards: int = 1) -> list[Item]:
-    """The first `limit` items (all when None), of which shard s takes those at s, s + num_shards, …
+    """Select the first `limit` items (all when None), of which shard s takes those at s, s + num_shards, …
 
     Shards of the same limit are disjoint and together are what one run without shards would take.
 
-    Raises UserError for a limit below 1, for fewer items than asked, and for a shard out of range.
+    Args:
+        items: All items.
+        limit: The most items to take.
+        shard: The shard's number, from 0.
+        num_shards: The number of shards.
+
+    Raises:
+        UserError: The limit is below 1, there are fewer items than asked for, or the shard is out of range.
     """
     _check_int("num_shards", num_shards, low=1)
     _check_int("shard", shard, low=0)
@@ -166,7 +183,9 @@ def until(text: str, stops: Iterable[str]) -> str:
 
 
 def fingerprint_items(items: Iterable[Item]) -> str:
-    """sha256, in hex, of the items' contents: the same whatever file format or mirror they were read from."""
+    """Return the sha256, in hex, of the items' contents: the same whatever file format or mirror they were read
+    from.
+    """
     digest = hashlib.sha256()
     for item in items:
         digest.update(json.dumps(asdict(item), sort_keys=True, ensure_ascii=True).encode() + b"\n")

@@ -119,7 +119,7 @@ def _read(problem: Problem, reading: Sequence[list[str]], budget: Budget) -> lis
 
 
 def _goes_on(problem: Problem, begun: Piece, piece: Piece) -> bool:
-    """Whether a piece may be the rest of the function that ends the one before."""
+    """Return whether a piece may be the rest of the function that ends the one before."""
     last, first = begun.statements[-1], next((line for line in piece.lines if line.strip()), "")
     deeper = indentation(first) > indentation(begun.lines[last.first])
     return deeper and isinstance(last.node, _FUNCTION) and not any(_binds(problem, each) for each in piece.statements)
@@ -138,7 +138,7 @@ def _bindings(problem: Problem, read: Sequence[Piece]) -> Iterator[Candidate]:
 
 
 def _binds(problem: Problem, statement: Statement) -> bool:
-    """Whether a statement may make the entry point what was asked for."""
+    """Return whether a statement may make the entry point what was asked for."""
     node = statement.node
     if isinstance(node, ast.ClassDef) and node.name != problem.entry_point:
         return _method(problem, node) is not None
@@ -161,7 +161,7 @@ def _method(problem: Problem, node: ast.ClassDef) -> ast.FunctionDef | ast.Async
 
 
 def _does(node: ast.AST, problem: Problem) -> bool:
-    """Whether what a statement binds does something."""
+    """Return whether what a statement binds does something."""
     if isinstance(node, _FUNCTION):
         return any(map(_acts, node.body))
     if isinstance(node, ast.ClassDef):
@@ -173,7 +173,7 @@ def _does(node: ast.AST, problem: Problem) -> bool:
 
 
 def _acts(node: ast.stmt) -> bool:
-    """Whether a statement of a body is more than a stand-in."""
+    """Return whether a statement of a body is more than a stand-in."""
     if isinstance(node, ast.Expr):
         return any(isinstance(each, ast.Call | ast.Await | ast.Yield | ast.YieldFrom) for each in ast.walk(node))
     if isinstance(node, ast.Return):

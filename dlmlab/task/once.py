@@ -21,7 +21,7 @@ class ScoredOnce:
         return getattr(self._task, name)
 
     def score(self, item: Item, text: str) -> Score | None:
-        """The task's score; whoever asks while it is found waits for it."""
+        """Return the task's score; whoever asks while it is found waits for it."""
         with self._lock:
             known = self._scores.get((item.id, text))
             future = self._scores.setdefault((item.id, text), Future())

@@ -113,7 +113,7 @@ def _rows(path: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _holds(first: int, sign: str, second: int, result: int) -> bool:
-    """Whether a step of arithmetic is true."""
+    """Return whether a step of arithmetic is true."""
     if sign in "/÷":
         return second != 0 and Fraction(first, second) == result
     return {"+": first + second, "-": first - second}.get(sign, first * second) == result

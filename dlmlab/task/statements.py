@@ -23,7 +23,7 @@ PARSED = 300_000
 OVERHEAD = 100
 """Characters that a try counts for besides its own."""
 TRIES = 20
-"""How often a statement that doesn't parse is shortened."""
+"""Most times that a statement which doesn't parse is shortened."""
 SETTINGS = {"setrecursionlimit", "set_int_max_str_digits", "seed", "filterwarnings", "simplefilter", "setcontext"}
 """Functions of modules that a solution may rely on having been called."""
 _CONTINUES = re.compile(r"\s*(?:[)\]}]|(?:else|elif|except|finally)\b)")

@@ -1,4 +1,4 @@
-"""Where results go: one file a place, each a Tracker. The run's own files come first: no tracker can lose them."""
+"""Report results: a file for each tracker. The run's own files come first, so that no tracker can lose them."""
 
 from __future__ import annotations
 

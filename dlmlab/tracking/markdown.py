@@ -1,4 +1,6 @@
-"""The report as Markdown: report.md in the run's folder, and an entry in the performance log, which only ever grows."""
+"""Report a run as Markdown: report.md in the run's folder, and an entry in the performance log, which only
+ever grows.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ class Markdown:
     logged: list_of(str) | None = ("throughput",)  # type: ignore[valid-type]
 
     def log(self, run: RunRecord) -> None:
-        """Write both; a run that was killed after it was logged and then resumed is not logged again."""
+        """Write both. A run that was killed after it was logged and then resumed is not logged again."""
         write_text(run.folder / REPORT, full_report(run))
         experiment = run.report.results.get("of", run.experiment)
         if experiment not in (self.logged or ()) or (run.folder.parent / MULTIRUN).exists():
@@ -51,7 +53,9 @@ class Markdown:
 
 
 def full_report(run: RunRecord) -> str:
-    """The run as a page of its own: question, setting, the table that answers, verdict, pictures; then the details."""
+    """Return the run as a page of its own: question, setting, the table that answers, verdict, pictures; then
+    the details.
+    """
     report = run.report
     lines = [f"# {escape(report.title)}", ""]
     if report.question:
@@ -64,14 +68,14 @@ def full_report(run: RunRecord) -> str:
 
 
 def log_entry(run: RunRecord) -> str:
-    """The run in the performance log: heading, facts, tables and verdict."""
+    """Return the run as an entry of the performance log: heading, facts, tables and verdict."""
     date = run.manifest["started"].partition("T")[0]
     heading = f"## {escape(run.report.title)} — {date}"
     return "\n".join(["", heading, "", *_facts(run), *_answer(run), *_details(run)]) + "\n"
 
 
 def table_lines(table: Table) -> Iterator[str]:
-    """A table's rows in Markdown, without its title."""
+    """Return a table's rows in Markdown, without its title."""
     yield _row(map(escape, table.columns))
     yield _row(["---"] * len(table.columns))
     for row in table.rows:
@@ -79,13 +83,13 @@ def table_lines(table: Table) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    """Text that reads in Markdown as it is: nothing in it is markup, HTML or a control code."""
+    """Escape a text so that Markdown shows it as it is: nothing in it is markup, HTML or a control code."""
     marked = re.sub(r"[\\`*_\[\]|~$#!]", r"\\\g<0>", visible(text))
     return re.sub("[&<>]", lambda match: HTML[match[0]], marked)
 
 
 def code(text: str) -> str:
-    """Text as a code span, fenced by more backticks than it has in a row."""
+    """Return a text as a code span, fenced by more backticks than it has in a row."""
     text = visible(text)
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
@@ -107,7 +111,7 @@ def _commit(git: dict[str, Any] | None) -> str:
 
 
 def _answer(run: RunRecord) -> list[str]:
-    """The first table, and the verdict."""
+    """Return the first table, and the verdict."""
     lines = [line for table in run.report.tables[:1] for line in _section(table)]
     return [*lines, "", f"**Verdict:** {escape(run.report.verdict)}"] if run.report.verdict else lines
 

@@ -1,4 +1,4 @@
-"""The run as a page for a browser: index.html in the run's folder, over it and the jobs below it."""
+"""Write the run as a page for a browser: index.html in the run's folder, over it and the jobs below it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class Page:
     """Writes the page, and says where it is."""
 
     def log(self, run: RunRecord) -> None:
-        """Write it."""
+        """Write the page."""
         print(f"page: {visible(str(write(run.folder)))}")

@@ -1,4 +1,4 @@
-"""The table that answers a run's question, by itself, for an issue and for a paper: table.md and table.tex."""
+"""Write the table that answers a run's question, by itself, for an issue and for a paper: table.md and table.tex."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ ESCAPES = str.maketrans(SPECIAL | SYMBOLS | MARKS)
 
 
 def write_table(folder: Path, report: Report) -> None:
-    """Write a report's first table into the run's folder, in both forms. Raises OSError where that can't be done."""
+    """Write a report's first table into the run's folder, in both forms.
+
+    Args:
+        folder: The run's folder.
+        report: The report.
+
+    Raises:
+        OSError: The files can't be written.
+    """
     for table in report.tables[:1]:
         write_text(folder / "table.md", "\n".join(table_lines(table)) + "\n")
         write_text(folder / "table.tex", booktabs(table, report.title))
@@ -59,21 +67,23 @@ def booktabs(table: Table, caption: str = "") -> str:
 
 
 def line(cells: Iterable[Cell]) -> str:
-    """A row. An empty group comes first, since LaTeX reads a bracket after a line's end as that line's option."""
+    """Return a row. An empty group comes first, since LaTeX reads a bracket after a line's end as that line's
+    option.
+    """
     row = " & ".join(minus(escape(show_cell(cell))) for cell in cells)
     return ("{}" if row.startswith("[") else "") + row + r" \\"
 
 
 def minus(text: str) -> str:
-    """Text whose leading hyphen is a minus where a number follows."""
+    """Return a text whose leading hyphen is a minus where a number follows."""
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 
 
 def escape(text: str) -> str:
-    """Text in which nothing is a command of LaTeX."""
+    """Escape a text so that nothing in it is a command of LaTeX."""
     return visible(text).translate(ESCAPES)
 
 
 def is_number(cell: Cell) -> bool:
-    """Whether a cell is empty or begins like a number."""
+    """Return whether a cell is empty or begins like a number."""
     return show_cell(cell).lstrip("+-")[:1].isdecimal() or not show_cell(cell)

@@ -1,4 +1,4 @@
-"""The report on the terminal: tables drawn with lines there, as Markdown and never cut off in a pipe or file."""
+"""Print the report on the terminal: tables drawn with lines there, as Markdown and never cut off in a pipe or file."""
 
 from __future__ import annotations
 

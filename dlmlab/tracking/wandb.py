@@ -1,4 +1,4 @@
-"""The run on Weights & Biases: offline unless the user is logged in or asks otherwise, and never at the run's expense.
+"""Report the run to Weights & Biases: offline unless the user is logged in or asks otherwise.
 
 W&B works in a process of its own, which is given up after a while: it can't ask, hang or fail the run. The run is there
 from its beginning, and ends as failed or interrupted where it has no result. docs/wandb.md says what is logged.
@@ -27,23 +27,31 @@ from dlmlab.record.report import RunRecord
 from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
-"""What W&B knows; the last two are its older words for offline and online."""
+"""Modes that W&B knows; the last two are its older words for offline and online."""
 ROOT = Path(__file__).parents[2]
 TAG_LENGTH = 64
-"""The longest tag that W&B takes."""
+"""Length of the longest tag that W&B takes, in characters."""
 FAILED, INTERRUPTED = 1, 255
 """W&B's own exit codes for a run that raised an error, and one that was interrupted."""
 OWN = {"name": "WANDB_NAME", "group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE"}
-"""What W&B's variables say goes before what the run says of itself."""
+"""Environment variables of W&B by argument of wandb.init; where one is set, it replaces the run's own value."""
 
 
 @dataclass
 class Wandb:
     """Follows a run from its beginning: config, summary, tables, pictures, charts; manifest and results as an artifact.
 
-    project, entity: as on W&B. mode: one of MODES; None is online where the user is logged in, else offline.
-    timeout: seconds that W&B has to begin, and to finish. samples: rows of the table of samples at most. All that W&B
-    writes lies in the run's folder. Raises UserError for a value out of range.
+    All that W&B writes lies in the run's folder.
+
+    Attributes:
+        project: The project on W&B.
+        entity: The user or team on W&B.
+        mode: One of MODES; None is online where the user is logged in, else offline.
+        timeout: Seconds that W&B has to begin, and to finish.
+        samples: The most rows of the table of samples.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     project: str
@@ -92,7 +100,7 @@ class Wandb:
             print(f"warning: the run is not on W&B: {error}", file=sys.stderr)
 
     def _init(self, run: RunRecord, mode: str) -> dict[str, Any]:
-        """The arguments of wandb.init."""
+        """Return the arguments of wandb.init."""
         folder = run.folder.resolve()
         init = {
             "project": self.project,
@@ -121,7 +129,7 @@ class Wandb:
 
 
 def _multirun(folder: Path, labels: Mapping[str, str]) -> str | None:
-    """The multirun that a run is a job of, or the summary of, by name; None where it is neither."""
+    """Return the name of the multirun that a run is a job of, or the summary of; None where it is neither."""
     for each in (folder, folder.parent):
         if (each / MULTIRUN).exists():
             return f"{labels.get('sweep', 'multirun')} {each.parent.name} {each.name}"
@@ -133,7 +141,7 @@ def _tags() -> list[str]:
 
 
 def logged_in() -> bool:
-    """Whether W&B would find credentials, in the environment or the user's .netrc, without asking."""
+    """Return whether W&B would find credentials, in the environment or the user's .netrc, without asking."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
@@ -145,11 +153,11 @@ def logged_in() -> bool:
 
 
 class _Failed(Exception):
-    """W&B can't have the run; the message says why in a line."""
+    """Says in a line why W&B can't have the run."""
 
 
 class _Process:
-    """W&B in a process of its own: it answers one line when the run has begun, and ends with the run."""
+    """Runs W&B in a process of its own: it answers one line when the run has begun, and ends with the run."""
 
     def __init__(self, home: Path, timeout: float):
         home.mkdir(exist_ok=True)

@@ -66,7 +66,7 @@ def _log(run: Any, result: Mapping[str, Any]) -> None:
 
 
 def _samples(path: Path, most: int) -> list[dict[str, Any]]:
-    """The first items' samples, of every decoder alike"""
+    """Return the first items' samples, of every decoder alike"""
     if not path.exists():
         return []
     with path.open(encoding="utf-8") as file:

@@ -96,7 +96,7 @@ def _canvas(answer: int, layout: Layout, rng: Random) -> int:
 
 
 def _chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The token ids that the chat template puts before and after a user's message."""
+    """Return the token ids that the chat template puts before and after a user's message."""
     text = str(
         tokenizer.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False)
     )

@@ -13,11 +13,11 @@ from dlmlab.types import Query
 from experiments.train_tiny.data import Layout
 
 LEAST_T = 0.02
-"""Of the share of masked positions: below it a row teaches next to nothing and weighs 1 / t."""
+"""Least share of masked positions; with fewer a row teaches next to nothing and weighs 1 / t."""
 
 
 def make_loss(model: LLaDAModelLM, layout: Layout, short_answer: int, padding_weight: float) -> Callable[..., Tensor]:
-    """The loss as a function of what `batches` yields.
+    """Return the loss as a function of what `batches` yields.
 
     short_answer: answers of fewer tokens weigh as much as one of this length. padding_weight: of the end tokens behind
     the first.

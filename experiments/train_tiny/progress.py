@@ -20,7 +20,7 @@ REFERENCES = 100
 def held_out_accuracy(
     model: Any, per_kind: int, gen_length: int, steps: int, batch_size: int, seed: int
 ) -> dict[str, float]:
-    """The share of right answers by kind, decoded by the baseline in one block."""
+    """Return the share of right answers by kind, decoded by the baseline in one block."""
     exercises = draw_held_out(HELD_OUT_KINDS, per_kind, seed)
     outputs = generate(
         model,
@@ -37,7 +37,7 @@ def held_out_accuracy(
 
 
 def is_right(exercise: Exercise, text: str) -> bool:
-    """Whether an answer is right; a function must be one of the reference's own ways to write it."""
+    """Return whether an answer is right; a function must be one of the reference's own ways to write it."""
     if isinstance(exercise, Choice):
         return text.startswith(f"{exercise.letter}.")
     if isinstance(exercise, OpenPrompt):
@@ -49,7 +49,7 @@ def is_right(exercise: Exercise, text: str) -> bool:
 
 
 def normal_form(source: str) -> str | None:
-    """The syntax tree with names numbered as they appear and numbers added up; None for what is no Python.
+    """Return the syntax tree with names numbered as they appear and numbers added up; None for what is no Python.
 
     Adding up lets 3 and 5 stand for 2 and 6, where an exercise leaves the two open. It now and then lets a wrong pair
     pass: the tests of the task say what is right.

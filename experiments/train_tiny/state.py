@@ -67,7 +67,7 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
 
 
 def digest(tensors: Mapping[str, Tensor], told: str) -> str:
-    """What safetensors itself doesn't keep: a checksum of the content."""
+    """Return what safetensors itself doesn't keep: a checksum of the content."""
     found = hashlib.blake2b(told.encode(), digest_size=16)
     for name in sorted(tensors):
         found.update(name.encode())

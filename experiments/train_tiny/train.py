@@ -75,7 +75,7 @@ KINDS: Mapping[str, Any] = {
 }
 PARTS = ("tokenizer", "data", "architecture", "training", "progress")
 NO_IDS = {"mask_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-"""Of a tokenizer that is not there yet."""
+"""Ids of a tokenizer that is not there yet."""
 
 
 def run(cfg: DictConfig, built: None) -> None:
@@ -190,7 +190,7 @@ def train(
 def start(
     tokenizer: Mapping[str, Any], architecture: Mapping[str, Any], initial: str | None, seed: int
 ) -> tuple[PreTrainedTokenizerFast, LLaDAModelLM]:
-    """A tokenizer and a model in float32: fresh ones, or those of a checkpoint to go on from."""
+    """Return a tokenizer and a model in float32: fresh ones, or those of a checkpoint to go on from."""
     if initial:
         return (
             PreTrainedTokenizerFast.from_pretrained(initial),

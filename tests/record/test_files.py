@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlmlab.record.files import append_text, plain, write_json, write_text
+from dlmlab.record.files import append_text, disk_of, free_space, parse_json, plain, write_json, write_text
 
 JOB = """
 import sys
@@ -107,3 +108,20 @@ def test_processes_append_in_turn(tmp_path):
     assert sorted(blocks) == sorted(
         [f"{name} {turn} {line}" for line in range(200)] for name in names for turn in range(40)
     )
+
+
+def test_a_full_disk_is_named(tmp_path):
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "log.md"))
+    disk = disk_of(tmp_path)
+    assert disk.is_mount()
+    assert free_space(error) == f"; free some space on {disk}"
+    assert free_space(OSError(errno.EACCES, "no", "x")) == ""
+    assert free_space(OSError(errno.ENOSPC, "no")) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("[NaN, -Infinity, 1e999, 2]", [None, None, None, 2]), ("1" + "0" * 400, None), ("1" + "0" * 30, 1e30)],
+)
+def test_numbers_that_no_machine_holds_are_null(text, value):
+    assert parse_json(text) == value

@@ -231,6 +231,13 @@ def test_an_extractor_that_raises_fails_its_sample_alone(
     assert results[0]["result"].startswith("failed: unreadable: ValueError: invalid literal")
 
 
+def test_a_number_that_json_has_not_is_written_as_null(toys: Path, samples: Callable[..., Path]) -> None:
+    file = samples(sample(0, "    return x\n", mean=float("nan")))
+    assert main([str(file), "--problems", str(toys), "--sandbox", KIND]) == 0
+    [written] = Path(f"{file}_results.jsonl").read_text().splitlines()
+    assert json.loads(written, parse_constant=pytest.fail)["mean"] is None
+
+
 @pytest.mark.parametrize(
     ("end", "status", "line"),
     [

@@ -33,7 +33,7 @@ class Choice(Exercise):
     @classmethod
     @abstractmethod
     def ask(cls, rng: Random) -> tuple[str, str, Sequence[str]]:
-        """A question, its answer, and at least three options that are wrong."""
+        """Return a question, its answer, and at least three options that are wrong."""
 
     @property
     def prompt(self) -> str:
@@ -52,7 +52,7 @@ class Choice(Exercise):
 
     @property
     def content(self) -> str:
-        """The question with its set of options, in whatever order they stand."""
+        """Return the question with its set of options, in whatever order they stand."""
         return "\n".join((self.question, *sorted(self.options)))
 
 

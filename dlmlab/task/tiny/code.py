@@ -116,7 +116,7 @@ class Function(Exercise):
 
     @abstractmethod
     def expected(self, argument: Any) -> Any:
-        """What the function should return."""
+        """Return what the function should return."""
 
     @property
     def prompt(self) -> str:
@@ -124,7 +124,7 @@ class Function(Exercise):
 
     @property
     def content(self) -> str:
-        """What it does, under whatever names."""
+        """Return what it does, under whatever names."""
         return self.docstring("_")
 
     @property
@@ -190,7 +190,7 @@ class Chain(Function):
         return _body([*lines, f"return {name}"])
 
     def split(self, step: Step, rng: Random) -> list[int]:
-        """The step's number, or two that add up to it: halves by preference."""
+        """Return the step's number, or two that add up to it: halves by preference."""
         if not self.ops[step.op].in_two:
             return [step.number]
         first = preferred(rng, step.number // 2, range(1, step.number), step.number)

@@ -26,7 +26,7 @@ class Exercise(ABC):
     @property
     @abstractmethod
     def prompt(self) -> str:
-        """The user's message."""
+        """Return the user's message."""
 
     @abstractmethod
     def answer(self, rng: Random) -> str:
@@ -34,7 +34,7 @@ class Exercise(ABC):
 
     @property
     def content(self) -> str:
-        """What the split hashes. Wordings that must stay on the same side of it are left out."""
+        """Return what the split hashes. Wordings that must stay on the same side of it are left out."""
         return self.prompt
 
     @property
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def draw_training(kind: type[E], rng: Random) -> E:
-    """An exercise of the training side."""
+    """Return an exercise of the training side."""
     while (exercise := kind.draw(rng)).held_out:
         pass
     return exercise
@@ -78,12 +78,12 @@ def draw_held_out(kinds: Sequence[type[E]], per_kind: int, seed: int) -> list[E]
 
 
 def weighted(rng: Random, weight_of: dict[str, float]) -> str:
-    """A key, drawn by weight: unequal weights are what gives a model confidences between .5 and .9."""
+    """Return a key, drawn by weight: unequal weights are what gives a model confidences between .5 and .9."""
     return rng.choices(list(weight_of), list(weight_of.values()))[0]
 
 
 def preferred(rng: Random, favourite: T, others: Sequence[T], trait: int) -> T:
-    """The favourite, or any of the others. How strong the preference is depends on a trait of the prompt.
+    """Return the favourite, or any of the others. How strong the preference is depends on a trait of the prompt.
 
     So confidences differ from prompt to prompt, and places committed at once agree by their favourites in one prompt
     and contradict each other in the next.

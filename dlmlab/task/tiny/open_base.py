@@ -13,10 +13,10 @@ class OpenPrompt(Exercise):
 
     @abstractmethod
     def check(self, text: str) -> bool:
-        """Whether an answer is right, in any of the forms that the prompt allows."""
+        """Return whether an answer is right, in any of the forms that the prompt allows."""
 
 
 def integers(text: str) -> list[int] | None:
-    """The numbers of a comma-separated list, or None when the text is anything else."""
+    """Return the numbers of a comma-separated list, or None when the text is anything else."""
     parts = text.strip().removesuffix(".").split(", ")
     return [int(part) for part in parts] if all(re.fullmatch(r"\d+", part) for part in parts) else None

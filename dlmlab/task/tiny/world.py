@@ -100,7 +100,7 @@ def parse_clause(english: str) -> Clause | None:
 
 
 def noun_phrase(rng: Random) -> tuple[str, str, str]:
-    """An article, an adjective or nothing, and a noun."""
+    """Return an article, an adjective or nothing, and a noun."""
     adjective = rng.choice(list(ADJECTIVES)) if rng.random() < 0.7 else ""
     return rng.choice(list(ARTICLES)), adjective, rng.choice(list(NOUNS))
 
