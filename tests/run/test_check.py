@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, get_args
@@ -190,6 +191,7 @@ def test_a_config_without_a_mistake_gets_to_the_model(command, no_model, tmp_pat
     for experiment in EXPERIMENTS:
         with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
             command(f"experiment={experiment}", "tracking=terminal", *needed.get(experiment, []))
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)  # where training has begun
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
