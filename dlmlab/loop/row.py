@@ -98,10 +98,11 @@ class Row:
 
     @property
     def computed_block(self) -> np.ndarray:
-        """Return which of the active block's positions the next pass computes, (K,)."""
+        """Return which of the K positions that the rule sees the next pass computes, (K,)."""
         if self.plan is None:
-            return np.ones(self.generation.block_length, dtype=bool)
-        return self.plan.computed[self.start : self.start + self.generation.block_length]
+            return np.ones(self.width, dtype=bool)
+        part = self.plan.computed[self.first : self.first + self.width]
+        return np.pad(part, (0, self.width - len(part)))
 
     @property
     def begun(self) -> bool:

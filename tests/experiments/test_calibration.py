@@ -160,8 +160,8 @@ def against(difference, passed):
 def test_the_log_s_own_grid_prints_as_the_log_prints_it(config):
     settings = grid(config("grid.kappa=[0.5,0.6,0.7,0.8,0.9]", "grid.tau=[0.6,0.75]", "grid.radius=[4]"))
     scores = [0.05, 0.1, 0.05, 0.1, 0.05, 0.1, 0.05, 0.1, 0.1, 0.05]
-    common = {"forwards": 8.0, "speedup": 2.0, "role": ""}
-    points = [{"score": 0.1, "forwards": 16.0}]
+    common = {"forwards": 8.0, "full_passes": 8.0, "speedup": 2.0, "role": ""}
+    points = [{"score": 0.1, "forwards": 16.0, "full_passes": 16.0}]
     points += [{"score": score, "against_baseline": against(score - 0.1, score == 0.1), **common} for score in scores]
 
     table = calibration_table("tiny_humaneval", settings, points, gen_length=256)

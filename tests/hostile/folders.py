@@ -57,7 +57,7 @@ def write_run(folder: Path) -> Path:
         "data": manifest.describe_data([asked]), "machine": {"cpu": "A", "cores": 2, "gpus": []}, "torch": {},
         "packages": {}, "resumes": [],
     }  # fmt: skip
-    found = evaluate.report_fields(SimpleNamespace(end_token_ids=(end,)), samples, None)
+    found = evaluate.report_fields(SimpleNamespace(end_token_ids=(end,)), samples, None, {})
     report = Report("Evaluation: tiny_mmlu", "How well?", {"n": ITEMS}, **found)
     save(RunRecord(folder, "evaluate", {"model": "tiny", "decoder": "threshold", "task": "tiny_mmlu"}, made, report))
     (folder / ".hydra").mkdir()

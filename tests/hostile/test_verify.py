@@ -189,6 +189,6 @@ def test_every_part_of_conf_may_be_built() -> None:
     for group in ("decoder", "task", "sandbox"):
         for part in trust.configs(group):
             if "_target_" in part:
-                own = {key: None if str(value).startswith("${model") else value for key, value in part.items()}
-                own = {key: value for key, value in own.items() if value is not None}
+                own = {key: value for key, value in part.items() if key != "defaults"}  # a recorded config has none
+                own = {key: value for key, value in own.items() if value is not None and "${" not in str(value)}
                 trust.check_part(group, own | ({"sandbox": conf("sandbox", "bubblewrap")} if "sandbox" in own else {}))
