@@ -15,9 +15,10 @@ from dlmlab.errors import UserError
 from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
 from dlmlab.loop.interrupt import asked
+from dlmlab.loop.row import blockwise, grows
 from dlmlab.model import chat
 from dlmlab.policy import Policy, check_pair, check_served
-from dlmlab.rule import Rule
+from dlmlab.rule import Rule, check_composition
 from dlmlab.types import Generation, Output, Request, check_seed
 
 Prompt = str | Sequence[int] | Sequence[chat.Message]
@@ -125,7 +126,8 @@ def decode(
     check_seed(how.seed)
     for request in requests:
         check_pair(request.rule, request.cache)
-        check_served(model.keeps, request.cache)
+        check_served(model.keeps, request.cache, grows(generation, model.config))
+        check_composition(request.rule, blockwise=blockwise(generation, model.config))
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:

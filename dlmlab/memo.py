@@ -38,7 +38,7 @@ CHECKSUM_BYTES = 16
 NUMERICS = ("loop/canvases.py", "loop/propose.py", "model/*.py", "kernel/*.py")
 """Patterns, below this folder, of the source files whose change may change a proposal."""
 PACKAGES = ("torch", "transformers", "bitsandbytes")
-RULE_FREE = ("gen_length", "steps", "temperature", "stop_at_end")
+RULE_FREE = ("gen_length", "steps", "temperature", "stop_at_end", "canvas", "schedule")
 """Settings of a `Generation` that a greedy proposal does not depend on, other than through the canvas."""
 
 

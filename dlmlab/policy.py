@@ -26,8 +26,9 @@ KEYS_AND_VALUES = "keys and values"
 CHOSEN_KEYS = "keys chosen in each layer"
 ATTENTION = "attention"
 FEATURES = "what each block's halves add"
-KEPT = (KEYS_AND_VALUES, CHOSEN_KEYS, ATTENTION, FEATURES)
-"""Everything that a policy may need a model to keep."""
+FINAL_BLOCKS = "keys and values that are final with their block"
+KEPT = (KEYS_AND_VALUES, CHOSEN_KEYS, ATTENTION, FEATURES, FINAL_BLOCKS)
+"""Everything that a policy may need a model to keep; the last is kept where attention is block-causal."""
 
 
 class Frozen(Enum):
@@ -202,12 +203,18 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
         check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
 
 
-def check_served(keeps: Iterable[str], cache: Policy | None) -> None:
+def check_served(keeps: Iterable[str], cache: Policy | None, grows: bool = False) -> None:
     """Raise UserError where a model doesn't keep what a cache needs.
 
     Args:
         keeps: What the model keeps.
         cache: The cache, if there is one.
+        grows: Whether canvases grow block by block.
     """
-    if cache is not None and cache.keeps and cache.needs not in keeps:
+    if cache is None or not cache.keeps:
+        return
+    if cache.needs not in keeps:
         raise UserError(f"cache {type(cache).__name__} needs a model that keeps {cache.needs}: set cache=none")
+    if grows and cache.needs not in (KEYS_AND_VALUES, FINAL_BLOCKS):
+        name = type(cache).__name__
+        raise UserError(f"cache {name} looks at a whole canvas, and this one grows: set generation.canvas=fixed")

@@ -49,6 +49,10 @@ class Step(NamedTuple):
     """bool, for rules with `sees_canvas`: the active block."""
     progress_B1: Tensor | None = None
     """float64, for rules with `sees_canvas`: the row's passes, this one among them, as a fraction of the schedule's."""
+    review_BK: Tensor | None = None
+    """float, for rules with `edits`: the confidence of what is proposed now in place of a committed token, where that
+    is another one; -inf elsewhere.
+    """
 
 
 class Decision(NamedTuple):
@@ -71,6 +75,8 @@ class Decision(NamedTuple):
     state: tuple[Tensor, ...] = ()
     end_B1: Tensor | None = None
     seen_B1: Tensor | None = None
+    edit_BK: Tensor | None = None
+    """Committed positions that take the token which is proposed there now."""
 
 
 class Rule:
@@ -88,6 +94,10 @@ class Rule:
     """Whether the rule needs random numbers, from the request's own seed."""
     revokes: ClassVar[bool] = False
     """Whether the rule may mask committed tokens again."""
+    edits: ClassVar[bool] = False
+    """Whether the rule may overwrite committed tokens; a block then ends with a pass that changes nothing."""
+    post_steps: ClassVar[int] = 0
+    """The most passes over a full block, for rules with `edits`."""
     scheduled: ClassVar[bool] = True
     """Whether `generation.steps` plays a part."""
     sees_canvas: ClassVar[bool] = False
@@ -144,8 +154,8 @@ class Rule:
 
     @property
     def everywhere(self) -> bool:
-        """Return whether the rule wants measures at committed positions as well."""
-        return self.revokes
+        """Return whether the rule wants to know what the model thinks of committed positions as well."""
+        return self.revokes or self.edits
 
     @property
     def memoisable(self) -> bool:
@@ -191,7 +201,7 @@ def hashable(value: object) -> object:
     return value
 
 
-def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = False) -> None:
+def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = False, blockwise: bool = False) -> None:
     """Raise UserError where something around the loop counts on what the rule doesn't promise.
 
     Args:
@@ -199,12 +209,18 @@ def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = 
         memo: Whether proposals come from a memo alone, which keeps tokens and confidences.
         frozen_commits: Whether something is computed once from committed tokens and kept, such as their keys and
             values.
+        blockwise: Whether the canvas grows block by block, or its blocks lie on a grid.
 
     Raises:
-        UserError: The rule needs more than the memo keeps, or masks tokens again that the cache takes as fixed.
+        UserError: The rule needs more than the memo keeps, or changes tokens that the cache takes as
+            fixed, or needs a whole canvas where it comes block by block.
     """
     name = type(rule).__name__
     if memo and not rule.memoisable:
         raise UserError(f"{name} sees more of the model than the memo keeps: turn the memo off")
+    if frozen_commits and rule.edits:
+        raise UserError(f"{name} overwrites committed tokens, which the cache takes as fixed: turn the cache off")
     if frozen_commits and rule.revokes:
         raise UserError(f"{name} masks committed tokens again, which the cache takes as fixed: turn the cache off")
+    if blockwise and (rule.sees_canvas or rule.cuts):
+        raise UserError(f"{name} needs a whole canvas, and the model's comes block by block: choose another decoder")

@@ -14,71 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.errors import UserError
 from dlmlab.policy import Policy
 from dlmlab.rule import Rule
-from dlmlab.settings import MOST, Limits, NonNegativeFloat, PositiveInt, Seed, check, check_fields, one_of
-
-CONFIDENCE_DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-@dataclass(frozen=True)
-class Generation:
-    """The layout and the schedule of a canvas (LLaDA, arXiv:2502.09992, section 2.4 and appendix A.3).
-
-    Attributes:
-        gen_length: Positions of the canvas.
-        block_length: Positions of a block; blocks are filled from left to right.
-        steps: Scheduled forward passes over all blocks.
-        temperature: 0 proposes the likeliest token; above 0 tokens are drawn with Gumbel noise.
-        confidence_dtype: The precision of the softmax, `float32` or `float64`.
-        logits_eos_inf: Whether the end token is never proposed.
-        confidence_eos_eot_inf: Whether end tokens are committed last and count in no confidence, as in published code.
-        confidence_eos_eot_zero: Whether end tokens are committed last and no other confidence changes, as in appendix
-            B.4.
-        stop_at_end: Whether a full block with an end token ends the row; end tokens then fill the rest of the canvas.
-    """
-
-    gen_length: PositiveInt
-    block_length: PositiveInt
-    steps: PositiveInt
-    temperature: NonNegativeFloat = 0.0
-    confidence_dtype: Annotated[str, one_of(CONFIDENCE_DTYPES)] = "float32"
-    logits_eos_inf: bool = False
-    confidence_eos_eot_inf: bool = False
-    confidence_eos_eot_zero: bool = False
-    stop_at_end: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.block_length > self.gen_length:
-            raise UserError(
-                f"block_length={self.block_length} is longer than the canvas of gen_length={self.gen_length}: "
-                "choose a block_length that divides it"
-            )
-        if self.gen_length % self.block_length:
-            raise UserError(
-                f"gen_length={self.gen_length} is not divisible by block_length={self.block_length}: "
-                "choose a block_length that divides it"
-            )
-        if self.steps % self.blocks:
-            raise UserError(
-                f"steps={self.steps} is not divisible by the {self.blocks} blocks of gen_length={self.gen_length}, "
-                f"block_length={self.block_length}: choose a multiple of {self.blocks}"
-            )
-        if self.steps > self.gen_length:
-            raise UserError(
-                f"steps={self.steps} is more than gen_length={self.gen_length}: a step commits at least one token"
-            )
-
-    @property
-    def blocks(self) -> int:
-        return self.gen_length // self.block_length
-
-    def quota(self, step: int) -> int:
-        """Return how many positions the schedule commits at a block's step, counted from 0; 1 where it has ended."""
-        per_step, extra = divmod(self.block_length, self.steps // self.blocks)
-        return max(1, per_step + (step < extra)) if step < self.steps // self.blocks else 1
+from dlmlab.schedule import CONFIDENCE_DTYPES as CONFIDENCE_DTYPES
+from dlmlab.schedule import Generation as Generation
+from dlmlab.settings import MOST, Limits, PositiveInt, Seed, check
 
 
 @dataclass(frozen=True)

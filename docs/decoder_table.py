@@ -94,7 +94,7 @@ def needs(rule: Rule) -> Iterator[str]:
         "noise": rule.needs_noise,
         "measure": rule.measures,
         "logits": rule.needs_logits,
-        "kept": rule.revokes,
+        "kept": rule.revokes or rule.edits,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
     }
     return (name for name, needed in flags.items() if needed)

@@ -20,7 +20,7 @@ PUBLIC = {"load", "generate"}
 LAYERS = (
     ("errors", "paths"),
     ("settings",),
-    ("rule",),
+    ("rule", "schedule"),
     ("policy",),
     ("types",),
     ("kernel", "record"),

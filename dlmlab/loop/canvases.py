@@ -22,6 +22,7 @@ class Window(NamedTuple):
         generator: The row's source of randomness, if it has one.
         plan: With a cache, what the pass computes.
         store: With a cache, what is kept of the other positions.
+        answer: The answer's first position.
     """
 
     tokens: np.ndarray
@@ -29,6 +30,7 @@ class Window(NamedTuple):
     generator: torch.Generator | None = None
     plan: Plan | None = None
     store: Any = None
+    answer: int = 0
 
 
 class Kept(NamedTuple):
@@ -58,6 +60,7 @@ class Canvases:
         real_BL: True at positions that count; None where all do.
         position_BK: Each active block's positions, as indices into B × L.
         masked_BK: True where a token is still missing, and computed.
+        answer_B: The index of each answer's first position, into B × L.
         end_B: The index after each row's last position, into B × L.
         generators: The rows' sources of randomness.
         mask_token: The token id that stands for a missing token.
@@ -68,6 +71,7 @@ class Canvases:
     real_BL: np.ndarray | None
     position_BK: np.ndarray
     masked_BK: np.ndarray
+    answer_B: np.ndarray
     end_B: np.ndarray
     generators: Sequence[torch.Generator | None]
     mask_token: int
@@ -87,12 +91,13 @@ class Canvases:
         tokens_BL, real_BL = pad([window.tokens for window in windows], config.pad_token_id)
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
         position_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
+        answer_B = row_B + [window.answer for window in windows]
         end_B = row_B + [len(window.tokens) for window in windows]
         seen_BK = position_BK < end_B[:, None]
         position_BK = np.where(seen_BK, position_BK, row_B[:, None])
         masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         generators = [window.generator for window in windows]
-        return cls(tokens_BL, real_BL, position_BK, masked_BK, end_B, generators, config.mask_token_id)
+        return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, config.mask_token_id)
 
     @classmethod
     def _of_computed(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
@@ -109,9 +114,10 @@ class Canvases:
         stores = [window.store for window in windows]
         hooks = [plan.hook for plan in plans]
         kept = Kept(pad(own, 0)[0], [plan.visible for plan in plans], stores, hooks, computed_BK)
+        answer_B = row_B + [np.searchsorted(own_L, w.answer) for own_L, w in zip(own, windows, strict=True)]
         end_B = row_B + [len(own_L) for own_L in own]
         generators = [window.generator for window in windows]
-        return cls(tokens_BL, real_BL, position_BK, masked_BK, end_B, generators, config.mask_token_id, kept)
+        return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, config.mask_token_id, kept)
 
     def query(self, slot: np.ndarray) -> Query:
         """Return the forward pass over the canvases.
@@ -128,6 +134,7 @@ class Canvases:
             None if self.real_BL is None else torch.from_numpy(self.real_BL),
             torch.from_numpy(np.take(self.position_BK, slot)),
             reuse,
+            self.position_BK.shape[1],
         )
 
     def slots(self, everywhere: bool) -> np.ndarray:
@@ -139,6 +146,12 @@ class Canvases:
         if not everywhere:
             return np.flatnonzero(self.masked_BK)
         return np.arange(self.position_BK.size) if self.kept is None else np.flatnonzero(self.kept.computed_BK)
+
+    @property
+    def committed_BK(self) -> np.ndarray:
+        """True at the active blocks' positions that hold a token of the answer, and are computed."""
+        committed_BK = ~self.masked_BK & (self.position_BK >= self.answer_B[:, None])
+        return committed_BK if self.kept is None else committed_BK & self.kept.computed_BK
 
     def at(self, position: np.ndarray) -> np.ndarray:
         """Return the tokens at these indices into B × L."""

@@ -42,6 +42,7 @@ class Proposal(NamedTuple):
     measure_BK: Tensor | None = None
     logits_BKV: Tensor | None = None
     kept_BK: Tensor | None = None
+    review_BK: Tensor | None = None
 
 
 def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
@@ -125,10 +126,15 @@ def propose(
     measure_BK = None if measure_N is None else spread(measure_N, -torch.inf)
     if not rule.everywhere:
         return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
-    eligible_BK = sent(masked_BK, device)
-    kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(eligible_BK, -torch.inf) if rule.revokes else None
+    eligible_BK, committed_BK = sent(masked_BK, device), sent(canvases.committed_BK, device)
+    kept_BK = review_BK = None
+    if rule.revokes:
+        kept_BK = spread(torch.cat(kept), -torch.inf).masked_fill(~committed_BK, -torch.inf)
+    if rule.edits:
+        other_BK = committed_BK & (token_BK != sent(canvases.at(canvases.position_BK), device))
+        review_BK = confidence_BK.masked_fill(~other_BK, -torch.inf)
     confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
-    return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK)
+    return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK, review_BK)
 
 
 def measure_of_ignorance(rule: Rule, model: Denoiser, like: Tensor) -> Tensor:
@@ -150,7 +156,7 @@ def sent(values: np.ndarray, device: torch.device) -> Tensor:
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
     """Return whether tokens and confidences are all that is needed of the logits, at their own precision."""
     more = rule.needs_logits or rule.measures or rule.everywhere or generation.temperature > 0
-    more = more or generation.confidence_eos_eot_inf
+    more = more or generation.confidence_eos_eot_inf or generation.top_k is not None or generation.top_p is not None
     return not more and generation.confidence_dtype == "float32"
 
 
@@ -205,6 +211,9 @@ def sample(
     logits_NV[:, model.config.vocab_size :] = -torch.inf
     if generation.logits_eos_inf:
         logits_NV[:, model.config.eos_token_id] = -torch.inf
+    if generation.tempered and generator is not None:
+        logits_NV /= generation.temperature
+    likeliest_(logits_NV, generation.top_k, generation.top_p)
     counted_NV = logits_NV
     if generation.confidence_eos_eot_inf:
         ends = torch.tensor(model.end_token_ids, device=logits_NV.device)
@@ -215,4 +224,21 @@ def sample(
         return logits_NV.argmax(-1), probability_NV
     uniform_NV = torch.rand(logits_NV.shape, generator=generator, dtype=torch.float64, device=logits_NV.device)
     noise_NV = -(-uniform_NV.log()).log()
-    return (logits_NV.double() + generation.temperature * noise_NV).argmax(-1), probability_NV
+    temperature = 1.0 if generation.tempered else generation.temperature
+    return (logits_NV.double() + temperature * noise_NV).argmax(-1), probability_NV
+
+
+def likeliest_(logits_NV: Tensor, top_k: int | None, top_p: float | None) -> None:
+    """Overwrite the logits of all but the likeliest tokens with -inf.
+
+    top_p: the fewest whose probabilities sum to more than it; top_k: so many of them, and what is as likely as the last
+    one. In this order, as in Dream's published code.
+    """
+    if top_p is not None and top_p < 1:
+        sorted_NV, order_NV = logits_NV.sort(-1, descending=True)
+        before_NV = sorted_NV.softmax(-1).cumsum(-1).roll(1, -1)
+        before_NV[:, 0] = 0
+        logits_NV.masked_fill_(torch.zeros_like(before_NV > 0).scatter_(-1, order_NV, before_NV > top_p), -torch.inf)
+    if top_k is not None and top_k < logits_NV.shape[-1]:
+        least_N1 = logits_NV.topk(top_k, -1).values[:, -1:]
+        logits_NV.masked_fill_(logits_NV < least_N1, -torch.inf)

@@ -14,25 +14,50 @@ from dlmlab.policy import Plan, View
 from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Output, Request, TraceStep
 
 
+def grows(generation: Generation, config: Any) -> bool:
+    """Whether blocks are appended one by one: as the settings say, else as the model's family has it."""
+    return bool((generation.canvas or getattr(config, "canvas", "fixed")) == "growing")
+
+
+def blockwise(generation: Generation, config: Any) -> bool:
+    """Whether blocks are appended one by one, or lie on a grid that the prompt shares."""
+    return grows(generation, config) or bool(getattr(config, "block_size", 0))
+
+
+def laid_out(prompt: int, generation: Generation, config: Any) -> tuple[int, int]:
+    """Where the first block begins and the last one ends, of a row whose prompt has so many tokens.
+
+    config: the model's; where its attention is block-causal, blocks lie on a grid that begins with the row, so that the
+    first one may be partly prompt.
+    """
+    length, end = generation.block_length, prompt + generation.gen_length
+    start = prompt // length * length if getattr(config, "block_size", 0) else prompt
+    return start, start - (start - end) // length * length
+
+
 class Row:
     """One canvas being filled. It lives on the host; only what one step needs goes to the device."""
 
     def __init__(self, request: Request, generation: Generation, model: Denoiser, seed: int):
         self.request, self.generation = request, generation
         self.mask_token: int = model.config.mask_token_id
-        self.tokens = np.array([*request.prompt, *[self.mask_token] * generation.gen_length], dtype=np.int64)
-        self.start = len(request.prompt)
+        self.start, total = laid_out(len(request.prompt), generation, model.config)
+        masks = [self.mask_token] * (total - len(request.prompt))
+        self.tokens = np.array([*request.prompt, *masks], dtype=np.int64)
         self.end = self.start + generation.block_length
-        self.seen = len(self.tokens)
-        self.step_of = np.zeros(generation.gen_length, dtype=np.int64)
+        self.grows = grows(generation, model.config)
+        self.seen = self.end if self.grows else total
+        self.step_of = np.zeros(total, dtype=np.int64)
         self.forwards = self.step = self.positions = self.unasked = 0
-        self.end_tokens = model.end_token_ids if generation.stop_at_end else ()
+        self.end_tokens = model.end_token_ids if generation.stop_at_end or self.grows else ()
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         self.seed = [seed, request.index]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
+        self.scheduled = self.reviews = 0
+        self._schedule()
         self.plan: Plan | None = None
         self.plan = self._next_plan()
 
@@ -73,14 +98,16 @@ class Row:
     def window(self) -> Window:
         """Return the row as the next pass sees it."""
         tokens = self.tokens[: self.seen] if self.plan is None else self.tokens
-        return Window(tokens, self.first, self.generator if self.draws else None, self.plan, self.store)
+        generator = self.generator if self.draws else None
+        return Window(tokens, self.first, generator, self.plan, self.store, len(self.request.prompt))
 
     @property
     def view(self) -> View:
         """Return the row as a cache's policy sees it."""
         prompt = len(self.request.prompt)
-        committed_L = np.full(len(self.tokens), -1)
-        committed_L[prompt:] = np.where(self.tokens[prompt:] == self.mask_token, self.forwards, self.step_of)
+        tokens = self.tokens[: self.seen] if self.grows else self.tokens
+        committed_L = np.where(tokens == self.mask_token, self.forwards, self.step_of[: len(tokens)])
+        committed_L[:prompt] = -1
         return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan)
 
     @property
@@ -92,8 +119,8 @@ class Row:
     def steady(self) -> bool:
         """Return whether the pass after the next computes the same positions, as long as the block isn't full."""
         rule, cache = self.request.rule, self.request.cache
-        if rule.cuts or cache is None or not self.request.cached:
-            return not rule.cuts
+        if rule.cuts or rule.edits or cache is None or not self.request.cached:
+            return not (rule.cuts or rule.edits)
         return not rule.sees_canvas and self.step > 0 and cache.steady
 
     @property
@@ -135,11 +162,6 @@ class Row:
         """Return bytes that are equal for shareable rows whose proposals are equal."""
         return self.first.to_bytes(8, "little") + self.tokens[: self.seen].tobytes()
 
-    @property
-    def quota(self) -> int:
-        """Return how many positions the schedule commits now."""
-        return self.generation.quota(self.step)
-
     def noise(self) -> Tensor:
         """Draw K uniform numbers, (K,), from the request's own source."""
         return torch.rand(self.width, generator=self.generator, device=self.generator.device)
@@ -158,19 +180,29 @@ class Row:
             change_K: The new tokens at the positions that the rule sees; -1 where nothing changes.
             state: The rule's new state.
         """
-        changed_K, masked = change_K >= 0, self.masks
-        first, begin = self.first, self.first - len(self.request.prompt)
+        changed_K, masked, full = change_K >= 0, self.masks, self.mask_token not in self.block
         self.positions += self.computed
-        np.copyto(self.tokens[first : first + len(change_K)], change_K, where=changed_K)
-        if self.masks >= masked:
+        np.copyto(self.tokens[self.first : self.first + len(change_K)], change_K, where=changed_K)
+        if self.masks >= masked and not full:
             raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
-        np.copyto(self.step_of[begin : begin + len(change_K)], self.forwards, where=changed_K)
+        np.copyto(self.step_of[self.first : self.first + len(change_K)], self.forwards, where=changed_K)
         self.forwards += 1
         self.step += 1
+        self.scheduled += 1
+        self.reviews += full
         self.state = state
-        while not self.finished and self.mask_token not in self.block:
+        settled = full and (not changed_K.any() or self.reviews == self.request.rule.post_steps)
+        while not self.finished and self.mask_token not in self.block and (settled or not self.request.rule.edits):
             self._next_block()
+        self._schedule()
         self.plan = self._next_plan()
+
+    def _schedule(self) -> None:
+        """Go to the schedule's next step that commits something; those before it would leave the canvas as it is."""
+        self.quota, left = 0, int(np.count_nonzero(self.block == self.mask_token))
+        while not self.quota and not self.finished:
+            self.quota = self.generation.quota(self.scheduled, left, [*self.seed, self.start])
+            self.scheduled += not self.quota
 
     @property
     def masks(self) -> int:
@@ -178,26 +210,29 @@ class Row:
         return int(np.count_nonzero(self.tokens == self.mask_token))
 
     def _next_block(self) -> None:
-        ended = np.isin(self.block, self.end_tokens).any()
-        self.start, self.step, self.seen = self.end, 0, len(self.tokens)
+        ended = np.isin(self.tokens[max(self.start, len(self.request.prompt)) : self.end], self.end_tokens).any()
+        self.start, self.step, self.scheduled, self.reviews = self.end, 0, 0, 0
         self.end = min(self.start + self.generation.block_length, len(self.tokens))
+        self.seen = self.end if self.grows else len(self.tokens)
         if not self.request.rule.sees_canvas:
             self.state = None
-        if ended:
+        if ended and self.grows:
+            self.tokens, self.step_of = self.tokens[: self.start], self.step_of[: self.start]
+        elif ended:
             left_L = self.tokens[self.start :] == self.mask_token
             self.unasked = int(left_L.sum())
             self.tokens[self.start :][left_L] = self.end_tokens[0]
-            self.step_of[len(self.step_of) - len(left_L) :][left_L] = self.forwards - 1
+            self.step_of[self.start :][left_L] = self.forwards - 1
             self.start = len(self.tokens)
 
     def output(self) -> Output:
         """Return the canvas as it is, and what it took."""
-        canvas, steps = self.tokens[len(self.request.prompt) :].tolist(), self.step_of.tolist()
+        answer = slice(len(self.request.prompt), len(self.request.prompt) + self.generation.gen_length)
         return Output(
             self.request.index,
-            canvas,
+            self.tokens[answer].tolist(),
             self.forwards,
-            steps,
+            self.step_of[answer].tolist(),
             trace=tuple(self.trace),
             positions=self.positions,
             full_passes=self.positions / len(self.tokens),
@@ -211,4 +246,7 @@ class Row:
         if self.shifted:  # a prediction comes from the position to the left of it
             left_L = np.append(plan.computed[1:] & self.view.block[1:], False)
             plan = plan._replace(computed=plan.computed | left_L)
+        if self.grows:  # nothing is kept yet of what lies behind
+            seen_L = np.ones(self.seen, dtype=bool) if plan.visible is None else plan.visible
+            plan = plan._replace(visible=np.pad(seen_L, (0, len(self.tokens) - len(seen_L))))
         return plan

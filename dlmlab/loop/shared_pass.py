@@ -63,7 +63,7 @@ class Ahead(NamedTuple):
         Returns:
             The pass; None where a canvas is full after the change, or may be ended.
         """
-        if not canvases.change(change_BK, may_end=rows[0].generation.stop_at_end):
+        if not canvases.change(change_BK, may_end=any(row.end_tokens for row in rows)):
             return None
         return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.everywhere))
 

@@ -139,6 +139,7 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         measure_BK=proposal.measure_BK,
         logits_BKV=proposal.logits_BKV,
         kept_BK=proposal.kept_BK,
+        review_BK=proposal.review_BK,
         noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
         state=states(model, rows, device),
     )
@@ -148,7 +149,8 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     decision = rule(step)
     if rows[0].request.cached:
         decision = decision._replace(state=held(rows, step.state, decision.state))
-    change_BK = torch.where(decision.commit_BK, step.token_BK, -1)
+    written_BK = decision.commit_BK if decision.edit_BK is None else decision.commit_BK | decision.edit_BK
+    change_BK = torch.where(written_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
     told = [part_B1 for part_B1 in (decision.end_B1, decision.seen_B1) if part_B1 is not None]

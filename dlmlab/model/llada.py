@@ -24,7 +24,7 @@ from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
 from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
 from dlmlab.model.features import FeatureStore, feature_pass
-from dlmlab.policy import FEATURES, KEPT, KEYS_AND_VALUES, FeatureReuse
+from dlmlab.policy import FEATURES, FINAL_BLOCKS, KEPT, KEYS_AND_VALUES, FeatureReuse
 from dlmlab.types import Query
 
 if TYPE_CHECKING:
@@ -226,11 +226,11 @@ class LLaDAModelLM(PreTrainedModel):
     base_model_prefix = "model"
     _no_split_modules = ["Block"]  # noqa: RUF012 (transformers replaces it on the instance)
     _supports_sdpa = True
-    keeps = frozenset(KEPT)
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__(config)
         self.config: LLaDAConfig = config
+        self.keeps = frozenset(kept for kept in KEPT if kept != FINAL_BLOCKS or config.block_size)
         self.model = LLaDAModel(config)
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.commit: str | None = None

@@ -112,6 +112,7 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
             else None,
             logits_BKV=random(*shape, VOCABULARY) * 4 * eligible_BK[..., None] if rule.needs_logits else None,
             kept_BK=masked(random(*shape), ~eligible_BK) if rule.revokes else None,
+            review_BK=masked(random(*shape), ~eligible_BK) if rule.edits else None,
             noise_BK=random(*shape) if rule.needs_noise else None,
             state=state,
             **(active() if rule.sees_canvas else {}),

@@ -97,7 +97,7 @@ def test_in_the_loop_a_row_gets_what_it_gets_alone(name: str, temperature: float
     assert run(rules, generation, batch_size=2, memo={}) == alone
     for output in alone:
         assert MASK not in output.tokens
-        assert output.forwards <= 12
+        assert output.forwards <= 12 + 2 * rules[0].post_steps
         assert len(output.tokens) == 12
         assert set(output.step_of) <= set(range(output.forwards))
 
@@ -132,12 +132,25 @@ def test_no_full_distribution_is_built_for_a_rule_that_needs_none(name: str, mon
 def test_what_it_composes_with_follows_from_what_it_sees(name: str) -> None:
     rule = rule_of(name)
     check_composition(rule)
-    for fits, options in ((rule.memoisable, {"memo": True}), (not rule.revokes, {"frozen_commits": True})):
+    for fits, options in (
+        (rule.memoisable, {"memo": True}),
+        (not (rule.revokes or rule.edits), {"frozen_commits": True}),
+    ):
         if fits:
             check_composition(rule, **options)
         else:
             with pytest.raises(UserError, match=rf"^{type(rule).__name__} .*turn the \w+ off$"):
                 check_composition(rule, **options)
+
+
+@by_name
+def test_a_canvas_that_comes_block_by_block_is_refused_by_what_needs_all_of_it(name: str) -> None:
+    rule = rule_of(name)
+    if not (rule.sees_canvas or rule.cuts):
+        check_composition(rule, blockwise=True)
+        return
+    with pytest.raises(UserError, match="needs a whole canvas, .* choose another decoder"):
+        check_composition(rule, blockwise=True)
 
 
 class NoWaiting(TorchDispatchMode):

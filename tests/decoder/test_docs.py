@@ -37,7 +37,7 @@ def needs(rule: Rule) -> set[str]:
         "noise": rule.needs_noise,
         "measure": rule.measures,
         "logits": rule.needs_logits,
-        "kept": rule.revokes,
+        "kept": rule.revokes or rule.edits,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
     }
     return {word for word, needed in flags.items() if needed}

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dlmlab
 from dlmlab.errors import UserError
-from dlmlab.model.loader import load
+from dlmlab.model.dummy import network_config
+from dlmlab.model.loader import load, skeleton
 from dlmlab.types import Query
 from tests.model.families import BLOCK, CONFIGS, EOS, MASK, NAMES, VOCABULARY, save_family
 from tests.model.helpers import edit_config, shard
@@ -200,3 +202,18 @@ def refused(folder: Path, message: str) -> None:
         load(str(folder), device="cpu")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_config_of_conf_has_its_models_shape(file: Path) -> None:
+    """Billions of parameters, none of which takes memory."""
+    config = OmegaConf.to_container(OmegaConf.load(file))
+    if "config" in config:
+        shape = network_config(config["config"])
+        count = sum(parameter.numel() for parameter in skeleton(shape).parameters())
+        billions = {"dream": 7.6, "illada": 7.6, "sdar": 8.2, "llada_moe": 7.4, "llada2_mini": 16.3, "llada": 8.0}
+        assert count / 1e9 == pytest.approx(billions[file.stem], rel=0.02)
+        assert shape.mask_token_id is not None
