@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dlmlab.denoise import Options, denoise
+from rich.console import Console
+from rich.progress import track
+
+from dlmlab.denoise import Options, StepTiming, denoise
 from dlmlab.errors import UserError
 from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
@@ -44,6 +47,8 @@ def generate(
     confidence_eos_eot_zero: bool = False,
     trace: bool = False,
     cache: Policy | None = None,
+    on_step: Callable[[StepTiming], None] = lambda step: None,
+    progress: bool = False,
 ) -> list[Output]:
     """Decode one answer for each prompt, in their order.
 
@@ -63,6 +68,9 @@ def generate(
         confidence_eos_eot_zero: Whether end tokens are committed last and other confidences stay.
         trace: Whether outputs list every forward pass.
         cache: Decides which positions a pass computes, such as `dlmlab.cache.dual.Dual`; without one, all of them.
+        on_step: Called after each step of the loop with a `dlmlab.denoise.StepTiming`; what it raises ends the
+            decoding.
+        progress: Whether a bar on stderr counts the answers.
 
     Returns:
         An output for each prompt: the canvas's tokens, the answer's text and what they cost.
@@ -90,8 +98,9 @@ def generate(
     ]
     check_rule(rule)
     requests = [Request(index, ids, rule, trace, cache) for index, ids in enumerate(encoded)]
-    outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed)
-    ready = sorted(outputs, key=lambda output: output.index)
+    outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed, on_step=on_step)
+    bar = track(outputs, "answers", len(requests), console=Console(stderr=True), disable=not progress)
+    ready = sorted(bar, key=lambda output: output.index)
     if asked():
         raise KeyboardInterrupt
     return ready

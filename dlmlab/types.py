@@ -6,6 +6,7 @@ positions of the active block, N positions where logits are needed, V vocabulary
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -91,6 +92,13 @@ class Output:
     positions: int = field(default=0, compare=False)
     full_passes: float = field(default=0.0, compare=False)
     unasked: int = 0
+
+    def __repr__(self) -> str:
+        """Return a line with the answer's beginning and end; the fields say the rest."""
+        short = reprlib.Repr()
+        short.maxstring = 60
+        answer = f"tokens={short.repr(self.tokens)}" if self.text is None else f"text={short.repr(self.text)}"
+        return f"Output(index={self.index}, {answer}, {len(self.tokens)} tokens in {self.forwards} forward passes)"
 
 
 class Store(Protocol):

@@ -29,7 +29,7 @@ from dlmlab.policy import Policy
 from dlmlab.record.files import write_text
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, shown
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import check_fit, gathered
 from dlmlab.run.evaluate import evaluate
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 SYMBOLS = {"kappa": "κ", "tau": "τ", "radius": "W"}
 BASELINE = "baseline"
 PATCH = "localleap.yaml"
+NOTHING_RIGHT = (
+    " No setting has anything right, so that none can be told from another: choose a task that the model can do."
+)
 KINDS: Mapping[str, Any] = {
     "calibration.margin": Fraction,
     "calibration.split": Annotated[float, Limits(0.1, 0.9)],
@@ -172,7 +175,7 @@ def report_fields(
             *([speed_table(speed)] if speed else []),
             *detail_tables({BASELINE: usual}),
         ],
-        "verdict": recommendation(choice),
+        "verdict": recommendation(choice) + ("" if any(each["score"] for each in points) else NOTHING_RIGHT),
         "results": {
             "forwards": forwards,
             "points": points,
@@ -300,7 +303,7 @@ def calibration_table(
         against = each["against_baseline"]
         rows.append(
             [
-                *map(show, setting.values.values()),
+                *map(two_decimals, setting.values.values()),
                 f"{each['score']:.3f}",
                 lost(each),
                 against["point_pass"],
@@ -324,13 +327,15 @@ def calibration_table(
         "choice",
     ]
     note = (
-        f"Baseline {score} = {baseline['score']:.3f} at {baseline['forwards']:.2f} forwards an item. diff is what a "
-        "setting loses; its interval and verdict are for each setting by itself, without correction for their number."
+        f"Baseline {score} = {baseline['score']:.3f} at {baseline['forwards']:.2f} forwards an item. This table alone "
+        "is the performance log's: fractions of 1, and diff is what a setting loses, so that + is a loss; elsewhere "
+        "are points of 100, and + is a gain. Interval and verdict are for each setting by itself, not corrected for "
+        "their number."
     )
     return Table("Settings", columns, rows, note)
 
 
-def show(value: Any) -> str:
+def two_decimals(value: Any) -> str:
     """Return a parameter, with the performance log's two decimals where they say it all."""
     short = f"{value:.2f}" if isinstance(value, float) else str(value)
     return short if isinstance(value, float) and float(short) == value else str(value)
@@ -340,16 +345,17 @@ def choice_table(
     choice: Choice, points: Sequence[Mapping[str, Any]], rules: int, margin: float, first: int, second: int
 ) -> Table:
     """Return the shortlist and what became of it."""
-    loss = {each["name"]: lost(each) for each in points}
+    gain = {each["name"]: shown.points(each["against_baseline"]["difference"], "+") for each in points}
     rows: list[list[Cell]] = [
-        [name, loss[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
+        [name, gain[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
     ]
     how = (
-        f"Of {rules} different rules, these are the fastest that lose no more than {margin:g} on {first} items drawn "
-        f"at random and have more right than any faster one; the p values are of non-inferiority "
-        f"on the other {second}, with Holm's correction for the shortlist, and pass up to {ALPHA:.3f}."
+        f"Of {rules} different rules, these are the fastest that lose no more than {100 * margin:g} points of 100 on "
+        f"{first} items drawn at random and have more right than any faster one; the p values are of non-inferiority "
+        f"on the other {second}, with Holm's correction for the shortlist, and pass up to {ALPHA:.3f}. Difference: of "
+        "all items, in points of 100; + is a gain."
     )
-    return Table("Choice", ["setting", "diff, all items", "p", "confirmed", "recommended"], rows, how)
+    return Table("Choice", ["setting", "difference", "p", "confirmed", "recommended"], rows, how)
 
 
 def recommendation(choice: Choice) -> str:
@@ -413,7 +419,8 @@ def write_patch(run: Run, task: Task, chosen: Mapping[str, Any]) -> None:
     date, commit = manifest["started"].partition("T")[0], (manifest["git"] or {}).get("commit", "unknown")
     lines = [
         f"# Calibrated on {date}: {chosen['against_baseline']['n']} items of {task.name}, version {task.version};",
-        f"# {lost(chosen)} from a baseline of {chosen['against_baseline']['baseline']:.3f};",
+        f"# {shown.points(chosen['against_baseline']['difference'], '+')} points of 100 from a baseline of "
+        f"{shown.points(chosen['against_baseline']['baseline'])}, + is a gain;",
         f"# {chosen['speedup']:.2f} × fewer forward passes;",
         f"# run {run.folder.name}, commit {commit[:12]}, weights {manifest['model']['fingerprint'][:16]}",
         "localleap:",

@@ -22,17 +22,18 @@ from dlmlab.generation import encode
 from dlmlab.measure.aup import aup
 from dlmlab.measure.published import explain, judge
 from dlmlab.measure.stats import compare_right
-from dlmlab.measure.timing import spread, take_turns, time_decode
+from dlmlab.measure.timing import Spread, spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build, protocol
+from dlmlab.run import build, protocol, shown
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.build import plain
 from dlmlab.run.check import TRACED, check_fit, decoders, gathered
 from dlmlab.run.protocol import Protocol
 from dlmlab.run.samples import cost_of, count_tokens, score_of, scorings_of
+from dlmlab.run.shown import times
 from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
@@ -159,13 +160,13 @@ def setting(rule: Rule, generation: Generation) -> str:
 
 def report_fields(points: Sequence[Mapping[str, Any]], published: Protocol | None) -> dict[str, Any]:
     """Return what the points say, beside a protocol's published rows where there is one, in a Report's fields."""
-    tasks = dict.fromkeys(each["task"] for each in points)
+    tasks = {task: [each for each in points if each["task"] == task] for task in (each["task"] for each in points)}
     beside = [] if published is None else beside_published(published, points)
     return {
         "tables": [comparison_table(points), *([published_table(published, beside)] if published else [])],
-        "verdict": " ".join(winner(task, [each for each in points if each["task"] == task]) for task in tasks),
+        "verdict": " ".join(answer(task, own) for task, own in tasks.items()),
         "results": {"points": points, "published": beside},
-        "summary": {f"{each['task']}/{each['name']}/{key}": each[key] for each in points for key in SUMMARY},
+        "summary": {key: value for task, own in tasks.items() for key, value in summary_of(task, own).items()},
     }
 
 
@@ -331,7 +332,7 @@ def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> T
         "published",
         "ours",
         "95 % interval",
-        "n",
+        "items",
         "verdict",
         "setting",
         "source",
@@ -342,7 +343,7 @@ def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> T
             row["ours"]["name"],
             f"{row['score']:.2f}",
             f"{100 * row['ours']['score']:.2f}",
-            f"{100 * row['ours']['ci_low']:.1f} … {100 * row['ours']['ci_high']:.1f}",
+            shown.interval(row["ours"]["ci_low"], row["ours"]["ci_high"]),
             row["ours"]["n"],
             row["verdict"],
             " ".join(filter(None, (row["setting"], row["hardware"]))),
@@ -358,17 +359,40 @@ def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> T
     return Table(f"Published beside ours: protocol {published.name}", columns, cells, note)
 
 
-def winner(task: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """Return the decoder with the fewest forward passes of those that keep the baseline's score."""
+def winner(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return a task's decoder that computes least of those that keep the baseline's score; None without one.
+
+    Where nobody has anything right, nobody keeps anything.
+    """
     kept = [each for each in points if each["role"] == "" and each["against_baseline"]["verdict"] == "pass"]
-    if not kept:
+    if not kept or not solved(points):
+        return None
+    return min(kept, key=lambda each: float(each.get("full_passes", each["forwards"])))
+
+
+def solved(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any decoder has anything right."""
+    return any(each["score"] for each in points)
+
+
+def answer(task: str, points: Sequence[Mapping[str, Any]]) -> str:
+    """Who wins at a task, in a sentence."""
+    best = winner(points)
+    if not solved(points):
+        return f"{task}: no decoder has anything right, so that none can be told from another."
+    if best is None:
         return f"{task}: none is shown to keep the baseline's score."
-    best = min(kept, key=lambda each: float(each.get("full_passes", each["forwards"])))
     fewer = f"{best['speedup in forwards']:.2f}× fewer forward passes"
     if best.get("full_passes", best["forwards"]) < best["forwards"]:
         fewer += f", the work of {best['full_passes']:.2f} full ones an item,"
-    timed = f" and {best['speedup']['median']:.2f}× the tokens/s" if best["speedup"] else ""
+    timed = f" and {times(Spread(**best['speedup']))} the tokens/s" if best["speedup"] else ""
     return f"{task}: {best['name']} is the fastest that keeps the baseline's score, with {fewer}{timed}."
+
+
+def summary_of(task: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The winner at a task and its figures, under keys that are the same whoever wins."""
+    best = winner(points) or {}
+    return {f"{task}/winner": best.get("name")} | {f"{task}/{key}": best.get(key) for key in SUMMARY}
 
 
 def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
@@ -385,26 +409,26 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
                 each["task"],
                 each["name"],
                 each["setting"],
-                f"{100 * each['score']:.1f}",
-                f"{100 * each['ci_low']:.1f} … {100 * each['ci_high']:.1f}",
+                shown.points(each["score"]),
+                shown.interval(each["ci_low"], each["ci_high"]),
                 f"{each['forwards']:.2f}",
                 f"{each['positions']:.0f}",
                 f"{each['full_passes']:.2f}",
                 f"{each['tokens_per_forward']:.2f}",
                 f"{rate['median']:.0f}" if rate else None,
                 None if baseline else f"{each['speedup in forwards']:.2f}×",
-                None if baseline or not speedup else f"{speedup['median']:.2f}×",
-                None if baseline else f"{100 * against['difference']:+.1f}",
+                None if baseline or not speedup else times(Spread(**speedup)),
+                None if baseline else shown.points(against["difference"], "+"),
                 None if baseline else against["verdict"],
                 f"{each['aup']:.0f}",
             ]
         )
     items = {each["task"]: f"{each['n']} items of {each['task']}" for each in points}
     note = (
-        f"{', '.join(items.values())}. Scores and differences in points of 100; canvas tokens; speedups, differences "
-        "and verdicts are against the task's first row. Setting: the schedule, of rules that have one, and the "
-        "softmax's precision; the authors', where a decoder's config names them. Positions: computed for an item; full "
-        "passes: to how many over a whole row they amount. AUP: accuracy under parallelism, arXiv:2601.07568, of the "
-        "curve from the first row to this one."
+        f"{', '.join(items.values())}. Scores and differences in points of 100, + is a gain; canvas tokens; speedups, "
+        "with their range over the rounds, differences and verdicts are against the task's first row. Setting: the "
+        "schedule, of rules that have one, and the softmax's precision; the authors', where a decoder's config names "
+        "them. Positions: computed for an item; full passes: to how many over a whole row they amount. AUP: accuracy "
+        "under parallelism, arXiv:2601.07568, of the curve from the first row to this one."
     )
     return Table("Decoders", columns, rows, note)

@@ -18,7 +18,18 @@ from dlmlab.run import build
 from dlmlab.run.begin import begin
 from dlmlab.run.check import TRACED, check_fit, gathered
 from dlmlab.run.resume import OBJECTIVES
-from dlmlab.run.samples import cost_of, count_tokens, evaluation_tables, score_of, verdict
+from dlmlab.run.samples import (
+    Evaluated,
+    all_items,
+    beats_empty,
+    cost_of,
+    count_tokens,
+    evaluated,
+    evaluation_tables,
+    score_of,
+    share,
+    verdict,
+)
 from dlmlab.settings import PositiveInt
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report
@@ -69,16 +80,18 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
         audited = run.model = Audited(run.model, cfg.cache_audit) if cfg.cache_audit else run.model
         [samples] = run.evaluate(task, {"candidate": rule}, generation, {"candidate": cache}).values()
         seen = audit.summary(audited.audits) if isinstance(audited, Audited) else {}
-        found = report_fields(run.model, samples, run.computed, seen)
+        decoder = build.described(rule, cache)
+        of = Evaluated(task.name, build.model_name(cfg), decoder, all_items(task), beats_empty(task, samples))
+        found = report_fields(run.model, samples, run.computed, of, seen)
         report = Report(
             title=f"Evaluation: {task.name}",
-            question=f"How well does {build.described(rule, cache)} do {task.name} with {build.model_name(cfg)}?",
+            question=f"How well does {decoder} do {task.name} with {of.model}?",
             settings={
-                "model": build.model_name(cfg),
-                "decoder": str(rule),
-                "cache": str(cache),
+                "task": of.task,
+                "model": of.model,
+                "decoder": of.decoder,
                 "generation": str(generation),
-                "n": len(samples),
+                "items": share(len(samples), of.items),
                 "batch_size": str(run.batch),
                 "memo": use(switch("memo", cfg.memo), rule, generation, cache),
             },
@@ -90,7 +103,7 @@ def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
 
 
 def report_fields(
-    model: Any, samples: Sequence[Sample], computed: int | None, audited: Mapping[str, Any]
+    model: Any, samples: Sequence[Sample], computed: int | None, of: Evaluated, audited: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what the samples say, in a Report's fields.
 
@@ -98,14 +111,21 @@ def report_fields(
         model: what is known of it: the tokens that end an answer.
         samples: of one decoder, scored.
         computed: canvases that went through the model, where it is known.
+        of: what the samples are of.
         audited: what an audit of the cache has found (`dlmlab.measure.audit`), if there was one.
     """
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}
     return {
-        "tables": [*evaluation_tables(figures, samples), *audit.tables(audited)],
-        "verdict": verdict(figures),
-        "results": {**figures, "forwards": forwards, **({"cache_audit": audited} if audited else {})},
+        "tables": [*evaluation_tables(figures, samples, of), *audit.tables(audited)],
+        "verdict": verdict(figures, of),
+        "results": {
+            **figures,
+            "forwards": forwards,
+            "of_items": of.items,
+            "beats_empty": of.beats_empty,
+            **({"cache_audit": audited} if audited else {}),
+        },
         "summary": figures,
     }
 
@@ -113,4 +133,5 @@ def report_fields(
 def recompute(saved: Saved) -> dict[str, Any]:
     """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
     results = saved.results
-    return report_fields(saved.model, saved.samples, results["forwards"]["computed"], results.get("cache_audit", {}))
+    seen = results.get("cache_audit", {})
+    return report_fields(saved.model, saved.samples, results["forwards"]["computed"], evaluated(results), seen)

@@ -29,6 +29,7 @@ from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import TRACED, check_fit, gathered
 from dlmlab.run.evaluate import evaluate
 from dlmlab.run.samples import computed_of, detail_tables
+from dlmlab.run.shown import interval, points
 from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
@@ -300,22 +301,21 @@ class Padded:
 def answer(gates: Sequence[dict[str, Any]]) -> str:
     """Say how the gates came out, the worst first."""
     names = {word: [gate["name"] for gate in gates if gate["verdict"] == word] for word in VERDICTS}
-    return " ".join(f"{word.capitalize()}: {', '.join(own)}." for word, own in names.items() if own)
+    said = [f"{word.capitalize()}: {', '.join(own)}." for word, own in names.items() if own]
+    if idle := [gate["name"] for gate in gates if gate["baseline"] == gate["candidate"] == 0]:
+        said.append(f"Neither has anything right in {', '.join(idle)}, where nothing can be lost.")
+    return " ".join(said)
 
 
 def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
     """Return a table with a row for each gate, in points."""
-
-    def points(value: float | None, sign: str = "") -> str:
-        return "" if value is None else f"{100 * value:{sign}.1f}"
-
     rows = [
         [
             row["name"],
             points(row["baseline"]),
             points(row["candidate"]),
             points(row["difference"], "+"),
-            "" if row["ci_low"] is None else f"{points(row['ci_low'], '+')} … {points(row['ci_high'], '+')}",
+            interval(row["ci_low"], row["ci_high"], "" if row["difference"] is None else "+"),
             points(row["margin"]),
             row["point_pass"],
             row["verdict"],
@@ -331,21 +331,24 @@ def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
         "difference",
         "95 % interval",
         "margin",
-        "point",
+        "without interval",
         "verdict",
-        "n",
-        "n to decide",
+        "items",
+        "items to decide",
     ]
-    note = "Scores, differences and margins in points of 100."
+    note = (
+        "In points of 100; + is a gain. The interval is of the difference, of bleu that of the candidate, whose margin "
+        "is the least that it may score. Without interval: the performance log's criterion, of the point alone."
+    )
     if any(row["name"] == "bleu" for row in gates):
         note += f" bleu: sacreBLEU's corpus score, smoothing {BLEU_SMOOTHING}, effective order."
-    return Table("Quality gates", columns, rows, note=note)
+    return Table("Quality gates", columns, rows, note)
 
 
 def noise_table(noise: Sequence[dict[str, Any]]) -> Table:
     """Return a table of what changes without a decoder."""
-    rows = [[row["name"], f"{100 * row['changed']:.1f} %", row["n"]] for row in noise]
-    return Table("Noise floor: baseline answers that change between", ["", "changed", "n"], rows)
+    rows = [[row["name"], f"{points(row['changed'])} %", row["n"]] for row in noise]
+    return Table("Noise floor: baseline answers that change between", ["", "changed", "items"], rows)
 
 
 def describe(generation: Generation) -> str:

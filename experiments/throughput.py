@@ -28,6 +28,7 @@ from dlmlab.measure.rates import (
     most_steps,
     peak_gb,
     rate,
+    same_canvases,
     step_percentile,
     step_ratio,
     times_faster,
@@ -35,7 +36,6 @@ from dlmlab.measure.rates import (
 )
 from dlmlab.measure.reference import reference
 from dlmlab.measure.timing import (
-    Spread,
     Timing,
     TimingFile,
     clock,
@@ -51,6 +51,7 @@ from dlmlab.run import build
 from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit, gathered
 from dlmlab.run.display import bar
+from dlmlab.run.shown import paired_times, times_range
 from dlmlab.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, fits, list_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
@@ -142,21 +143,18 @@ def run(cfg: DictConfig, parts: Parts) -> None:
             title="Performance benchmark",
             question=f"How fast is {chosen} against the baseline with {build.model_name(cfg)}?",
             settings=settings(cfg, generation, parts.chosen) | cache_settings(run.model, parts, prompts),
-            **report_fields(cfg, timings, run.model.device.type, same_as_reference(timings)),
+            **report_fields(
+                cfg, timings, run.model.device.type, same_canvases(timings, Setting(BASELINE, 1), Setting(REFERENCE, 1))
+            ),
         )
         run.publish(report)
 
 
 def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
-    """Return what the timings say, in a Report's fields. same_tokens: see `same_as_reference`."""
+    """Return what the timings say, in a Report's fields. same_tokens: as the reference's, see `rates.same_canvases`."""
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
     gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
-    rates = {
-        f"tokens/s {name} batch={batch}": rate(timings, Setting(name, batch)).median
-        for name in names
-        for batch in batches
-    }
     return {
         "tables": [
             performance_table(timings, names, batches, cfg.memory_limit_gb, device),
@@ -171,8 +169,22 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
             "performance_gates": [gate._asdict() for gate in gates],
             "same_tokens_as_reference": same_tokens,
         },
-        "summary": {gate.name: gate.value for gate in gates} | rates,
+        "summary": summary_of(timings, names, batches),
     }
+
+
+def summary_of(timings: Timings, names: Sequence[str], batches: Sequence[int]) -> dict[str, float]:
+    """The decoder's figures and the baseline's, under keys that are the same for every decoder."""
+    found = dict[str, float]()
+    for whose, name in (("", names[-1]), ("baseline ", BASELINE)):
+        for batch in batches:
+            found[f"{whose}tokens per second/batch={batch}"] = rate(timings, Setting(name, batch)).median
+        found[f"{whose}step p99 by p50"] = step_ratio(timings, Setting(name, STEP_BATCH))
+        found[f"{whose}memory peak GB"] = peak_gb(timings, name)
+    for batch in batches if len(names) > 1 else []:
+        faster = times_faster(timings, Setting(names[-1], batch), than=Setting(BASELINE, batch))
+        found[f"speedup/batch={batch}"] = faster.median
+    return found
 
 
 def recompute(saved: Saved) -> dict[str, Any]:
@@ -330,8 +342,9 @@ def performance_table(
         for batch in batches:
             metric = f"{name} speedup batch={batch}"
             faster = times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch))
-            rows.append([metric, f"{faster.median:.2f}×", shown[metric]])
-            ranges.append(f"{metric}: {show_range(faster)}")
+            medians = rate(timings, Setting(name, batch)).median / rate(timings, Setting(BASELINE, batch)).median
+            rows.append([metric, paired_times(faster.median, medians), shown[metric]])
+            ranges.append(f"{metric}: {times_range(faster)}")
     for name in names:
         at = Setting(name, STEP_BATCH)
         spared = most_steps(timings, name) < most_steps(timings, BASELINE)
@@ -371,14 +384,9 @@ def reference_table(timings: Timings, cfg: DictConfig) -> Table:
         ours = Setting(BASELINE, batch)
         fast = rate(timings, ours).median
         rows.append([f"dlmlab batch={batch}{how}", f"{fast:.1f} tok/s ({fast / usual:.2f}× reference)"])
-        rounds.append(f"batch={batch}: {show_range(times_faster(timings, ours, than=base))}")
+        rounds.append(f"batch={batch}: {times_range(times_faster(timings, ours, than=base))}")
     note = f"Ratios are of these medians; between runs of one round they were, {', '.join(rounds)}."
     return Table("Reference comparison", ["Path", build.model_name(cfg)], rows, note)
-
-
-def show_range(ratio: Spread) -> str:
-    """Return a ratio's range over the rounds."""
-    return f"{ratio.low:.2f}–{ratio.high:.2f}×"
 
 
 def ledger_table(timings: Timings) -> Table:
@@ -440,11 +448,3 @@ def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -
         positions = max(map(len, prompts)) + parts.generation.gen_length
         found["MB of a row's store"] = model.new_store(positions, cache.needs).nbytes / 1e6
     return found
-
-
-def same_as_reference(timings: Timings) -> float | None:
-    """The share of prompts for which the loop's baseline and the reference end on the same tokens; None untimed."""
-    if Setting(REFERENCE, 1) not in timings:
-        return None
-    pairs = zip(timings[Setting(BASELINE, 1)][0].tokens, timings[Setting(REFERENCE, 1)][0].tokens, strict=True)
-    return float(np.mean([ours == theirs for ours, theirs in pairs]))

@@ -10,7 +10,6 @@ The run's folder then holds the film (denoising.gif), the full canvases for a pa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,50 +26,18 @@ from dlmlab.run import build
 from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit, decoders, gathered
 from dlmlab.settings import list_of
-from dlmlab.task.base import Item, fingerprint_items
+from dlmlab.task.base import Item
+from dlmlab.task.prompts import Prompts
 from dlmlab.tracking import Report, Table
-from dlmlab.types import Generation
 
 KINDS: Mapping[str, Any] = {"prompt": str | float | None, "decoders": list_of(str) | None}
 VIEWER = "viewer.html"
 
 
-@dataclass(frozen=True)
-class OnePrompt:
-    """A task of one item, whose answer has no score."""
-
-    prompt: str
-    generation: Generation
-    name: str = "prompt"
-    version: str = "1"
-
-    @property
-    def gen_length(self) -> int:
-        return self.generation.gen_length
-
-    @property
-    def block_length(self) -> int:
-        return self.generation.block_length
-
-    @property
-    def steps(self) -> int:
-        return self.generation.steps
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_items(self.items())
-
-    def items(self) -> list[Item]:
-        return [Item("prompt", self.prompt, "")]
-
-    def score(self, item: Item, text: str) -> None:
-        """None."""
-
-
 class Parts(NamedTuple):
     """The prompt, and the decoders by name, all with the same cache."""
 
-    task: OnePrompt
+    task: Prompts
     rules: dict[str, Rule]
     cache: Policy
 
@@ -86,7 +53,7 @@ def check(cfg: DictConfig) -> Parts:
             rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
             cache = build.cache(cfg, rules.values())
         with errors:
-            task = OnePrompt(prompt_of(cfg), build.own_generation(cfg))
+            task = Prompts([Item("prompt", prompt_of(cfg), "")], build.own_generation(cfg), "prompt")
             check_fit(cfg, task, task.generation)
     return Parts(task, rules, cache)
 
@@ -101,22 +68,28 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         found = {trace.decoder: trace for trace in read(run.traces.path).values()}
         report = Report(
             title="How a canvas fills",
-            question=f"In which order do {', '.join(rules)} answer “{visible(task.prompt)}” with "
+            question=f"In which order do {', '.join(rules)} answer “{visible(task.given[0].prompt)}” with "
                      f"{build.model_name(cfg)}?",
             settings={"model": build.model_name(cfg), "generation": str(task.generation), "cache": str(cache)}
             | {f"decoder {name}": str(rule) for name, rule in rules.items()},
             tables=[Table("", ["decoder", "forward passes", "positions computed", "answer"],
                           [[name, each.forwards, each.positions, each.text] for name, [each] in samples.items()])],
             results={"forwards": {name: each.forwards for name, [each] in samples.items()}},
-            summary={f"{name}/forwards": each.forwards for name, [each] in samples.items()},
+            summary=fewest({name: each.forwards for name, [each] in samples.items()}),
             pictures=show([found[name] for name in rules], run.folder),
         )  # fmt: skip
         run.publish(report)
 
 
+def fewest(forwards: Mapping[str, int]) -> dict[str, str | int]:
+    """The decoder with the fewest forward passes, and how many these are."""
+    name = min(forwards, key=lambda each: forwards[each])
+    return {"decoder": name, "forwards": forwards[name]}
+
+
 def prompt_of(cfg: DictConfig) -> str:
     """Return the prompt. Raises UserError where there is none, or no text."""
-    if OmegaConf.is_missing(cfg, "prompt") or not str(cfg.prompt).strip():
+    if OmegaConf.is_missing(cfg, "prompt") or cfg.prompt is None or not str(cfg.prompt).strip():
         raise UserError('prompt is empty: give one, such as prompt="Count from 3 to 12"')
     prompt = str(cfg.prompt)
     try:

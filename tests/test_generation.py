@@ -18,10 +18,11 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.entropy import Entropy
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
+from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import answer_length, answer_text, decode
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Request
+from dlmlab.types import Generation, Output, Request
 from tests.fakes import EOS, EOT, VOCABULARY, FakeModel
 
 SETTINGS: dict[str, Any] = {"gen_length": 8, "block_length": 4, "steps": 4}
@@ -43,6 +44,32 @@ def test_outputs_come_in_the_order_of_the_prompts() -> None:
     for place, prompt in enumerate(prompts):
         [alone] = dlmlab.generate(FakeModel(), [prompt], Threshold(0.5), **SETTINGS, batch_size=1)
         assert (alone.tokens, alone.forwards, alone.text) == (found[place].tokens, found[place].forwards, None)
+
+
+def test_every_step_is_told() -> None:
+    steps: list[StepTiming] = []
+    found = dlmlab.generate(FakeModel(), [[1], [2, 3]], Baseline(), **SETTINGS, batch_size=2, on_step=steps.append)
+    assert len(steps) == found[0].forwards == 4
+    assert {step.rows for step in steps} == {2}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_bar_counts_the_answers_where_it_is_asked_for(asked: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    dlmlab.generate(FakeModel(), [[1], [2, 3]], Baseline(), **SETTINGS, progress=asked)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("answers" in said.err and "100%" in said.err) == asked
+
+
+def test_an_output_shows_itself_in_a_short_line() -> None:
+    tokens = list(range(256))
+    shown = repr(Output(3, tokens, 7, tokens, text="Ann gets 7. " * 50))
+    assert shown.startswith("Output(index=3, text='Ann gets 7. Ann")
+    assert shown.endswith("... 7. Ann gets 7. Ann gets 7. ', 256 tokens in 7 forward passes)")
+    assert len(shown) < 130
+    assert repr(Output(0, tokens, 7, tokens)) == (
+        "Output(index=0, tokens=[0, 1, 2, 3, 4, 5, ...], 256 tokens in 7 forward passes)"
+    )
 
 
 def test_a_block_is_the_canvas_unless_given() -> None:

@@ -51,6 +51,14 @@ def most_steps(timings: Timings, name: str) -> int:
     return max(run.most_steps for setting, runs in timings.items() if setting.decoder == name for run in runs)
 
 
+def same_canvases(timings: Timings, one: Setting, other: Setting) -> float | None:
+    """Return the share of prompts for which two settings end on the same tokens; None where the other is not timed."""
+    if other not in timings:
+        return None
+    pairs = list(zip(timings[one][0].tokens, timings[other][0].tokens, strict=True))
+    return sum(ours == theirs for ours, theirs in pairs) / len(pairs)
+
+
 def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
     """Return all that was measured of a setting, as JSON values."""
     return {

@@ -29,7 +29,7 @@ MARKS: Mapping[str, Mapping[str, Any]] = {
     "baseline": {"color": "black", "marker": "s"},
     "chosen": {"color": "tab:red", "marker": "*", "markersize": 12},
 }
-RIM = 0.01
+RIM = 1.0
 """By how much the colours' scale goes beyond the scores, so that equal ones have a colour."""
 FEW = 20
 """Points that can all be named without covering each other."""
@@ -77,24 +77,24 @@ def panel(axes: Axes, points: Sequence[Point]) -> None:
         if chosen:
             axes.errorbar(
                 [point["forwards"] for point in chosen],
-                [point["score"] for point in chosen],
-                [[max(0.0, point["score"] - point["ci_low"]) for point in chosen],
-                 [max(0.0, point["ci_high"] - point["score"]) for point in chosen]],
+                [100 * point["score"] for point in chosen],
+                [[max(0.0, 100 * (point["score"] - point["ci_low"])) for point in chosen],
+                 [max(0.0, 100 * (point["ci_high"] - point["score"])) for point in chosen]],
                 linestyle="none", elinewidth=0.7, capsize=2, label=LABELS[role], **mark,
             )  # fmt: skip
     front = pareto(points)
     notable = [*front, *(point for point in points if point["role"] and point not in front)]
     for point in points if len(points) <= FEW else notable:
-        place = (point["forwards"], point["score"])
+        place = (point["forwards"], 100 * point["score"])
         axes.annotate(point["name"], place, (4, 4), textcoords="offset points", fontsize=6, parse_math=False)
     axes.plot(
         [point["forwards"] for point in front],
-        [point["score"] for point in front],
+        [100 * point["score"] for point in front],
         color="grey", linewidth=1, drawstyle="steps-post", zorder=0, label="Pareto front",
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set(xlabel="forward passes an item", ylabel="score, with its 95 % interval")
+    axes.set(xlabel="forward passes an item", ylabel="score in points of 100, with its 95 % interval")
     axes.legend()
 
 
@@ -112,21 +112,22 @@ def heat_maps(points: Sequence[Point]) -> Figure:
     kappas, taus, radii = (sorted({point[name] for point in points}) for name in GRID)
     figure = Figure(figsize=(1.5 + (1 + 0.7 * len(taus)) * len(radii), 1.8 + 0.45 * len(kappas)), layout="constrained")
     row: Sequence[Axes] = figure.subplots(1, len(radii), squeeze=False)[0]
-    scale = Normalize(*(pick(point["score"] for point in points) + rim for pick, rim in ((min, -RIM), (max, RIM))))
+    scale = Normalize(*(pick(100 * each["score"] for each in points) + rim for pick, rim in ((min, -RIM), (max, RIM))))
     for axes, radius in zip(row, radii, strict=True):
         found = {(point["kappa"], point["tau"]): point for point in points if point["radius"] == radius}
-        scores = [[found.get((kappa, tau), {}).get("score", math.nan) for tau in taus] for kappa in kappas]
+        scores = [[100 * found.get((kappa, tau), {}).get("score", math.nan) for tau in taus] for kappa in kappas]
         image = axes.imshow(scores, norm=scale, cmap="viridis", aspect="auto")
         for (kappa, tau), point in found.items():
             weight = "bold" if point["role"] == "chosen" else "normal"
-            text = f"[{point['score']:.3f}]" if point["role"] == "chosen" else f"{point['score']:.3f}"
-            color = "white" if scale(point["score"]) < 0.5 else "black"
+            text = f"{100 * point['score']:.1f}"
+            text = f"[{text}]" if point["role"] == "chosen" else text
+            color = "white" if scale(100 * point["score"]) < 0.5 else "black"
             place = (taus.index(tau), kappas.index(kappa))
             axes.text(*place, text, ha="center", va="center", fontsize=7, weight=weight, color=color)
         axes.set(title=f"W = {radius}", xlabel="τ", ylabel="κ")
         axes.set_xticks(range(len(taus)), [f"{tau:g}" for tau in taus])
         axes.set_yticks(range(len(kappas)), [f"{kappa:g}" for kappa in kappas])
-    figure.colorbar(image, ax=list(row), label="score")
+    figure.colorbar(image, ax=list(row), label="score in points of 100")
     return figure
 
 

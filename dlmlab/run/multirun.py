@@ -29,7 +29,8 @@ from dlmlab.record.folder import (
 )
 from dlmlab.record.report import results_of
 from dlmlab.record.samples import Sample, lost_samples, read_samples
-from dlmlab.run.samples import TOKENS, cost_of, evaluation_tables, score_of, verdict
+from dlmlab.run import shown
+from dlmlab.run.samples import TOKENS, cost_of, evaluated, evaluation_tables, joined, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
@@ -106,11 +107,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one configuration, from one job or from the shards of one."""
+    """The figures of one configuration, from one job or from the shards of one. said: in a sentence."""
 
     jobs: Sequence[Job]
     figures: Mapping[str, Cell]
     tables: Sequence[Table]
+    said: str
 
     @property
     def name(self) -> str:
@@ -201,12 +203,13 @@ def row_of(group: Sequence[Job]) -> Row:
     """
     first = group[0]
     if first.num_shards == 1:
-        return Row(group, figures_of(first), [])
+        return Row(group, figures_of(first), [], first.results["verdict"])
     check_shards(group)
     samples = sorted((sample for job in group for sample in job.samples), key=lambda sample: sample.index)
     tokens = {key: sum(job.results[key] for job in group) for key in TOKENS}
     figures = score_of(samples) | cost_of(samples, tokens)
-    return Row(group, figures, evaluation_tables(figures, samples))
+    of = joined([evaluated(job.results) for job in group])
+    return Row(group, figures, evaluation_tables(figures, samples, of), verdict(figures, of))
 
 
 def figures_of(job: Job) -> Mapping[str, Cell]:
@@ -270,19 +273,21 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
 def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
     """Return the joined score, or the settings that no other beats."""
     if len(rows) == 1 and "forwards per item" in rows[0].figures:
-        return verdict(rows[0].figures)
-    front = [f"{point['name']} ({point['score']:.3f} in {point['forwards']:.2f})" for point in pareto(points)]
+        return rows[0].said
+    front = [f"{point['name']} ({shown.points(point['score'])} in {point['forwards']:.2f})" for point in pareto(points)]
     return f"Pareto front, score in forward passes an item: {'; '.join(front)}." if front else ""
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     """Return a table with a row for each configuration: what it was told, and its figures."""
-    figures = list(dict.fromkeys(key for row in rows for key in row.figures))
+    named = [shown.named(row.figures) for row in rows]
+    figures = list(dict.fromkeys(key for each in named for key in each))
     cells: list[list[Cell]] = [
-        [row.name, *(row.overrides.get(key) for key in keys), *(row.figures.get(key) for key in figures)]
-        for row in rows
+        [row.name, *(row.overrides.get(key) for key in keys), *(each.get(key) for key in figures)]
+        for row, each in zip(rows, named, strict=True)
     ]
-    return Table("Jobs", ["job", *keys, *figures], cells)
+    note = "Scores in points of 100." if "score" in figures else ""
+    return Table("Jobs", ["job", *keys, *figures], cells, note)
 
 
 def problem_tables(problems: Sequence[Problem]) -> list[Table]:

@@ -114,7 +114,7 @@ class Wandb:
             "group": _multirun(folder, run.labels) or run.labels.get("model"),
             "job_type": run.experiment,
             "tags": sorted({tag[:TAG_LENGTH] for tag in [*run.labels.values(), *_tags()] if tag}),
-            "config": run.manifest["config"],
+            "config": {**run.manifest["config"], "labels": run.labels},
         }
         return {key: value for key, value in init.items() if not os.environ.get(OWN.get(key, ""))}
 

@@ -52,8 +52,8 @@ def _log(run: Any, result: Mapping[str, Any]) -> None:
         logged["points"] = table(*_columns(points))
         tasks = dict.fromkeys(point.get("task") for point in points)
         for task in tasks:
-            own = table(*_columns([point for point in points if point.get("task") == task]))
-            title = "Quality against forward passes" + (f", {task}" if task else "")
+            own = table(*_columns([_in_points(point) for point in points if point.get("task") == task]))
+            title = "Quality in points of 100 against forward passes" + (f", {task}" if task else "")
             name = "/".join(["charts", "quality_against_forwards", *([task] if task else [])])
             logged[name] = wandb.plot.scatter(own, "forwards", "score", title=title)
     if samples := _samples(Path(result["samples"]), result["most_samples"]):
@@ -73,6 +73,11 @@ def _samples(path: Path, most: int) -> list[dict[str, Any]]:
         samples = [json.loads(line) for line in file]
     samples.sort(key=lambda sample: sample["index"])
     return [{key: sample[key] for key in SAMPLE if key in sample} for sample in samples[:most]]
+
+
+def _in_points(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point of a chart, whose score is read in points of 100."""
+    return {**point, "score": None if point.get("score") is None else 100 * point["score"]}
 
 
 def _columns(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:

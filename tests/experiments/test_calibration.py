@@ -171,6 +171,16 @@ def test_the_log_s_own_grid_prints_as_the_log_prints_it(config):
     assert rows[1] == ["0.50", "0.75", "4", "0.100", "+0.000", True]
     assert rows[9] == ["0.90", "0.75", "4", "0.050", "+0.050", False]
     assert table.note.startswith("Baseline pass@1 = 0.100")
+    assert "+ is a loss" in table.note
+
+
+def test_only_the_log_s_table_counts_losses(finished):
+    settings, choice = results(finished)["tables"][:2]
+    assert (settings["title"], choice["title"]) == ("Settings", "Choice")
+    points = {point["name"]: point["against_baseline"]["difference"] for point in results(finished)["points"]}
+    assert [row[1] for row in choice["rows"]] == [f"{100 * points[row[0]]:+.1f}" for row in choice["rows"]]
+    assert "lose no more than 90 points of 100" in choice["note"]
+    assert "points of 100 from a baseline of" in (finished / "localleap.yaml").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dlmlab.measure.aup import aup
-from experiments.compare import winner
+from experiments.compare import answer, comparison_table, summary_of
 from tests.documented import check_summary
 
 SMALL = ["task.limit=4", "memo=off", "timed_items=2", "timed_rounds=1", "device=cpu", "tracking=terminal"]
@@ -40,7 +40,8 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
     accuracies = [100 * point["score"] for point in results["points"][:3]]
     start, eb = ((point["tokens_per_forward"], 100 * point["score"]) for point in results["points"][:3:2])
     assert results["points"][2]["aup"] == aup([start, eb], max(accuracies))
-    assert results["summary"]["tiny_open/eb/aup"] == results["points"][2]["aup"]
+    assert {key.partition("/")[0] for key in results["summary"]} == {"tiny_open", "tiny_mmlu"}
+    assert not any(name in key for key in results["summary"] for name in ("localleap", "eb", "baseline"))
     assert "tiny_open: " in results["verdict"]
     assert {path.name for path in (tmp_path / "run").glob("*.png")} == {"quality_against_forwards.png"}
     for name in ("table.md", "table.tex"):
@@ -65,19 +66,44 @@ def test_a_decoder_is_compared_at_its_authors_setting_and_the_table_names_it(com
 
 
 def found(name, role, verdict, forwards):
-    speedup = {"median": 4.0}
+    speedup = {"median": 4.0, "low": 3.5, "high": 4.25}
     return {
-        "name": name, "role": role, "forwards": forwards, "speedup": speedup, "speedup in forwards": 64 / forwards,
-        "against_baseline": {"verdict": verdict},
+        "name": name, "role": role, "task": "t", "n": 9, "setting": "", "score": 0.5, "ci_low": 0.25, "ci_high": 0.75,
+        "forwards": forwards, "positions": 64.0, "full_passes": forwards, "tokens_per_forward": 2.0,
+        "tokens_per_second": speedup, "speedup": speedup, "speedup in forwards": 64 / forwards, "aup": 100.0,
+        "against_baseline": {"verdict": verdict, "difference": 0.1},
     }  # fmt: skip
 
 
 def test_the_winner_keeps_the_score_with_the_fewest_forward_passes():
     points = [found("baseline", "baseline", "pass", 2), found("a", "", "pass", 16), found("b", "", "pass", 8)]
     points.append(found("c", "", "inconclusive", 4))
-    expected = "t: b is the fastest that keeps the baseline's score, with 8.00× fewer forward passes and 4.00× the"
-    assert winner("t", points).startswith(expected)
-    assert winner("t", [points[0], points[3]]) == "t: none is shown to keep the baseline's score."
+    expected = (
+        "t: b is the fastest that keeps the baseline's score, with 8.00× fewer forward passes and 4.00× (3.50–4.25×)"
+    )
+    assert answer("t", points).startswith(expected)
+    assert answer("t", [points[0], points[3]]) == "t: none is shown to keep the baseline's score."
+
+
+def test_a_summary_s_keys_are_the_same_whoever_wins():
+    points = [found("baseline", "baseline", "pass", 2), found("a", "", "pass", 16), found("c", "", "inconclusive", 4)]
+    own = summary_of("t", points)
+    assert own["t/winner"] == "a"
+    assert own["t/speedup in forwards"] == 4.0
+    assert summary_of("t", [points[0], points[2]]) == dict.fromkeys(own)
+
+
+def test_no_decoder_wins_where_none_has_anything_right():
+    points = [found("baseline", "baseline", "pass", 2) | {"score": 0.0}, found("a", "", "pass", 16) | {"score": 0.0}]
+    assert answer("t", points) == "t: no decoder has anything right, so that none can be told from another."
+    assert summary_of("t", points)["t/winner"] is None
+
+
+def test_differences_are_in_points_and_a_speedup_has_its_range():
+    table = comparison_table([found("baseline", "baseline", "pass", 2), found("a", "", "pass", 16)])
+    row = dict(zip(table.columns, table.rows[1], strict=True))
+    assert (row["score"], row["95 % interval"], row["difference"]) == ("50.0", "25.0 … 75.0", "+10.0")
+    assert row["speedup"] == "4.00× (3.50–4.25×)"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from dlmlab.record.samples import read_samples
 from dlmlab.verify import verify
+from experiments.quality_gate import answer, gate_table
 from tests.documented import check_summary
 
 SMALL = ["experiment=quality_gate", "memo=off", "device=cpu", "tracking=terminal"]
@@ -18,6 +19,32 @@ ALL_AT_ONCE = ["decoder=localleap_paper", "decoder.kappa=0", "decoder.tau=0", "d
 
 def results(folder):
     return json.loads((folder / "run" / "results.json").read_text())
+
+
+def titles(folder):
+    return [table["title"] for table in results(folder)["tables"]]
+
+
+def gate(name, baseline, candidate, **others):
+    return dict.fromkeys(FIELDS) | {"items_to_decide": None} | {
+        "name": name, "baseline": baseline, "candidate": candidate, "verdict": "pass", **others
+    }  # fmt: skip
+
+
+def test_differences_and_their_intervals_are_signed_and_scores_are_not():
+    gates = [
+        gate("mmlu", 0.8, 0.9, difference=0.1, ci_low=-0.05, ci_high=0.25),
+        gate("bleu", None, 0.9, ci_low=0.85, ci_high=0.95),
+    ]
+    table = gate_table(gates)
+    assert [row[3:5] for row in table.rows] == [["+10.0", "-5.0 … +25.0"], ["", "85.0 … 95.0"]]
+    assert table.columns[-2:] == ["items", "items to decide"]
+
+
+def test_a_gate_that_nobody_can_fail_is_said_to_be_one():
+    idle, hard = gate("humaneval", 0.0, 0.0), gate("mmlu", 0.0, 0.1)
+    assert answer([idle, hard]).endswith(" Neither has anything right in humaneval, where nothing can be lost.")
+    assert "Neither" not in answer([hard])
 
 
 def test_gates_have_verdicts_noise_and_samples(command, tmp_path):
@@ -44,6 +71,7 @@ def test_gates_have_verdicts_noise_and_samples(command, tmp_path):
     ]
     assert "Noise floor" in shown
     assert "sacreBLEU's corpus score, smoothing exp" in " ".join(shown.split())
+    assert len(set(titles(tmp_path))) == len(titles(tmp_path))
     check_summary(tmp_path / "run")
 
 
@@ -74,5 +102,6 @@ def test_functions_are_scored_three_ways(command, tmp_path):
     assert status == 0
     [gate] = results(tmp_path)["gates"]
     assert (gate["difference"], gate["verdict"], gate["n"]) == (0, "inconclusive", 3)
+    assert "tiny_humaneval: score by how the answer is extracted" in titles(tmp_path)
     for extraction in ("raw", "fenced", "sanitised"):
         assert extraction in shown

@@ -101,7 +101,7 @@ BAD: dict[str, list[str]] = {
     f"{CALIBRATE} +grid.nonsense=[1]": [r"grid\.nonsense is no parameter of the decoder, which has"],
     f"{TRAIN} +data.weights.Shopp=1": [r"data\.weights\.Shopp is no kind of exercise; did you mean Shop\?"],
     # choices that there aren't: Hydra's own errors come alone
-    "model=llada2 decoder.kappa=9": [r"Could not find 'model/llada2' .*llada llada15 tiny; did you mean llada\?"],
+    "model=llada2 decoder.kappa=9": [r"Could not find 'model/llada2' .*llada llada15 .*tiny; did you mean llada"],
     "tracking=wandbb": [r"Could not find 'tracking/wandbb' .*; did you mean wandb\?"],
     "experiment=quality_gates": [r"Could not find 'experiment/quality_gates' .*; did you mean quality_gate\?"],
     "tracking=null": [r"tracking=null: a group has one of its choices"],

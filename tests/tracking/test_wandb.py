@@ -93,6 +93,7 @@ def test_an_offline_run_holds_everything(run, tmp_path, capfd):
     start = started(written)
     config = values(start.config.update)
     assert config.pop("_wandb") == {}
+    assert config.pop("labels") == {"model": "llada15", "decoder": "localleap", "task": "open_prompts"}
     assert config == run.manifest["config"]
     assert (start.project, start.run_group, start.job_type) == ("dlmlab", "llada15", "throughput")
     assert list(start.tags) == ["llada15", "localleap", "open_prompts"]
@@ -132,6 +133,9 @@ def test_samples_and_points_are_tables_and_charts(make_run):
     for task in ("one", "two"):
         chart = told[f"_wandb/visualize/charts/quality_against_forwards/{task}"]
         assert chart["panel_config"]["fieldSettings"] == {"x": "forwards", "y": "score"}
+        assert "points of 100" in chart["panel_config"]["stringSettings"]["title"]
+    charted = table(run.folder, "charts/quality_against_forwards/one_table")
+    assert [row[charted["columns"].index("score")] for row in charted["data"]] == [50.0, 50.0]
 
 
 def test_the_jobs_of_a_multirun_are_a_group_and_tagged_by_their_sweep(make_run):
