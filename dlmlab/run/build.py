@@ -237,10 +237,10 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
 
 def own_generation(cfg: DictConfig) -> Generation:
     """Return the config's settings where no task is decoded. Raises UserError for a value out of range."""
-    given = {str(key): value for key, value in cfg.generation.items()}
-    unsaid = [key for key in protocol.SWITCHES if given.get(key) is None]
+    needed = ("gen_length", "block_length", "steps")  # what is null besides is left to its default
+    given = {str(key): value for key, value in cfg.generation.items() if value is not None or key in needed}
     with homes(dict.fromkeys(given, "generation")):
-        return Generation(**{key: value for key, value in given.items() if key not in unsaid})
+        return Generation(**given)
 
 
 def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generation:
