@@ -185,6 +185,7 @@ def test_there_are_many():
 def test_a_config_without_a_mistake_gets_to_the_model(command, no_model, tmp_path):
     mmlu = data.write(tmp_path / "data") / "mmlu"
     needed = {
+        "answer": ["prompt=Hi"],
         "trace": ["prompt=Hi"],
         "likelihood": ["task=mmlu_likelihood", "task.task=mmlu_astronomy", "task.num_fewshot=0", f"task.path={mmlu}"],
     }
