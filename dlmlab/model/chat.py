@@ -31,6 +31,8 @@ MEMORY = 2**30
 """Most bytes of address space that a rendering may take."""
 MOST_BYTES = 2**24
 """Most bytes of a rendered conversation, as JSON; it is more than any model's context."""
+MARK = secrets.token_hex(8)
+"""With a number, what stands for a control token that a message spells, until the template is rendered."""
 REMEDY = "give token ids, or mend the template"
 
 
@@ -117,12 +119,12 @@ def token_ids(model: Any, messages: str | Sequence[Message], name: str) -> list[
     for turn in turns:
         check_turn(turn, name)
     control = control_ids(model)
-    spelt, mark = list[str](), secrets.token_hex(8)
+    spelt: list[str] = []
 
     def marked(text: str) -> str:
         for begin, end in reversed(control_spans(tokenizer, text, control)):
             spelt.append(text[begin:end])
-            text = f"{text[:begin]}{mark}:{len(spelt) - 1}:{text[end:]}"
+            text = f"{text[:begin]}{MARK}:{len(spelt) - 1}:{text[end:]}"
         return text
 
     context = {
@@ -133,7 +135,7 @@ def token_ids(model: Any, messages: str | Sequence[Message], name: str) -> list[
         "documents": None,
     }
     text = check_text(renderer.render(template, context), "what the chat template gives")
-    parts = re.split(f"{mark}:(\\d+):", text)
+    parts = re.split(f"{MARK}:(\\d+):", text)
     ids: list[int] = tokenizer(parts[0], add_special_tokens=False)["input_ids"]
     for number, part in zip(parts[1::2], parts[2::2], strict=True):
         spelling = spelt[int(number)]

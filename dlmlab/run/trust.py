@@ -6,6 +6,7 @@ at every level.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from math import prod
@@ -21,6 +22,10 @@ from dlmlab.paths import CONF
 from dlmlab.run import build
 from dlmlab.settings import faults, kinds_of
 
+TEMPLATES = ("prompt", "answer", "template")
+"""Parameters of tasks that fields of an item are put into."""
+FIELD = re.compile(r"\{\{\s*\w+\s*\}\}|\{\w+\}")
+"""How a template names a field, and nothing else."""
 MOST_BYTES = 2**30
 """Most bytes of a data file that a recorded config names."""
 MOST: Mapping[str, float] = {
@@ -101,6 +106,10 @@ def check_plain(key: str, value: Any, kind: Any) -> None:
         raise UserError(f"{key}={value} is more than the {MOST[key]:g} that a recorded run may ask for")
     if key == "path" and value is not None:
         check_path(Path(value))
+    if key in TEMPLATES and isinstance(value, str) and re.search(r"[{}]", FIELD.sub("", value)):
+        raise UserError(f"{key}={value!r} does more than to name fields: a recorded template may do no more")
+    if key == "task" and value not in harness_tasks():
+        raise UserError(f"the run's config names lm-eval's {value}, which no file of conf/task does")
 
 
 def check_grid(config: DictConfig, most: int) -> None:
@@ -122,6 +131,12 @@ def check_path(path: Path) -> None:
 def targets(group: str) -> frozenset[str]:
     """Return the classes that conf/GROUP names."""
     return frozenset(part["_target_"] for part in configs(group) if "_target_" in part)
+
+
+@cache
+def harness_tasks() -> frozenset[str]:
+    """Return the tasks of lm-eval's that conf/task names. Of others it is not known what they would run or fetch."""
+    return frozenset(part["task"] for part in configs("task") if isinstance(part.get("task"), str))
 
 
 @cache

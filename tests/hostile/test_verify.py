@@ -10,12 +10,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from dlmlab import verify
 from dlmlab.errors import UserError
 from dlmlab.record.samples import SampleFile, read_samples
-from dlmlab.run import trust
+from dlmlab.run import build, trust
 from tests.hostile.folders import conf, edit, write_run
 
 
@@ -185,10 +187,36 @@ def test_any_value_anywhere_is_at_most_a_line(run: Path, file: str) -> None:
                     verify.verify(run)
 
 
-def test_every_part_of_conf_may_be_built() -> None:
-    for group in ("decoder", "task", "sandbox"):
-        for part in trust.configs(group):
+@pytest.mark.parametrize("group", ["decoder", "task", "sandbox"])
+def test_every_part_of_conf_may_be_built(group: str) -> None:
+    with build.composing():
+        for name in build.options(group):
+            part = OmegaConf.to_container(hydra.compose("config", [f"{group}={name}"]), resolve=False)[group]
             if "_target_" in part:
-                own = {key: value for key, value in part.items() if key != "defaults"}  # a recorded config has none
-                own = {key: value for key, value in own.items() if value is not None and "${" not in str(value)}
-                trust.check_part(group, own | ({"sandbox": conf("sandbox", "bubblewrap")} if "sandbox" in own else {}))
+                plain = {key: each for key, each in part.items() if not str(each).startswith("${")}
+                trust.check_part(group, plain)
+
+
+TEMPLATES = [
+    "{% for a in range(9) %}{% endfor %}",
+    "{{ ''.__class__ }}",
+    "{puzzle.__class__}",
+    "{puzzle:>99999999}",
+    "{",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_names_fields_and_does_no_more(template: str) -> None:
+    own = conf("task", "jsonl") | {"path": None}
+    del own["defaults"], own["path"]
+    trust.check_part("task", own | {"prompt": "Q: {{ question }} {puzzle}\n"})
+    with pytest.raises(UserError, match="does more than to name fields"):
+        trust.check_part("task", own | {"prompt": template})
+
+
+def test_a_task_of_lm_eval_s_is_one_that_conf_names() -> None:
+    own = {"_target_": "dlmlab.task.lm_eval.LmEval", "name": "x", "gen_length": 8}
+    trust.check_part("task", own | {"task": "gsm8k"})
+    with pytest.raises(UserError, match="names lm-eval's scrolls_qasper"):
+        trust.check_part("task", own | {"task": "scrolls_qasper"})
