@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ from dlmlab.record.files import plain, visible
 from dlmlab.record.memo_file import connect, default_path, is_memo, remedy, used_bytes
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, check_number
+
+log = logging.getLogger(__name__)
 
 GIGABYTE = 10**9
 CHECKSUM_BYTES = 16
@@ -116,8 +119,7 @@ class DiskMemo:
 
     def _give_up(self, error: Exception) -> None:
         self._file = None
-        line = f"warning: the memo {self.path} is not used: {error}; {remedy(error, self.path)}"
-        print(visible(line), file=sys.stderr)
+        log.warning(visible(f"the memo {self.path} is not used: {error}; {remedy(error, self.path)}"))
 
 
 def _pack(name: bytes, proposed: Proposed) -> bytes:

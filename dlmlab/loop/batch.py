@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +11,8 @@ import torch
 
 from dlmlab.errors import UserError
 from dlmlab.types import check_positive_int
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 LIGHTER = "set model.quantization=nf4, free the device of other processes, or take one with more memory"
@@ -88,10 +90,7 @@ class Batch:
             raise no_room(f"a batch of {tried}", reason, SMALLER if tried == 1 else FEWER)
         self.size = tried // 2
         self.log.append({"out of memory at": tried, "size": self.size, "reason": numbers(reason)})
-        print(
-            f"warning: out of memory with a batch of {tried} ({numbers(reason)}): going on with {self.size}",
-            file=sys.stderr,
-        )
+        log.warning("out of memory with a batch of %d (%s): going on with %d", tried, numbers(reason), self.size)
 
 
 def check_batch_size(name: str, value: object) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dlmlab.record.files import name, parse_json, plain, read_bytes, visible, write_text
+
+log = logging.getLogger(__name__)
 
 MARK = ', "crc32": "'
 
@@ -39,7 +41,7 @@ class Journal:
         """Warn in one line on stderr of damaged lines, if there are any, and say what follows from that."""
         if self.damaged:
             what = f"{self.damaged} of {self.damaged + len(self.entries)} lines are damaged"
-            print(visible(f"warning: {self.path}: {what}: {consequence}"), file=sys.stderr)
+            log.warning(visible(f"{self.path}: {what}: {consequence}"))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry; no kill loses it once this returns.

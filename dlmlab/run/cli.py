@@ -282,7 +282,10 @@ def one_line(error: BaseException) -> str:
 
 
 def nearest(key: str) -> str:
-    """A suggestion from the keys of the config as it is without that override."""
+    """A suggestion: the choice that brings the key, or the nearest key of the config as it is without that override."""
+    group, choice, *rest = (*key.split("."), "", "")
+    if rest[:1] != [""] and choice and (CONF / group / f"{choice}.yaml").exists():
+        return f" unless {group}={choice} is chosen: add that"
     from hydra import compose, initialize_config_dir
 
     wrong = [text for text in sys.argv[1:] if "=" in text and text.split("=")[0].lstrip("+~") == key]

@@ -1,8 +1,10 @@
-"""How a run's log lines look: `warning: …` on the terminal; Hydra's time and place stand in run.log."""
+"""How a run's log lines look: `warning: …` on the terminal; with their time and place in run.log."""
 
 from __future__ import annotations
 
 import logging
+import sys
+from typing import Any
 
 
 class Line(logging.Formatter):
@@ -11,3 +13,14 @@ class Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+
+
+class Console(logging.Handler):
+    """Writes to whatever standard error is now."""
+
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__()  # Hydra names standard output, which is the run's
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        print(self.format(record), file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +12,8 @@ from dlmlab.record.folder import RESULTS
 from dlmlab.record.report import Cell, Follower, Report, RunRecord, Table, Tracker, results_of
 from dlmlab.record.samples import count_samples
 from dlmlab.tracking.table import write_table
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Cell", "Report", "RunRecord", "Table", "Tracker", "following", "track"]
 
@@ -61,7 +63,7 @@ def warned(tracker: Tracker) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        print(f"warning: {type(tracker).__name__.lower()} tracking failed: {error}{free_space(error)}", file=sys.stderr)
+        log.warning("%s tracking failed: %s%s", type(tracker).__name__.lower(), error, free_space(error))
 
 
 def save(run: RunRecord) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import netrc
 import os
 import select
@@ -25,6 +26,8 @@ from dlmlab.record.files import plain
 from dlmlab.record.folder import MANIFEST, MULTIRUN, RESULTS, SAMPLES
 from dlmlab.record.report import RunRecord
 from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
+
+log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 """Modes that W&B knows; the last two are its older words for offline and online."""
@@ -97,7 +100,7 @@ class Wandb:
             yield
         except _Failed as error:
             self._process, self._given_up = None, True
-            print(f"warning: the run is not on W&B: {error}", file=sys.stderr)
+            log.warning("the run is not on W&B: %s", error)
 
     def _init(self, run: RunRecord, mode: str) -> dict[str, Any]:
         """Return the arguments of wandb.init."""

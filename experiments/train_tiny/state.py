@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dlmlab.record.files import replacing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,7 +54,7 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
     except SafetensorError:
         told, tensors = {}, {}
     if told.get("digest") != digest(tensors, told.get("progress", "")):
-        print(f"warning: {path} is damaged: training begins anew", file=sys.stderr)
+        log.warning("%s is damaged: training begins anew", path)
         return None
     model.load_state_dict({name.removeprefix("model/"): each for name, each in tensors.items() if name[:6] == "model/"})
     for number, optimizer in enumerate(optimizers):

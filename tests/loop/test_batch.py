@@ -50,15 +50,14 @@ def test_halving_changes_nothing_but_the_batch(rules: list[Rule], generation: Ge
     assert [each["size"] for each in batch.log] == [each["out of memory at"] // 2 for each in batch.log]
 
 
-def test_it_says_so_once_for_each_halving_and_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_says_so_once_for_each_halving_and_stays_there(caplog: pytest.LogCaptureFixture) -> None:
     batch, model = Batch(16), SmallDevice(room=7)
     run(model, [Baseline()], GENERATION, batch)
     assert [each["size"] for each in batch.log] == [8, 4]
-    lines = capfd.readouterr().err.splitlines()
     numbers = "20.00 MiB more were needed, 12.31 MiB of 11.76 GiB are free"
-    assert lines == [
-        f"warning: out of memory with a batch of 16 ({numbers}): going on with 8",
-        f"warning: out of memory with a batch of 8 ({numbers}): going on with 4",
+    assert caplog.messages == [
+        f"out of memory with a batch of 16 ({numbers}): going on with 8",
+        f"out of memory with a batch of 8 ({numbers}): going on with 4",
     ]
     assert [size for size in model.batches if size > 7] == [16, 8]
     assert str(batch) == "16: 4"

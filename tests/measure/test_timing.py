@@ -112,10 +112,10 @@ def test_a_turn_that_was_timed_is_not_timed_again(tmp_path):
     assert take_turns(jobs, 2, keep=partial(TimingFile(tmp_path).keep, part="another task")) != again
 
 
-def test_a_damaged_timing_is_timed_again(tmp_path, capsys):
+def test_a_damaged_timing_is_timed_again(tmp_path, caplog):
     jobs = {"a": lambda: Timing(0.1, Ledger(4, 3, 3, 2), [], 2, 5, [[1, 2]])}
     take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)
     path = tmp_path / "timings.jsonl"
     path.write_text(path.read_text().replace("0.1", "0.2"))
     assert take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)["a"][0].seconds == 0.1
-    assert "1 of 1 lines are damaged: what they told is timed again" in capsys.readouterr().err
+    assert "1 of 1 lines are damaged: what they told is timed again" in caplog.text

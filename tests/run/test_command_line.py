@@ -108,6 +108,7 @@ LINES = {
     "tracking=markdown tracking.markdown=null": "tracking.markdown=None is not a place for results",
     "decoder=[[]]": "a group has one of its choices",
     "decoder=${oc.decode:'[1,2]'}": "a group has one of its choices",
+    "tracking.wandb.project=x": "tracking.wandb.project is not a setting unless tracking=wandb is chosen: add that",
     "+experiment_key=1": "experiment_key is not a setting",
     "display=loud": "display='loud' is not one of auto, rich, plain, none",
 }
