@@ -108,7 +108,7 @@ def test_one_entry_is_not_taken_for_another(model, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.4, 0.9])
-def test_a_damaged_file_costs_a_warning_and_no_result(model, tmp_path, capsys, cut):
+def test_a_damaged_file_costs_a_warning_and_no_result(model, tmp_path, caplog, cut):
     first, *_ = pooled(model, open_memo(tmp_path, model))
     path = tmp_path / "memo.sqlite"
     sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -117,16 +117,15 @@ def test_a_damaged_file_costs_a_warning_and_no_result(model, tmp_path, capsys, c
     content[begin:] = b"\xff" * (len(content) - begin)
     path.write_bytes(content)
     assert pooled(model, open_memo(tmp_path, model))[0] == first
-    warnings = capsys.readouterr().err.splitlines()
-    assert len(warnings) <= 2
-    assert all("python -m dlmlab.memo clear" in line for line in warnings)
+    assert len(caplog.messages) <= 2
+    assert all("python -m dlmlab.memo clear" in line for line in caplog.messages)
 
 
-def test_a_path_that_cannot_be_written_costs_a_warning(model, tmp_path, capsys):
+def test_a_path_that_cannot_be_written_costs_a_warning(model, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     memo = DiskMemo(tmp_path / "file" / "memo.sqlite", model, GENERATION, 1.0)
     assert pooled(model, memo)[0] == pooled(model, {})[0]
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(caplog.messages) == 1
 
 
 def test_the_file_is_bounded_and_the_oldest_go_first(model, tmp_path):
