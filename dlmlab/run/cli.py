@@ -34,6 +34,7 @@ from dlmlab.run import agent, experiment, protocol, resume
 from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
 from dlmlab.run.help import FLAGS, text
+from dlmlab.run.logs import borrowed
 from dlmlab.run.streams import steady
 from dlmlab.settings import check as check_kind
 from dlmlab.settings import near
@@ -174,7 +175,8 @@ def exit_status(main: Callable[[], None]) -> int:
     _command.set(outcome)
     problems: Sequence[Any] = []
     try:
-        status = attempt(main)
+        with borrowed():
+            status = attempt(main)
     finally:
         if outcome.multirun:
             problems = report_multirun(outcome.multirun, outcome.config)
