@@ -17,6 +17,9 @@ def borrowed() -> Iterator[None]:
     try:
         yield
     finally:
+        for handler in set(root.handlers) - set(handlers):
+            root.removeHandler(handler)
+            handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
 

@@ -30,7 +30,7 @@ from dlmlab.record.folder import (
 from dlmlab.record.report import results_of
 from dlmlab.record.samples import Sample, lost_samples, read_samples
 from dlmlab.run import shown
-from dlmlab.run.samples import TOKENS, cost_of, evaluated, evaluation_tables, joined, score_of, verdict
+from dlmlab.run.samples import AGAIN, TOKENS, cost_of, evaluated, evaluation_tables, joined, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
@@ -206,7 +206,8 @@ def row_of(group: Sequence[Job]) -> Row:
         return Row(group, figures_of(first), [], first.results["verdict"])
     check_shards(group)
     samples = sorted((sample for job in group for sample in job.samples), key=lambda sample: sample.index)
-    tokens = {key: sum(job.results[key] for job in group) for key in TOKENS}
+    counted = [key for key in (*TOKENS, AGAIN) if all(key in job.results for job in group)]
+    tokens = {key: sum(job.results[key] for job in group) for key in counted}
     figures = score_of(samples) | cost_of(samples, tokens)
     of = joined([evaluated(job.results) for job in group])
     return Row(group, figures, evaluation_tables(figures, samples, of), verdict(figures, of))
