@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -185,4 +186,4 @@ def test_a_run_tells_its_log_what_it_was_and_came_to(command, tmp_path):
     assert (status, errors) == (0, "")
     log = (tmp_path / "run" / "run.log").read_text()
     assert "begins: " in log
-    assert "ends: Score " in log
+    assert f"ends: {json.loads((tmp_path / 'run' / 'results.json').read_text())['verdict']}\n" in log
