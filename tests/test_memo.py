@@ -315,11 +315,11 @@ def test_the_command_line_leaves_other_files_alone(tmp_path, capsys, monkeypatch
     assert [*tmp_path.iterdir()] == [path], "and nothing is left beside it"
 
 
-def test_a_memo_path_that_is_something_else_costs_a_warning(model, tmp_path, capsys):
+def test_a_memo_path_that_is_something_else_costs_a_warning(model, tmp_path, caplog):
     path = foreign(tmp_path / "memo.sqlite")
     before = path.read_bytes()
     pooled(model, open_memo(tmp_path, model))
-    assert "it is no memo of dlmlab; set memo_path" in capsys.readouterr().err
+    assert "it is no memo of dlmlab; set memo_path" in caplog.text
     assert path.read_bytes() == before
 
 

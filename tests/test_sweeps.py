@@ -20,6 +20,7 @@ from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 from tests.tracking.wandb_file import exit_code, read, started, values
 
+LOGGED = "tracking.markdown.logged=[evaluate]"
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 WANDB_SWEEPS = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))
 NEEDED = {
@@ -294,13 +295,13 @@ def check_sharded(bench, arguments, tmp_path):
     setting = [*SETTING, "decoder.kappa=0.02"]
     assert bench(*setting, f"hydra.run.dir={tmp_path / 'whole'}") == 0
     own = [f"memo_path={tmp_path}/memo.sqlite", "tracking=markdown"]
-    own += [f"tracking.markdown.log_file={tmp_path}/log.md", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    own += [f"tracking.markdown.log_file={tmp_path}/log.md", f"hydra.sweep.dir={tmp_path / 'sweep'}", LOGGED]
     done = in_process(bench, *setting, *own, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     whole, found = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "sweep"))
     assert found["summary"] == whole["summary"]
     headings = re.findall(r"^## .*", (tmp_path / "log.md").read_text(), re.MULTILINE)
-    assert len(headings) == 3, "both jobs and the summary stand in the log"
+    assert len(headings) == 1, "the summary stands in the log, and no job"
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -317,7 +318,12 @@ def test_jobs_at_once_lose_nothing(bench, tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     memo, setting = f"memo_path={tmp_path}/memo.sqlite", [*SETTING, "task.limit=30"]
-    own = ["tracking=wandb", f"tracking.markdown.log_file={tmp_path}/log.md", f"hydra.sweep.dir={tmp_path}/sweep"]
+    own = [
+        "tracking=wandb",
+        f"tracking.markdown.log_file={tmp_path}/log.md",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+        LOGGED,
+    ]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     done = in_process(bench, *setting, "decoder.kappa=0.02,0.09", memo, *own, *launcher, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -327,9 +333,8 @@ def test_jobs_at_once_lose_nothing(bench, tmp_path, monkeypatch):
     made = [json.loads((folder / "manifest.json").read_text()) for folder in folders]
     assert max(each["started"] for each in made) <= min(each["ended"] for each in made), "they ran at once"
     log = (tmp_path / "log.md").read_text()
-    assert len(re.findall(r"^## ", log, re.MULTILINE)) == 3
-    for folder in [*folders, tmp_path / "sweep"]:
-        assert (folder / "table.md").read_text() in log
+    assert len(re.findall(r"^## ", log, re.MULTILINE)) == 1
+    assert (tmp_path / "sweep" / "table.md").read_text() in log
     for folder in folders:
         assert exit_code(read(folder)) == 0
     assert len({started(read(folder)).run_group for folder in folders}) == 1

@@ -14,6 +14,7 @@ from dlmlab import manifest
 from dlmlab.model import checkpoint
 from dlmlab.record.report import Report, RunRecord
 from dlmlab.record.samples import Sample, SampleFile
+from dlmlab.run.samples import Evaluated
 from dlmlab.task.extract import answer_letter
 from dlmlab.task.tiny.tasks import TinyMMLU
 from dlmlab.tracking import save
@@ -57,8 +58,10 @@ def write_run(folder: Path) -> Path:
         "data": manifest.describe_data([asked]), "machine": {"cpu": "A", "cores": 2, "gpus": []}, "torch": {},
         "packages": {}, "resumes": [],
     }  # fmt: skip
-    found = evaluate.report_fields(SimpleNamespace(end_token_ids=(end,)), samples, None, {})
-    report = Report("Evaluation: tiny_mmlu", "How well?", {"n": ITEMS}, **found)
+    settings = {"task": "tiny_mmlu", "model": "tiny", "decoder": "threshold", "items": f"{ITEMS}"}
+    of = Evaluated("tiny_mmlu", "tiny", "threshold", ITEMS, beats_empty=True)
+    found = evaluate.report_fields(SimpleNamespace(end_token_ids=(end,)), samples, None, of, {})
+    report = Report("Evaluation: tiny_mmlu", "How well?", settings, **found)
     save(RunRecord(folder, "evaluate", {"model": "tiny", "decoder": "threshold", "task": "tiny_mmlu"}, made, report))
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("- task=tiny_mmlu\n")
