@@ -113,7 +113,7 @@ BAD: dict[str, list[str]] = {
     "model.localleap=3": [r"model\.localleap=3 is not a group of settings", r"tiny/v1 has no calibrated kappa"],
     "model.localleap=null": [r"tiny/v1 has no calibrated kappa"],
     "decoder._target_=x": [r"decoder\._target_='x' cannot be imported \(No module named 'x'\)"],
-    "_target_=null": [r"experiment=null: choose one of calibration, compare"],
+    "_target_=null": [r"experiment=null: choose one of answer, calibration, compare"],
     "_target_=x.y": [r"_target_='x\.y' cannot be imported"],
     f"{GATE} gates.mmlu=null": [r"gates\.mmlu=None is not a group of settings"],
     # what does not go together
