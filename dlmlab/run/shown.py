@@ -12,12 +12,8 @@ from dlmlab.tracking import Cell
 
 APART = 0.05
 """By how much, as a share, a ratio of paired runs may differ unsaid from that of the medians beside it."""
-NAMES = {
-    "n": "items",
-    "forwards per item": "forward passes an item",
-    "canvas tokens per forward": "canvas tokens a forward pass",
-}
-"""What people call a figure, by its key in results.json; others are called by their keys."""
+NAMES = {"n": "items", "forwards per item": "forward passes an item"}
+"""What people call a figure, by its key in results.json."""
 
 
 def points(value: float | None, sign: str = "") -> str:
@@ -70,5 +66,5 @@ def named(figures: Mapping[str, Cell]) -> dict[str, Cell]:
         elif key == "ci_low":
             found["95 % interval"] = interval(value, figures.get("ci_high"))  # type: ignore[arg-type]
         elif key != "ci_high":
-            found[NAMES.get(key, key)] = value
+            found[NAMES.get(key, key.replace("per item", "an item").replace("per forward", "a forward pass"))] = value
     return found

@@ -36,6 +36,7 @@ def test_an_evaluation_names_its_task_model_decoder_and_items(bench):
     assert shown["score"] == f"{100 * results['score']:.1f}"
     assert shown["95 % interval"] == f"{100 * results['ci_low']:.1f} … {100 * results['ci_high']:.1f}"
     assert not {"ci_low", "ci_high", "n"} & shown.keys()
+    assert not any("forwards" in name or " per " in name for name in shown)
     for said in ("Threshold(", "at words with", f"score {shown['score']}", "12 of 40 items"):
         assert said in results["verdict"]
     assert "empty" not in results["verdict"]
