@@ -199,8 +199,14 @@ class Policy:
 
 def check_pair(rule: Rule, cache: Policy | None) -> None:
     """Raise UserError where a decoder and a cache don't go together, by what both declare."""
-    if cache is not None:
-        check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
+    if cache is None:
+        return
+    check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
+    if rule.revokes and rule.sees_canvas and cache.frozen is Frozen.EARLIER_BLOCKS:
+        name = type(rule).__name__
+        raise UserError(
+            f"{name} masks tokens of earlier blocks again, which the cache takes as fixed: turn the cache off"
+        )
 
 
 def check_served(keeps: Iterable[str], cache: Policy | None, grows: bool = False) -> None:

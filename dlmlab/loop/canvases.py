@@ -93,8 +93,10 @@ class Canvases:
         position_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
         answer_B = row_B + [window.answer for window in windows]
         end_B = row_B + [len(window.tokens) for window in windows]
-        seen_BK = position_BK < end_B[:, None]
-        position_BK = np.where(seen_BK, position_BK, row_B[:, None])
+        seen_BK: np.ndarray | bool = True
+        if (position_BK[:, -1] >= end_B).any():  # a block may reach beyond what is seen of its canvas
+            seen_BK = position_BK < end_B[:, None]
+            position_BK = np.where(seen_BK, position_BK, row_B[:, None])
         masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         generators = [window.generator for window in windows]
         return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, config.mask_token_id)
@@ -107,7 +109,10 @@ class Canvases:
         tokens_BL, real_BL = pad(tokens, config.pad_token_id)
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
         block_BK = np.array([window.start for window in windows])[:, None] + np.arange(block_length)
+        inside_BK = block_BK < np.array([len(window.tokens) for window in windows])[:, None]
+        block_BK = np.where(inside_BK, block_BK, 0)
         computed_BK = np.stack([plan.computed[block_K] for plan, block_K in zip(plans, block_BK, strict=True)])
+        computed_BK &= inside_BK
         index_BK = np.stack([np.searchsorted(own_L, block_K) for own_L, block_K in zip(own, block_BK, strict=True)])
         position_BK = row_B[:, None] + np.where(computed_BK, index_BK, 0)
         masked_BK = computed_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
