@@ -25,7 +25,7 @@ DECODER = "decoder"
 def main(overrides: Sequence[str]) -> bool:
     """Measure, print, and say whether both goals are kept."""
     cfg = compose(overrides)
-    rules = {BASELINE: build.decoder(cfg, BASELINE), DECODER: build.decoder(cfg)}
+    rules = {BASELINE: (build.decoder(cfg, BASELINE), None), DECODER: (build.decoder(cfg), None)}
     model, prompts, generation = prepare(cfg)
     widest = max(cfg.batch_sizes)
     timings = measure(cfg, model, prompts, generation, rules, [1, widest])
@@ -48,7 +48,7 @@ def main(overrides: Sequence[str]) -> bool:
     ):
         verdict = "" if goal is None else f"≥ {goal:.2f} {mark(each.median >= goal)}"
         rows.append([name, f"{each.median:.3f}", f"{each.low:.3f}–{each.high:.3f}", verdict])
-    show(Table(f"Batching: {rules[DECODER]}", columns, rows, note="Ratios are of runs of the same round."))
+    show(Table(f"Batching: {rules[DECODER][0]}", columns, rows, note="Ratios are of runs of the same round."))
     return kept.median >= KEPT_SPEEDUP and loop.median >= LOOP_BY_REFERENCE
 
 

@@ -62,6 +62,7 @@ def main(overrides: Sequence[str]) -> bool:
     model = build.model(cfg)
     names = [name for name in build.options("cache") if name != build.NO_CACHE]
     caches = {name: build.cache(cfg, name=name) for name in (build.NO_CACHE, *names)}
+    caches = {name: cache for name, cache in caches.items() if not cache.keeps or cache.needs in model.keeps}
     kept = speed(cfg, model, caches, int(own.get("canvas", CANVAS)))
     tasks = [build.task(cfg, name, limit=own.get("limit")) for name in TASKS]
     points = {block: answers(cfg, model, caches, tasks, block) for block in BLOCKS}
