@@ -19,13 +19,13 @@ from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.measure.likelihood import log_likelihood
 from dlmlab.measure.stats import proportion_interval
 from dlmlab.record.journal import Journal
-from dlmlab.run import build
+from dlmlab.run import build, shown
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.display import bar
 from dlmlab.settings import PositiveInt
 from dlmlab.task.base import Item, Score
 from dlmlab.task.lm_eval import LmEval
-from dlmlab.tracking import Report, Table
+from dlmlab.tracking import Cell, Report, Table
 
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
@@ -63,7 +63,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         report = Report(
             title=f"Likelihood: {parts.task.name}",
             question=f"Which choice does {build.model_name(cfg)} find the likeliest?",
-            settings={"model": build.model_name(cfg), "samples": cfg.samples, "n": len(entries)},
+            settings={"model": build.model_name(cfg), "samples": cfg.samples, "items": len(entries)},
             **report_fields(entries),
         )
         run.publish(report)
@@ -119,16 +119,16 @@ def tokens(run: Run, context: str, choice: str, name: str) -> tuple[Sequence[int
 def report_fields(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the entries say, in a Report's fields."""
     n = len(entries)
-    rows = []
+    rows: list[list[Cell]] = []
     for name in entries[0]["variants"]:
         scores = [entry["variants"][name] for entry in entries]
         low, high = proportion_interval(sum(score == 1 for score in scores), n)
-        rows.append([name, sum(scores) / n, low, high, n])
+        rows.append([name, shown.points(sum(scores) / n), shown.interval(low, high), n])
     low, high = proportion_interval(sum(entry["score"] == 1 for entry in entries), n)
     figures = {"score": sum(entry["score"] for entry in entries) / n, "ci_low": low, "ci_high": high, "n": n}
     return {
-        "tables": [Table("Score by metric", ["metric", "score", "ci_low", "ci_high", "n"], rows)],
-        "verdict": f"Score {figures['score']:.3f} (95 % interval {low:.3f} … {high:.3f}, {n} items).",
+        "tables": [Table("Score by metric", ["metric", "score", "95 % interval", "items"], rows, "In points of 100.")],
+        "verdict": f"Score {shown.points(figures['score'])} (95 % interval {shown.interval(low, high)}, {n} items).",
         "results": figures,
         "summary": figures,
     }

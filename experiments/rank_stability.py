@@ -98,7 +98,7 @@ def report_fields(cfg: DictConfig, grid: Grid) -> dict[str, Any]:
     names = list(cfg.decoders)
     score_CDN = np.array([[[each.score for each in row[name]] for name in names] for row in grid.values()], dtype=float)
     found = compare_orders(score_CDN, names, cfg.resamples, cfg.seed)
-    figures = {f"{condition}/{name}": score_of(row[name])["score"] for condition, row in grid.items() for name in names}
+    scores = {condition: {name: score_of(row[name])["score"] for name in names} for condition, row in grid.items()}
     flipped = found["flipped"]
     verdict = (
         f"The order {VERDICTS[found['verdict']]}; {100 * flipped['share']:.0f} % of the pairs change sign (95 % "
@@ -107,8 +107,14 @@ def report_fields(cfg: DictConfig, grid: Grid) -> dict[str, Any]:
     return {
         "tables": [pair_table(list(grid), found["pairs"]), score_table(grid, names)],
         "verdict": verdict,
-        "results": {"conditions": list(grid), "pairs": found["pairs"], "flipped": flipped, "order": found["verdict"]},
-        "summary": {**figures, "flipped": flipped["share"], "order": found["verdict"]},
+        "results": {
+            "conditions": list(grid),
+            "scores": scores,
+            "pairs": found["pairs"],
+            "flipped": flipped,
+            "order": found["verdict"],
+        },
+        "summary": {"flipped": flipped["share"], "order": found["verdict"]},
     }
 
 

@@ -23,6 +23,8 @@ def test_choices_are_scored_resumed_and_verified(command, tmp_path: Path) -> Non
     assert results["n"] == 1
     assert results["score"] in (0.0, 1.0)
     assert "acc" in shown
+    assert f"Score {100 * results['score']:.1f} (95 % interval " in results["verdict"]
+    assert results["tables"][0]["columns"] == ["metric", "score", "95 % interval", "items"]
     found = verify(tmp_path / "run")
     assert (found.problems, found.unchecked) == ([], [])
     before = (tmp_path / "run" / "likelihoods.jsonl").read_text()

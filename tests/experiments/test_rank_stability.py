@@ -21,6 +21,8 @@ def test_the_order_of_decoders_is_judged_under_templates(command, tmp_path: Path
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["conditions"] == ["plain", "brief"]
     assert results["order"] in ("holds", "flips", "inconclusive")
+    assert results["scores"].keys() == {"plain", "brief"}
+    assert results["summary"].keys() == {"flipped", "order"}, "a decoder's name is in no key"
     assert results["flipped"]["share"] in (0.0, 1.0)
     assert "Does the order hold?" in shown
     lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
