@@ -202,6 +202,8 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
     if cache is None:
         return
     check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
+    if rule.cuts and cache.keeps:
+        raise UserError(f"{type(rule).__name__} cuts the canvas, which a pass with a cache doesn't: turn the cache off")
     if rule.revokes and rule.sees_canvas and cache.frozen is Frozen.EARLIER_BLOCKS:
         name = type(rule).__name__
         raise UserError(

@@ -113,6 +113,9 @@ def test_a_batch_gives_each_row_what_a_plain_loop_with_a_store_gives_it_alone(
     found = decoded(requests, generation, size)
     for request in requests:
         assert request.cache is not None
+        if not request.cached:
+            assert found[request.index] == plainly(small_llada(), request, generation)
+            continue
         store = NaiveStore(request.cache)
         assert found[request.index] == plainly(small_llada(), request, generation, ask=store)
         assert found[request.index].positions == store.positions
@@ -176,6 +179,16 @@ def test_a_decoder_that_masks_again_goes_with_what_takes_no_commit_as_final(name
             check_pair(rule_of("saber"), policy)
     else:
         check_pair(rule_of("saber"), policy)
+
+
+@by_name
+def test_a_decoder_that_cuts_the_canvas_goes_with_no_cache_that_would_not_cut_it(name: str) -> None:
+    policy = policy_named(name)
+    if policy.keeps:
+        with pytest.raises(UserError, match="SlowFast cuts the canvas, which a pass with a cache doesn't: turn the"):
+            check_pair(rule_of("slowfast"), policy)
+    else:
+        check_pair(rule_of("slowfast"), policy)
 
 
 def test_a_model_that_keeps_nothing_serves_no_cache() -> None:
