@@ -64,7 +64,8 @@ def copy(tmp_path):
     return package.parent
 
 
-def test_says_what_made_the_result():
+def test_says_what_made_the_result(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "run.py", "seed=7"])
     one = made()
     assert one["seed"] == 7
     assert one["config"] == {"seed": 7, "decoder": {"kappa": 0.9, "copy": 0.9}}
@@ -75,7 +76,7 @@ def test_says_what_made_the_result():
     assert one["python"] == ".".join(map(str, sys.version_info[:3]))
     assert one["machine"]["cores"] >= 1
     assert one["machine"]["cpu"]
-    assert "pytest" in one["command"]
+    assert one["command"] == "python run.py seed=7"
     assert json.loads(json.dumps(one, allow_nan=False)) == one
 
 

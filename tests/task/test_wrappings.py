@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 from collections import Counter
 
@@ -94,7 +93,7 @@ def test_an_answer_without_a_function_is_wrong(name: str) -> None:
         assert not any(passes(problem, extract(problem, answer)) for extract in EXTRACTORS.values())
 
 
-@pytest.mark.skipif(not os.environ.get("DLMLAB_FULL"), reason="takes some minutes: set DLMLAB_FULL=1")
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*EVERY, *EMPTY])
 def test_all_canonical_solutions_of_human_eval(name: str) -> None:
     wrap, passed = {**EVERY, **EMPTY}[name], Counter[str]()

@@ -61,7 +61,7 @@ function plainTable(columns, rows, caption = "") {
     value instanceof Node ? value : visible(shown(value)));
   return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption || "table" },
     el("table", {}, caption && el("caption", {}, visible(caption)),
-      el("thead", {}, el("tr", {}, columns.map((column, place) => cell("th", column, place)))),
+      el("thead", {}, el("tr", {}, columns.map((column, place) => cell(column ? "th" : "td", column, place)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((value, place) => cell("td", value, place)))))));
 }
 
