@@ -30,7 +30,7 @@ from dlmlab.rule import Rule
 from dlmlab.run import build, protocol, shown
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.build import plain
-from dlmlab.run.check import TRACED, check_fit, decoders, gathered
+from dlmlab.run.check import SPREAD, TRACED, check_fit, decoders, gathered
 from dlmlab.run.protocol import Protocol
 from dlmlab.run.samples import cost_of, count_tokens, score_of, scorings_of
 from dlmlab.run.shown import times
@@ -41,6 +41,7 @@ from dlmlab.types import Generation, Request
 
 KINDS: Mapping[str, Any] = {
     **TRACED,
+    **SPREAD,
     "decoders": list_of(str),
     "caches": list_of(str) | None,
     "tasks": list_of(str) | None,

@@ -16,7 +16,7 @@ from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import begin
-from dlmlab.run.check import TRACED, check_fit, gathered
+from dlmlab.run.check import SPREAD, TRACED, check_fit, gathered
 from dlmlab.run.resume import OBJECTIVES
 from dlmlab.run.samples import (
     Evaluated,
@@ -38,7 +38,7 @@ from dlmlab.types import Generation
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-KINDS: Mapping[str, Any] = {**TRACED, "cache_audit": PositiveInt | None}
+KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, "cache_audit": PositiveInt | None}
 
 
 class Parts(NamedTuple):
@@ -62,6 +62,8 @@ def check(cfg: DictConfig) -> Parts:
             cache = build.cache(cfg, [rule])
             if cfg.cache_audit is not None and not cache.keeps:
                 errors.append(f"cache_audit={cfg.cache_audit} has no cache to look at: choose one, or leave it out")
+            if cfg.cache_audit is not None and cfg.gpus is not None:
+                errors.append(f"cache_audit={cfg.cache_audit} looks at one process's passes: leave gpus={cfg.gpus} out")
         with errors:
             task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
             generation = build.generation(cfg, task)

@@ -26,7 +26,7 @@ from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.check import TRACED, check_fit, gathered
+from dlmlab.run.check import SPREAD, TRACED, check_fit, gathered
 from dlmlab.run.evaluate import evaluate
 from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.run.shown import interval, points
@@ -65,7 +65,7 @@ class Gate:
     block_length: PositiveInt | None = None
 
 
-KINDS: Mapping[str, Any] = {**TRACED, "tasks": list_of(str), "gates": dict[str, Gate]}
+KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, "tasks": list_of(str), "gates": dict[str, Gate]}
 
 
 class Parts(NamedTuple):

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlmlab import manifest
 from dlmlab.denoise import StepTiming
+from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.timing import TimingFile
 from dlmlab.policy import Policy
@@ -30,6 +31,7 @@ from dlmlab.rule import Rule
 from dlmlab.run import build, resume
 from dlmlab.run.evaluate import Decoding, evaluate
 from dlmlab.run.experiment import name_of
+from dlmlab.run.gpus import devices, spread
 from dlmlab.tracking import Report, RunRecord, following, track
 from dlmlab.types import Denoiser, Generation
 
@@ -77,6 +79,7 @@ class Run:
             generation: the settings whose memo answers; without any, every canvas is computed.
         """
         memo = None if generation is None else build.memo(self.cfg, self.model, generation)
+        several = devices(self.cfg)
         return Decoding(
             self.batch,
             self.cfg.seed,
@@ -85,6 +88,7 @@ class Run:
             file=self.samples,
             on_step=self.steps.append,
             display=self.cfg.display,
+            decode=spread(self.cfg, several) if len(several) > 1 else decode,
         )
 
     def evaluate(

@@ -32,6 +32,7 @@ from dlmlab.run import build
 from dlmlab.run.build import part_faults, plain
 from dlmlab.run.display import DISPLAYS
 from dlmlab.run.experiment import Experiment
+from dlmlab.run.gpus import devices
 from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, Seed, faults, kinds_of, list_of, near, one_of
 from dlmlab.task.base import Task
 from dlmlab.types import Generation
@@ -49,6 +50,8 @@ KINDS: Mapping[str, Any] = {
 }
 TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
 """Settings of experiments that can record every forward pass."""
+SPREAD: Mapping[str, Any] = {"gpus": PositiveInt | one_of(["all"]) | None}
+"""The setting of experiments that can decode on several GPUs."""
 CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}
 SPECIAL = ("device", "batch_size", "memo", "_target_")
 """Keys that are checked by what reads them."""
@@ -196,6 +199,8 @@ def general(cfg: DictConfig) -> None:
             check_batch_size("batch_size", cfg.batch_size)
         with errors:
             pick_device(cfg.device)
+        with errors:
+            devices(cfg)
         with errors:
             switch("memo", cfg.memo)
         if str(cfg.memo).lower() == "force" and cfg.generation.temperature:

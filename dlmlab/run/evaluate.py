@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,7 @@ class Decoding:
     on_step: Callable[[StepTiming], None] = lambda step: None
     display: str = "auto"
     caches: Mapping[str, Policy] = field(default_factory=dict)
+    decode: Callable[..., Iterator[Output]] = decode
 
 
 def evaluate(
@@ -87,7 +88,7 @@ def evaluate(
     what = f"{task.name}, {next(iter(rules)) if len(rules) == 1 else f'{len(rules)} settings'}"
     progress = bar(what, len(meaning), len(meaning) - len(requests), how.display)
     with finishing(), progress as shown, ThreadPoolExecutor(os.cpu_count()) as pool:
-        outputs = decode(
+        outputs = how.decode(
             model,
             requests,
             generation,

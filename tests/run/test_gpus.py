@@ -1,0 +1,99 @@
+"""Items that several processes decode are one run: the same answers, one folder, one error. Here devices are CPUs."""
+
+from __future__ import annotations
+
+import json
+from queue import SimpleQueue
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dlmlab.decoder.threshold import Threshold
+from dlmlab.errors import UserError
+from dlmlab.run import begin, gpus
+from dlmlab.types import Request
+
+SMALL = ["experiment=evaluate", "task=tiny_mmlu", "task.limit=6", "tracking=terminal", "decoder=threshold"]
+
+
+def answers(folder) -> dict[int, tuple]:
+    samples = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
+    return {each["index"]: (each["text"], each["forwards"], each["score"]) for each in samples}
+
+
+@pytest.mark.long
+def test_two_processes_answer_as_one_does(command, monkeypatch, tmp_path):
+    assert command(*SMALL, "trace=true", "memo=off")[0] == 0
+    texts = answers((tmp_path / "run").rename(tmp_path / "alone"))
+    monkeypatch.setattr(begin, "devices", lambda cfg: ["cpu", "cpu"])
+    status, _, errors = command(*SMALL, "trace=true", f"memo_path={tmp_path}/memo.sqlite")
+    assert (status, errors) == (0, "")
+    assert answers(tmp_path / "run") == texts
+    asked, found = (json.loads((tmp_path / name / "results.json").read_text())["forwards"] for name in ("alone", "run"))
+    assert found["asked"] == asked["asked"]
+
+
+def test_requests_of_a_prompt_stay_together_and_shares_are_alike():
+    requests = [Request(index, [7] * (index % 10 + 1), Threshold(0.9)) for index in range(40)]
+    parts = gpus.shares(requests, 3)
+    assert sorted(request.index for part in parts for request in part) == list(range(40))
+    homes = [{tuple(request.prompt) for request in part} for part in parts]
+    assert not homes[0] & homes[1] | homes[1] & homes[2] | homes[0] & homes[2]
+    assert sorted(map(len, parts)) == [12, 12, 16]
+
+
+@pytest.mark.parametrize(
+    ("asked", "have", "device", "found"),
+    [
+        (None, 2, "cpu", []),
+        (2, 4, "auto", ["cuda:0", "cuda:1"]),
+        ("all", 3, "cuda", ["cuda:0", "cuda:1", "cuda:2"]),
+    ],
+)
+def test_devices_are_those_that_are_asked_for(monkeypatch, asked, have, device, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: have)
+    assert gpus.devices(OmegaConf.create({"gpus": asked, "device": device})) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "have", "device", "line"),
+    [
+        (2, 1, "auto", "gpus=2, but this machine has 1"),
+        ("all", 0, "auto", "gpus=all, but this machine has 0"),
+        (2, 2, "cuda:1", "device=cuda:1 and gpus=2 both name devices"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(monkeypatch, asked, have, device, line):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: have)
+    with pytest.raises(UserError, match=line):
+        gpus.devices(OmegaConf.create({"gpus": asked, "device": device}))
+
+
+class Process:
+    exitcode = -9
+
+    def terminate(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+def processes(*said):
+    """Processes that have said something to this one."""
+    made = object.__new__(gpus.Processes)
+    made._found, made._running = SimpleQueue(), {"cuda:1": Process()}
+    for each in said:
+        made._found.put(("cuda:1", each))
+    return made
+
+
+def test_a_process_that_is_killed_is_named():
+    with pytest.raises(UserError, match="the process on cuda:1 ended with -9"):
+        list(processes().rest())
+
+
+def test_a_fault_of_another_process_is_this_ones():
+    with pytest.raises(UserError, match="too long"):
+        list(processes(gpus.Ended([], lines=("too long",))).rest())
+    with pytest.raises(RuntimeError, match="(?s)cuda:1 failed.*ZeroDivisionError"):
+        list(processes(gpus.Ended([], "ZeroDivisionError")).rest())
