@@ -127,9 +127,11 @@ class Follower(Tracker, Protocol):
 
 
 def show_cell(cell: Cell) -> str:
-    """Return a cell as text: four significant digits, a tick or a cross, nothing for None."""
+    """Return a cell as text: four significant digits, whole from 10,000 on; a tick or a cross; nothing for None."""
     if cell is None:
         return ""
     if isinstance(cell, bool):
         return "✓" if cell else "✗"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if 1e4 <= abs(cell) < 1e15 else f"{cell:.4g}"
+    return str(cell)

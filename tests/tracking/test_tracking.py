@@ -58,7 +58,16 @@ def test_results_cannot_hide_what_the_file_says_itself():
 
 @pytest.mark.parametrize(
     ("cell", "text"),
-    [(None, ""), (True, "✓"), (False, "✗"), (3, "3"), (1 / 3, "0.3333"), (110.6, "110.6"), ("1.77×", "1.77×")],
+    [
+        (None, ""),
+        (True, "✓"),
+        (False, "✗"),
+        (3, "3"),
+        (1 / 3, "0.3333"),
+        (110.6, "110.6"),
+        (18450.4, "18450"),
+        ("1.77×", "1.77×"),
+    ],
 )
 def test_cells_as_text(cell, text):
     assert show_cell(cell) == text

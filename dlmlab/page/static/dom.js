@@ -69,6 +69,6 @@ function plainTable(columns, rows, caption = "") {
 function shown(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "boolean") return value ? "✓" : "✗";
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(+value.toPrecision(4));
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e4 ? value.toFixed(0) : String(+value.toPrecision(4));
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
