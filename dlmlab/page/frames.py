@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     *("task", "decoder", "parameters", "role", "batch", "n", "right", "score", "low", "high"),
-    *("forwards", "tokens_per_forward", "speed", "verdict"),
+    *("forwards", "full_passes", "tokens_per_forward", "speed", "verdict"),
 )
 """Fields of a `dlmlab.page.rows.Row` that are columns."""
 

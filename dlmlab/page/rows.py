@@ -29,6 +29,7 @@ class Row:
         low: Lower end of its 95 % interval, where the run has one.
         high: Upper end.
         forwards: Forward passes of an item.
+        full_passes: To how many passes over its whole row they amount.
         speed: Canvas tokens per second, at the batch size.
         verdict: The verdict against the baseline.
         note: What the verdict rests on.
@@ -47,6 +48,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     forwards: float | None = None
+    full_passes: float | None = None
     tokens_per_forward: float | None = None
     speed: float | None = None
     values: dict[str, float] = field(default_factory=dict)
@@ -112,7 +114,13 @@ def count(row: Row) -> None:
     if scores:
         row.n, row.right, row.score = len(scores), sum(score == 1 for score in scores), sum(scores) / len(scores)
     row.forwards = forwards / len(row.samples)
+    row.full_passes = sum(map(full_passes, row.samples)) / len(row.samples)
     row.tokens_per_forward = sum(len(sample["tokens"]) for sample in row.samples) / forwards if forwards else None
+
+
+def full_passes(sample: Mapping[str, Any]) -> float:
+    """Return to how many passes over its whole row a sample's amount; an older one, without a cache, doesn't say."""
+    return number(sample.get("full_passes")) or float(sample["forwards"])
 
 
 def add_point(row: Row, point: Mapping[str, Any]) -> None:
@@ -120,6 +128,7 @@ def add_point(row: Row, point: Mapping[str, Any]) -> None:
     against, rate = point.get("against_baseline"), point.get("tokens_per_second")
     row.score, row.low, row.high = (number(point.get(key)) for key in ("score", "ci_low", "ci_high"))
     row.forwards = number(point.get("forwards"))
+    row.full_passes = number(point.get("full_passes", row.forwards))
     row.role = text(point.get("role")) or row.role
     row.values = {key: found for key in GRID if (found := number(point.get(key))) is not None}
     if isinstance(rate, Mapping):
@@ -162,6 +171,7 @@ def timed(run: Run) -> Iterator[Row]:
         if not isinstance(ledger, Mapping) or not name or batch is None:
             continue
         canvas, forwards = number(ledger.get("canvas")), number(ledger.get("forwards"))
+        whole = number(ledger.get("full_passes")) or forwards
         seconds = sorted(found for each in repeats if (found := number(each.get("seconds"))))
         gate = verdicts.get(f"{name} speedup batch={batch:g}", {})
         faster = number(gate.get("value"))
@@ -174,6 +184,7 @@ def timed(run: Run) -> Iterator[Row]:
             role=BASELINE if plain else "",
             batch=int(batch),
             forwards=forwards / prompts if forwards and prompts else None,
+            full_passes=whole / prompts if whole and prompts else None,
             tokens_per_forward=canvas / forwards if canvas and forwards else None,
             speed=canvas / median(seconds) if canvas and seconds else None,
             verdict=text(gate.get("verdict")),
@@ -193,6 +204,7 @@ def bare(run: Run) -> Row:
     row = Row(text(labels.get("task")), text(labels.get("decoder")), parameters(run))
     row.score, row.low, row.high = (number(summary.get(key)) for key in ("score", "ci_low", "ci_high"))
     row.forwards = number(summary.get("forwards per item"))
+    row.full_passes = number(summary.get("full-pass equivalents per item", row.forwards))
     return row
 
 

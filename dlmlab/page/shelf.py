@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from dlmlab.page.rows import Row
+from dlmlab.page.rows import Row, full_passes
 
 ROOM = 20_000_000
 """Most bytes of whole samples on a page, as JSON; it then stays below 30 MB even where compression gains nothing."""
@@ -48,6 +48,7 @@ class Shelf:
             "ids": [sample["id"] for sample in row.samples],
             "scores": [sample["score"] for sample in row.samples],
             "forwards": [sample["forwards"] for sample in row.samples],
+            "full_passes": [round(full_passes(sample), 2) for sample in row.samples],
             "kept": {
                 str(place): self._whole(sample, vocabulary)
                 for place, sample in enumerate(row.samples)

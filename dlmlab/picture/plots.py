@@ -20,7 +20,7 @@ from dlmlab.types import Output
 
 Point: TypeAlias = Mapping[str, Any]
 """A setting: `name`, `role` (baseline, chosen or empty), `score` with `ci_low` and `ci_high`, `forwards` an item, its
-parameters, and its `task` where points are of several."""
+parameters, and its `task` where points are of several; `full_passes`, the full-pass equivalents, where it has them."""
 
 GRID = ("kappa", "tau", "radius")
 NUMBER = (int, float)
@@ -33,6 +33,7 @@ RIM = 1.0
 """By how much the colours' scale goes beyond the scores, so that equal ones have a colour."""
 FEW = 20
 """Points that can all be named without covering each other."""
+PASSES, COST = "forward passes an item", "full-pass equivalents an item"
 LABELS = {"": "a setting", "baseline": "baseline", "chosen": "the one chosen"}
 
 
@@ -54,6 +55,7 @@ def is_drawable(point: Any) -> bool:
         isinstance(point, Mapping)
         and all(fits(point.get(key), str) for key in texts)
         and all(fits(point.get(key), NUMBER) for key in numbers)
+        and fits(point.get("full_passes", 1.0), NUMBER)
         and fits(point.get("task", ""), str)
         and point["forwards"] > 0
     )
@@ -76,7 +78,7 @@ def panel(axes: Axes, points: Sequence[Point]) -> None:
         chosen = [point for point in points if point["role"] == role]
         if chosen:
             axes.errorbar(
-                [point["forwards"] for point in chosen],
+                [cost(point) for point in chosen],
                 [100 * point["score"] for point in chosen],
                 [[max(0.0, 100 * (point["score"] - point["ci_low"])) for point in chosen],
                  [max(0.0, 100 * (point["ci_high"] - point["score"])) for point in chosen]],
@@ -85,23 +87,33 @@ def panel(axes: Axes, points: Sequence[Point]) -> None:
     front = pareto(points)
     notable = [*front, *(point for point in points if point["role"] and point not in front)]
     for point in points if len(points) <= FEW else notable:
-        place = (point["forwards"], 100 * point["score"])
+        place = (cost(point), 100 * point["score"])
         axes.annotate(point["name"], place, (4, 4), textcoords="offset points", fontsize=6, parse_math=False)
     axes.plot(
-        [point["forwards"] for point in front],
+        [cost(point) for point in front],
         [100 * point["score"] for point in front],
         color="grey", linewidth=1, drawstyle="steps-post", zorder=0, label="Pareto front",
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set(xlabel="forward passes an item", ylabel="score in points of 100, with its 95 % interval")
+    axes.set(xlabel=COST if is_cached(points) else PASSES, ylabel="score in points of 100, with its 95 % interval")
     axes.legend()
 
 
+def cost(point: Point) -> float:
+    """Return the full-pass equivalents of an item, which are its forward passes where nothing is cached."""
+    return float(point.get("full_passes") or point["forwards"])
+
+
+def is_cached(points: Sequence[Point]) -> bool:
+    """Return whether forward passes are not what any of the points costs."""
+    return any(cost(point) != point["forwards"] for point in points)
+
+
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in score without more forward passes, from the cheapest on."""
+    """Return the points that no other beats in score at the same cost or less, from the cheapest on."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda each: (each["forwards"], -each["score"])):
+    for point in sorted(points, key=lambda each: (cost(each), -each["score"])):
         if not front or point["score"] > front[-1]["score"]:
             front.append(point)
     return front

@@ -20,6 +20,8 @@ LOCK_SECONDS = 60.0
 """How long an append waits for another process's; a write takes milliseconds."""
 MOST_DIGITS = 20
 """Most digits of a whole number that is read; one with more is taken as a float."""
+DEEPEST = 100
+"""Levels of the deepest JSON that is read; Python's own bound differs between its versions."""
 
 
 @contextlib.contextmanager
@@ -86,10 +88,24 @@ def parse_json(text: str | bytes) -> Any:
     """Return what a JSON text says; a number that a machine's float can't hold is null.
 
     Raises:
-        ValueError: It is no JSON.
-        RecursionError: It is nested too deeply.
+        ValueError: It is no JSON, or is nested deeper than anything that the project writes.
+        RecursionError: It is nested too deeply for Python's parser.
     """
-    return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=lambda _: None)
+    found = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=lambda _: None)
+    brackets = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(text.count(each) for each in brackets) > DEEPEST:  # type: ignore[arg-type]
+        _check_depth(found)
+    return found
+
+
+def _check_depth(found: Any) -> None:
+    level = [found]
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [part for parts in inside for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def _whole(text: str) -> int | float | None:

@@ -13,7 +13,7 @@ import yaml
 
 from dlmlab import manifest
 from dlmlab.errors import UserError
-from dlmlab.picture.plots import Point, draw, pareto
+from dlmlab.picture.plots import COST, PASSES, Point, cost, draw, is_cached, pareto
 from dlmlab.record.files import plain, read_bytes
 from dlmlab.record.folder import (
     DAMAGE,
@@ -216,7 +216,7 @@ def row_of(group: Sequence[Job]) -> Row:
 def figures_of(job: Job) -> Mapping[str, Cell]:
     """Return a job's summary. Raises ValueError where a score or its cost is no number."""
     summary: Mapping[str, Cell] = job.results["summary"]
-    for key in ("score", "ci_low", "ci_high", "forwards per item", "n"):
+    for key in ("score", "ci_low", "ci_high", "forwards per item", "full-pass equivalents per item", "n"):
         if not fits(summary.get(key), (int, float, NoneType)):
             raise ValueError(f"{job.folder / RESULTS} is damaged: {key} is {summary[key]!r}")
     return summary
@@ -275,8 +275,9 @@ def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
     """Return the joined score, or the settings that no other beats."""
     if len(rows) == 1 and "forwards per item" in rows[0].figures:
         return rows[0].said
-    front = [f"{point['name']} ({shown.points(point['score'])} in {point['forwards']:.2f})" for point in pareto(points)]
-    return f"Pareto front, score in forward passes an item: {'; '.join(front)}." if front else ""
+    front = [f"{point['name']} ({shown.points(point['score'])} in {cost(point):.2f})" for point in pareto(points)]
+    what = COST if is_cached(points) else PASSES
+    return f"Pareto front, score in {what}: {'; '.join(front)}." if front else ""
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
@@ -310,4 +311,5 @@ def point_of(row: Row, keys: Sequence[str]) -> dict[str, Any] | None:
         "ci_low": row.figures["ci_low"],
         "ci_high": row.figures["ci_high"],
         "forwards": row.figures["forwards per item"],
+        "full_passes": row.figures.get("full-pass equivalents per item", row.figures["forwards per item"]),
     }

@@ -42,7 +42,7 @@ LAST = {"hydra.run.dir": ".last_run", "hydra.sweep.dir": ".last_multirun"}
 """Names of the files in outputs/ that name the last folder, by Hydra's setting of it; unlike a date it
 needs no clock.
 """
-OBJECTIVES = ("score", "forwards per item")
+OBJECTIVES = ("score", "full-pass equivalents per item")
 """Keys of a run's summary that a search weighs."""
 PREPARED = {"config.yaml", "hydra.yaml", "overrides.yaml", "run.log", ERROR, MULTIRUN, UNFINISHED, LOCK}
 """Names of the files that stand in a run's folder before it begins."""

@@ -125,3 +125,14 @@ def test_a_full_disk_is_named(tmp_path):
 )
 def test_numbers_that_no_machine_holds_are_null(text, value):
     assert parse_json(text) == value
+
+
+@pytest.mark.parametrize("deep", ["[" * 101 + "]" * 101, '{"a": ' * 100 + "[]" + "}" * 100, b"[" * 500 + b"]" * 500])
+def test_json_that_is_deeper_than_any_of_ours_is_refused_whatever_python_takes(deep):
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        parse_json(deep)
+
+
+def test_json_of_many_brackets_may_be_flat():
+    assert parse_json("[" + ", ".join(["[[]]"] * 200) + "]") == [[[]]] * 200
+    assert parse_json("[" * 100 + "]" * 100)

@@ -36,13 +36,13 @@ function paired(reference, row, items) {
   const gained = scored.filter((id) => right(own, id) && !right(theirs, id)).length;
   const lost = scored.filter((id) => right(theirs, id) && !right(own, id)).length;
   const mean = (of) => (ids.length ? ids.reduce((sum, id) => sum + of(id), 0) / ids.length : null);
-  const forwards = mean((id) => own.get(id).forwards);
+  const fullPasses = mean((id) => own.get(id).fullPasses);
   return {
-    ids, n: scored.length, gained, lost, forwards,
+    ids, n: scored.length, gained, lost, fullPasses,
     score: scored.length ? scored.filter((id) => right(own, id)).length / scored.length : null,
     difference: scored.length ? (gained - lost) / scored.length : null,
     interval: scored.length ? pairedInterval(gained, lost, scored.length) : null,
-    speedup: forwards ? mean((id) => theirs.get(id).forwards) / forwards : null,
+    speedup: fullPasses ? mean((id) => theirs.get(id).fullPasses) / fullPasses : null,
   };
 }
 
@@ -64,12 +64,12 @@ function comparisonTable(rows, reference, items, margin, onReference) {
       own || nothing ? "" : el("span", { class: "score" }, rangeBar(it.interval, it.difference, -widest, widest, 0), points(it.difference, true)),
       own || nothing ? "" : el("span", { class: "whole" }, `${points(it.interval.low, true)} … ${points(it.interval.high, true)}`),
       own || nothing ? "" : mcnemarP(it.gained, it.lost).toPrecision(2),
-      fixed(own ? row.forwards : it.forwards, 2),
+      fixed(own ? row.full_passes : it.fullPasses, 2),
       own || it.speedup === null ? "" : `${it.speedup.toFixed(2)}×`,
       own || nothing ? "" : badge(judge(it.interval, -margin)),
     ];
   });
-  return plainTable(["ref.", "result", "items", "score", "gained / lost", "difference", "95 % interval", "p", "forwards", "speedup in forwards", "verdict"], body);
+  return plainTable(["ref.", "result", "items", "score", "gained / lost", "difference", "95 % interval", "p", "full passes", "speedup in full passes", "verdict"], body);
 }
 
 /** The keys in which the runs' manifests differ: the config's first, the machine's and packages' behind a fold. */

@@ -32,7 +32,7 @@ async function itemsOf(row) {
   own.ids.forEach((id, place) => {
     const whole = own.kept[place];
     items.set(id, {
-      id, score: own.scores[place], forwards: own.forwards[place],
+      id, score: own.scores[place], forwards: own.forwards[place], fullPasses: own.full_passes[place],
       whole: whole && { ...whole, prompt: prompts[whole.prompt], pieces: whole.pieces.map((at) => packed.vocabulary[at]) },
     });
   });

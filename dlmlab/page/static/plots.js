@@ -48,10 +48,10 @@ function axis(look, title, more = {}) {
   return { title: { text: title }, gridcolor: look.rule, zerolinecolor: look.rule, linecolor: look.rule, ...more };
 }
 
-/** Score against forwards or speed, with the Pareto front. */
+/** Score against full-pass equivalents or speed, with the Pareto front. */
 function qualityFigure(rows, cost, look) {
-  const slow = cost === "forwards";
-  const front = paretoFront(rows, (row) => (slow ? row.forwards : -row.speed));
+  const slow = cost === "full_passes";
+  const front = paretoFront(rows, (row) => (slow ? row.full_passes : -row.speed));
   const names = [...new Set(rows.map((row) => row.decoder))].sort();
   const bars = rows.length <= 80;
   const data = names.map((name, place) => {
@@ -61,7 +61,7 @@ function qualityFigure(rows, cost, look) {
       name: inert(name), type: "scatter", mode: "markers", x: own.map((row) => row[cost]),
       y: own.map((row) => 100 * row.score), customdata: own.map((row) => row.key),
       text: own.map((row) => `${inert(nameOf(row))}<br>${inert(row.run.model)} · ${inert(row.run.date.slice(0, 10))}`),
-      hovertemplate: `%{text}<br>%{y:.1f} points, %{x:.4~g} ${slow ? "forwards" : "tokens/s"}<extra></extra>`,
+      hovertemplate: `%{text}<br>%{y:.1f} points, %{x:.4~g} ${slow ? "full passes" : "tokens/s"}<extra></extra>`,
       marker: { size: own.map((row) => (row.role === "chosen" ? 14 : 9)), color: look.lines[place % look.lines.length],
         symbol: own.map((row) => ({ baseline: "square", chosen: "star" })[row.role] ?? "circle"), opacity: 0.9 },
       error_y: bars && { type: "data", symmetric: false, thickness: 1, width: 2, color: look.faint,
@@ -71,7 +71,7 @@ function qualityFigure(rows, cost, look) {
   });
   data.unshift({ name: "Pareto front", type: "scatter", mode: "lines", hoverinfo: "skip", x: front.map((row) => row[cost]),
     y: front.map((row) => 100 * row.score), line: { shape: slow ? "hv" : "vh", color: look.faint, width: 1.5, dash: "dot" } });
-  const title = slow ? "forward passes an item" : "canvas tokens per second";
+  const title = slow ? "full-pass equivalents an item" : "canvas tokens per second";
   return { data, layout: { hovermode: "closest", xaxis: axis(look, title, { type: "log", dtick: slow ? Math.log10(2) : null }),
     yaxis: axis(look, "score, points") } };
 }

@@ -12,6 +12,7 @@ const COLUMNS = [
   { name: "items", of: (row) => row.n, number: true, falling: true },
   { name: "verdict", of: (row) => row.verdict, show: (row) => badge(row.verdict, row.note) },
   { name: "forwards", of: (row) => row.forwards, show: (row) => fixed(row.forwards, 2), number: true },
+  { name: "full passes", of: (row) => row.full_passes, show: (row) => fixed(row.full_passes, 2), number: true },
   { name: "per forward", of: (row) => row.tokens_per_forward, show: (row) => fixed(row.tokens_per_forward, 2),
     number: true, falling: true },
   { name: "tokens/s", of: (row) => row.speed, show: (row) => fixed(row.speed, 0), number: true, falling: true },

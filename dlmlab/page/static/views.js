@@ -23,12 +23,12 @@ function problems() {
 
 /** Quality against cost; null where no row has a score. Only rows on the same items by the same model share a plot. */
 function qualityPanel(rows, heading = "Quality against cost") {
-  const plottable = (some) => some.filter((row) => row.score !== null && (row.forwards || row.speed) && row.role !== "noise" && row.run.state === "finished");
+  const plottable = (some) => some.filter((row) => row.score !== null && (row.full_passes || row.speed) && row.role !== "noise" && row.run.state === "finished");
   const common = [...count(plottable(rows).map(groupOf))].sort((a, b) => b[1] - a[1]).map(([group]) => group);
   if (!common.length) return null;
   const names = new Map();
   for (const row of plottable(rows)) if (!names.has(groupOf(row))) names.set(groupOf(row), groupName(row, names));
-  let some = rows, group = common[0], cost = "forwards";
+  let some = rows, group = common[0], cost = "full_passes";
   const plot = el("div", { class: "plot" }), left = el("p", { class: "note" });
   function update(rowsLeft = some) {
     some = rowsLeft;
@@ -37,11 +37,11 @@ function qualityPanel(rows, heading = "Quality against cost") {
     draw(plot, (look) => qualityFigure(own, cost, look));
   }
   update();
-  const costs = { "forward passes": "forwards", "tokens/s": "speed" };
+  const costs = { "full passes": "full_passes", "tokens/s": "speed" };
   const named = common.map((each) => names.get(each));
   const element = el("section", { class: "panel" }, el("div", { class: "head" }, el("h2", {}, heading),
     named.length > 1 && chooser("on", named, named[0], (word) => { group = common[named.indexOf(word)]; update(); }),
-    plottable(rows).some((row) => row.speed) && chooser("against", Object.keys(costs), "forward passes", (word) => { cost = costs[word]; update(); })), plot, left);
+    plottable(rows).some((row) => row.speed) && chooser("against", Object.keys(costs), "full passes", (word) => { cost = costs[word]; update(); })), plot, left);
   return { element, update };
 }
 
