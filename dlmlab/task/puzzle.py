@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,19 +43,8 @@ class Countdown(BaseTask):
 
     def score(self, item: Item, text: str) -> Score:
         """Check the steps."""
-        left = Counter(map(int, item.meta["numbers"]))
-        steps = _STEP.findall(text)
-        if not steps:
-            return Score(0.0, "no answer")
-        for first, sign, second, result in steps:
-            for used in (int(first), int(second)):
-                if not left[used]:
-                    return Score(0.0, "a number that is not left")
-                left[used] -= 1
-            if not _holds(int(first), sign, int(second), int(result)):
-                return Score(0.0, "a wrong step")
-            left[int(result)] += 1
-        return Score(1.0) if +left == Counter([item.meta["target"]]) else Score(0.0, "not the target")
+        reason = true_steps(text, item.meta["numbers"], item.meta["target"])
+        return Score(0.0, reason) if reason else Score(1.0)
 
     def _item(self, number: int, row: Mapping[str, Any]) -> Item:
         try:
@@ -101,6 +90,29 @@ class Sudoku(BaseTask):
             raise UserError(f"task.path={self.path}, row {number}: not 16 digits and their solution: mend it")
         lines = "\n".join(puzzle[start : start + SIDE] for start in range(0, len(puzzle), SIDE))
         return Item(f"sudoku/{number}", self.prompt.replace("{puzzle}", lines), solution, {"puzzle": puzzle})
+
+
+def true_steps(text: str, numbers: Sequence[int], target: int) -> str:
+    """Return what is wrong with a Countdown answer's steps; empty where they make the target.
+
+    Args:
+        text: The answer, in which steps such as `44-15=29` are looked for.
+        numbers: Those to use, each once.
+        target: The number that has to be left in the end.
+    """
+    left = Counter(map(int, numbers))
+    steps = _STEP.findall(text)
+    if not steps:
+        return "no answer"
+    for first, sign, second, result in steps:
+        for used in (int(first), int(second)):
+            if not left[used]:
+                return "a number that is not left"
+            left[used] -= 1
+        if not _holds(int(first), sign, int(second), int(result)):
+            return "a wrong step"
+        left[int(result)] += 1
+    return "" if +left == Counter([target]) else "not the target"
 
 
 def _rows(path: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
