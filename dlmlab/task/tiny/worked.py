@@ -41,7 +41,7 @@ class Story(OpenPrompt):
     def draw(cls, rng: Random) -> Self:
         person, goods, start = rng.choice(PEOPLE), rng.choice(GOODS), rng.randint(4, 40)
         events = list[Event]()
-        for _ in range(rng.randint(3, 5)):
+        for _ in range(rng.randint(4, 8)):
             events.append(_event(events[-1].left if events else start, goods, person, rng))
         return cls(person, goods, start, tuple(events))
 
