@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.common import compose, exit_status, mark, prepare, show
 from dlmlab.denoise import StepTiming
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.measure.timing import clock, spread, take_turns
@@ -26,7 +27,7 @@ from dlmlab.paths import CONF
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.tracking import Cell, Table
-from dlmlab.types import Generation, Query, Request
+from dlmlab.types import Generation, Request
 
 MOST_OUTSIDE = 0.15
 INSIDE = "forward"

@@ -20,12 +20,13 @@ from benchmarks.common import compose, exit_status, mark, show
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.denoise import denoise
+from dlmlab.denoiser import Query
 from dlmlab.generation import decode
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.rule import Rule
 from dlmlab.tracking import Table
-from dlmlab.types import Generation, Query, Request
+from dlmlab.types import Generation, Request
 
 MOST = 0.12
 PROMPTS, SHORTEST, LONGEST = 256, 8, 512

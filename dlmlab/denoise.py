@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.pool import Pool
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.loop.step import step
-from dlmlab.types import Denoiser, Generation, Output, Request
+from dlmlab.types import Generation, Output, Request
 
 
 class StepTiming(NamedTuple):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, compare_texts
@@ -33,7 +34,7 @@ from dlmlab.run.shown import interval, points
 from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
-from dlmlab.types import Generation, Query
+from dlmlab.types import Generation
 
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.policy import KEPT
-from dlmlab.types import Query
 
 VOCABULARY, MASK, EOS, EOT = 23, 22, 21, 20
 TABLE = 997

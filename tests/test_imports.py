@@ -20,7 +20,7 @@ PUBLIC = {"load", "generate"}
 LAYERS = (
     ("errors", "paths"),
     ("settings",),
-    ("rule", "schedule"),
+    ("denoiser", "rule", "schedule"),
     ("policy",),
     ("types",),
     ("kernel", "record"),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
+from dlmlab.denoiser import Query, Reuse
 from dlmlab.policy import Plan
-from dlmlab.types import Query, Reuse
 
 
 class Window(NamedTuple):
@@ -34,10 +34,10 @@ class Window(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a pass takes over with a cache: the fields of `dlmlab.types.Reuse`, and computed_BK.
+    """What a pass takes over with a cache: the fields of `dlmlab.denoiser.Reuse`, and computed_BK.
 
     Attributes:
-        position_BL: See `dlmlab.types.Reuse`, as for the next three.
+        position_BL: See `dlmlab.denoiser.Reuse`, as for the next three.
         visible: Positions of each row that can be attended to.
         stores: The rows' stores.
         hooks: The policies' hooks.

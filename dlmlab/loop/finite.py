@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dlmlab.denoiser import Denoiser, Query
 from dlmlab.errors import UserError
 from dlmlab.loop.canvases import pad
 from dlmlab.loop.row import Row
-from dlmlab.types import Denoiser, Query
 
 BROKEN = -2
 """Marks a change where a logit is not finite; no other change is less than -1."""

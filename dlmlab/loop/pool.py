@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop import interrupt
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.row import Row
-from dlmlab.types import Denoiser, Generation, Output, Request
+from dlmlab.types import Generation, Output, Request
 
 POOL_ROWS = 1024
 """Largest number of rows that advance together where a memo, not the device, determines what a step costs."""

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop.canvases import Canvases
 from dlmlab.rule import Rule
-from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation
+from dlmlab.types import CONFIDENCE_DTYPES, Generation
 
 CHUNK_ELEMENTS = 2**24
 """Largest number of logits that are alive at a time: 64 MiB in float32."""

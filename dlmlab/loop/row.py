@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop.canvases import Window
 from dlmlab.policy import Plan, View
-from dlmlab.types import CONFIDENCE_DTYPES, Denoiser, Generation, Output, Request, TraceStep
+from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, TraceStep
 
 
 def grows(generation: Generation, config: Any) -> bool:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import check_finite
 from dlmlab.loop.propose import Pass, Proposal, launch, propose
 from dlmlab.loop.row import Row
 from dlmlab.rule import Rule
-from dlmlab.types import Denoiser
 
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import on_host
@@ -18,7 +19,6 @@ from dlmlab.loop.row import Row
 from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
 from dlmlab.loop.trace import record
 from dlmlab.rule import Step
-from dlmlab.types import Denoiser
 
 
 class Done(NamedTuple):

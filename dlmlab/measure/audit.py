@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query, Reuse
 from dlmlab.record.report import Cell, Table
-from dlmlab.types import Query, Reuse
 
 AGES = (1, 2, 4, 8, 16)
 """Passes since everything was computed, where a group of them begins."""

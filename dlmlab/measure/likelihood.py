@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
-from dlmlab.types import Query, check_positive_int
+from dlmlab.types import check_positive_int
 
 SAMPLES = 128
 """Masks for each answer, as LLaDA's evaluation has them."""

@@ -24,9 +24,10 @@ from torch.profiler import ProfilerActivity, record_function
 
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import StepTiming, denoise
+from dlmlab.denoiser import Query
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Query, Request
+from dlmlab.types import Generation, Request
 
 REST, RULE = "rest of the model", "rule and bookkeeping"
 BY_NAME = {

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlmlab.types import CONFIDENCE_DTYPES, Generation, Query
+from dlmlab.denoiser import Query
+from dlmlab.types import CONFIDENCE_DTYPES, Generation
 
 NEVER = -torch.inf
 

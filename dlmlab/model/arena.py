@@ -38,7 +38,7 @@ class Slot:
 
     @property
     def nbytes(self) -> int:
-        """See `dlmlab.types.Store`."""
+        """See `dlmlab.denoiser.Store`."""
         return self.positions * self.arena.memory[:, :, 0].nbytes
 
 

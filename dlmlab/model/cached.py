@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.policy import AttentionProbe, KeyChoice
-from dlmlab.types import Query
 
 if TYPE_CHECKING:
     from dlmlab.model.config import LLaDAConfig
@@ -30,7 +30,7 @@ class KeyValueStore:
 
     @property
     def nbytes(self) -> int:
-        """See `dlmlab.types.Store`."""
+        """See `dlmlab.denoiser.Store`."""
         return self.kept.nbytes
 
 

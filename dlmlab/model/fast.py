@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import attention
 from dlmlab.kernel.cached_attention import cached_attention
@@ -26,7 +27,6 @@ from dlmlab.model.llada import Block, LLaDAModelLM
 from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
-from dlmlab.types import Query
 
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.model.cached import KeyValueStore, Part, pack, write
-from dlmlab.types import Query
 
 if TYPE_CHECKING:
     from dlmlab.model.config import LLaDAConfig
@@ -27,7 +27,7 @@ class FeatureStore(KeyValueStore):
 
     @property
     def nbytes(self) -> int:
-        """See `dlmlab.types.Store`."""
+        """See `dlmlab.denoiser.Store`."""
         return super().nbytes + self.added.nbytes
 
 

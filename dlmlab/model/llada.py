@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput
 
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
@@ -25,7 +26,6 @@ from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
 from dlmlab.model.features import FeatureStore, feature_pass
 from dlmlab.policy import FEATURES, FINAL_BLOCKS, KEPT, KEYS_AND_VALUES, FeatureReuse
-from dlmlab.types import Query
 
 if TYPE_CHECKING:
     from dlmlab.model.arena import Slot
@@ -251,17 +251,17 @@ class LLaDAModelLM(PreTrainedModel):
 
     @property
     def packs_rows(self) -> bool:
-        """See `dlmlab.types.Denoiser`."""
+        """See `dlmlab.denoiser.Denoiser`."""
         return self.fast is not None
 
     @property
     def greedy_kernel(self) -> bool:
-        """See `dlmlab.types.Denoiser`."""
+        """See `dlmlab.denoiser.Denoiser`."""
         return self.fast is not None
 
     @property
     def works_ahead(self) -> bool:
-        """See `dlmlab.types.Denoiser`."""
+        """See `dlmlab.denoiser.Denoiser`."""
         return self.fast is not None
 
     @cached_property
@@ -297,7 +297,7 @@ class LLaDAModelLM(PreTrainedModel):
         return self.model(*sent, block_length)  # type: ignore[no-any-return]
 
     def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
-        """See `dlmlab.types.Denoiser`. Raises UserError for a row longer than the model's context."""
+        """See `dlmlab.denoiser.Denoiser`. Raises UserError for a row longer than the model's context."""
         if self.fast is not None and kept == KEYS_AND_VALUES:
             return self.fast.arena.take(positions)
         kind = FeatureStore if kept == FEATURES else KeyValueStore

@@ -9,10 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.kernel import attention, cached_attention
 from dlmlab.kernel.cached_attention import KeptRows
 from dlmlab.model.arena import Slot
-from dlmlab.types import Query
 
 PROGRAMS = 512
 """Programs that keep a GPU busy; where fewer would attend, they share a row's keys."""

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlmlab import manifest
 from dlmlab.denoise import StepTiming
+from dlmlab.denoiser import Denoiser
 from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.timing import TimingFile
@@ -33,7 +34,7 @@ from dlmlab.run.evaluate import Decoding, evaluate
 from dlmlab.run.experiment import name_of
 from dlmlab.run.gpus import devices, spread
 from dlmlab.tracking import Report, RunRecord, following, track
-from dlmlab.types import Denoiser, Generation
+from dlmlab.types import Generation
 
 if TYPE_CHECKING:
     from dlmlab.task.base import Task

@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from dlmlab.denoiser import Denoiser
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
@@ -27,7 +28,7 @@ from dlmlab.policy import Policy, check_pair
 from dlmlab.rule import Rule, check_composition
 from dlmlab.run import protocol
 from dlmlab.settings import check, faults, kinds_of, list_of, near, one_of
-from dlmlab.types import Denoiser, Generation
+from dlmlab.types import Generation
 
 if TYPE_CHECKING:
     from dlmlab.task.base import Task

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlmlab.denoiser import Query
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.types import Query
 from experiments.train_tiny.data import Layout
 
 LEAST_T = 0.02

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dlmlab.denoise import denoise
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.types import Generation, Query, Request
+from dlmlab.types import Generation, Request
 from experiments.quality_gate import Padded
 from tests.decoder.steps import NAMES, rule_of
 from tests.experiments.fakes import Bench

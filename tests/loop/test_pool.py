@@ -11,10 +11,11 @@ from dlmlab.cache.dual import Dual
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.random import Random
 from dlmlab.denoise import denoise
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Query, Request
+from dlmlab.types import Generation, Request
 from tests.fakes import OUT_OF_MEMORY
 from tests.test_properties import small_llada
 

@@ -12,9 +12,10 @@ from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.random import Random
 from dlmlab.decoder.saber import Saber
 from dlmlab.denoise import StepTiming, denoise
+from dlmlab.denoiser import Query
 from dlmlab.loop.row import Row
 from dlmlab.rule import Rule
-from dlmlab.types import Generation, Output, Query, Request
+from dlmlab.types import Generation, Output, Request
 from tests.fakes import OUT_OF_MEMORY, FakeModel, SmallDevice
 
 PROMPTS = [(1, 2, 3), (4,), (5, 6, 7, 8, 9), (1, 2, 3), (3, 3), (8, 1, 8, 1), (2,), (7, 7, 7)]

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.measure.likelihood import draw, exact, is_greedy, log_likelihood, score
-from dlmlab.types import Query
 from tests.model.helpers import small_model
 
 PROMPT, ANSWER = [5, 9, 2], [7, 3, 11, 4]

@@ -11,10 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import dlmlab
+from dlmlab.denoiser import Query
 from dlmlab.measure import roofline
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
 from dlmlab.model.config import LLaDAConfig
-from dlmlab.types import Query
 from tests.model.helpers import save_small, small_model
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dlmlab
+from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.dummy import network_config
 from dlmlab.model.loader import load, skeleton
-from dlmlab.types import Query
 from tests.model.families import BLOCK, CONFIGS, EOS, MASK, NAMES, VOCABULARY, save_family
 from tests.model.helpers import edit_config, shard
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dlmlab.decoder.baseline import Baseline
+from dlmlab.denoiser import Query, Reuse
 from dlmlab.errors import UserError
 from dlmlab.generation import generate
 from dlmlab.model.loader import load
-from dlmlab.types import Query, Reuse
 from tests.model.helpers import save_small
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}

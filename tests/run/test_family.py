@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from dlmlab.types import Query
+from dlmlab.denoiser import Query
 from tests.fakes import FakeModel
 
 CONF = """
