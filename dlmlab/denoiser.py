@@ -34,6 +34,15 @@ class Reuse(NamedTuple):
     """The policies' hooks, which the model calls on the way, all of one kind or None; see `dlmlab.policy.Plan`."""
 
 
+class Layout(NamedTuple):
+    """Where the tokens of a pass stand and what each sees, where a row holds more than its own L positions in order."""
+
+    position_BL: Tensor
+    """int64: the position of each token, which another token may share."""
+    seen_BLL: Tensor
+    """bool: whether a token (second axis) attends to another one (last axis)."""
+
+
 class Query(NamedTuple):
     """One forward pass, as a model is asked for it: B rows, padded on the right to L. All may lie on the host."""
 
@@ -47,6 +56,8 @@ class Query(NamedTuple):
     """What stands for the positions that are not computed; None where all are."""
     block_length: int | None = None
     """Length of the blocks where attention is block-causal, from the row's first position on; None: as trained."""
+    layout: Layout | None = None
+    """Where the tokens stand, for a model that `lays_out`; None: at 0, 1, 2 … of their row, seen by all of it."""
 
 
 class Denoiser(Protocol):
@@ -84,6 +95,10 @@ class Denoiser(Protocol):
     @property
     def works_ahead(self) -> bool:
         """Return whether it works while the host goes on, so that the next pass begins before a step is noted."""
+
+    @property
+    def lays_out(self) -> bool:
+        """Return whether a query may have a `layout` of its own."""
 
     def hidden(self, query: Query) -> Tensor:
         """Return the last hidden states: (N, D) at the positions that the query wants; (B, L, D) where it wants all."""

@@ -136,7 +136,7 @@ def decode(
     for request in requests:
         check_pair(request.rule, request.cache)
         check_served(model.keeps, request.cache, grows(generation, model.config))
-        check_composition(request.rule, blockwise=blockwise(generation, model.config))
+        check_composition(request.rule, blockwise=blockwise(generation, model.config), lays_out=model.lays_out)
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:

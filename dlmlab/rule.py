@@ -58,7 +58,8 @@ class Step(NamedTuple):
 class Decision(NamedTuple):
     """A rule's answer to a step.
 
-    It masks again fewer positions than it commits, so that every block comes to an end.
+    After n passes over a block it leaves at least n positions of it filled, so that every block comes to an end; a rule
+    that masks again fewer positions than it commits keeps to that.
 
     Attributes:
         commit_BK: bool: positions to commit.
@@ -96,6 +97,10 @@ class Rule:
     """Whether the rule may mask committed tokens again."""
     edits: ClassVar[bool] = False
     """Whether the rule may overwrite committed tokens; a block then ends with a pass that changes nothing."""
+    shadows: ClassVar[bool] = False
+    """Whether `kept_BK` is read at shadows, for rules with `revokes`: mask tokens beside the canvas, one for each of
+    the block's positions, which see each other and the canvas but for their own position. Nothing else sees them.
+    """
     post_steps: ClassVar[int] = 0
     """The most passes over a full block, for rules with `edits`."""
     scheduled: ClassVar[bool] = True
@@ -201,7 +206,14 @@ def hashable(value: object) -> object:
     return value
 
 
-def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = False, blockwise: bool = False) -> None:
+def check_composition(
+    rule: Rule,
+    *,
+    memo: bool = False,
+    frozen_commits: bool = False,
+    blockwise: bool = False,
+    lays_out: bool = True,
+) -> None:
     """Raise UserError where something around the loop counts on what the rule doesn't promise.
 
     Args:
@@ -210,6 +222,7 @@ def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = 
         frozen_commits: Whether something is computed once from committed tokens and kept, such as their keys and
             values.
         blockwise: Whether the canvas grows block by block, or its blocks lie on a grid.
+        lays_out: Whether the model takes tokens beside a canvas.
 
     Raises:
         UserError: The rule needs more than the memo keeps, or changes tokens that the cache takes as
@@ -224,3 +237,7 @@ def check_composition(rule: Rule, *, memo: bool = False, frozen_commits: bool = 
         raise UserError(f"{name} masks committed tokens again, which the cache takes as fixed: turn the cache off")
     if blockwise and (rule.sees_canvas or rule.cuts):
         raise UserError(f"{name} needs a whole canvas, and the model's comes block by block: choose another decoder")
+    if rule.shadows and not lays_out:
+        raise UserError(
+            f"{name} needs tokens beside the canvas, which this model takes none of: choose another decoder"
+        )

@@ -95,6 +95,7 @@ def needs(rule: Rule) -> Iterator[str]:
         "measure": rule.measures,
         "logits": rule.needs_logits,
         "kept": rule.revokes or rule.edits,
+        "shadows": rule.shadows,
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
     }
     return (name for name, needed in flags.items() if needed)

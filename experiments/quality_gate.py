@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dlmlab.denoiser import Query
+from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, compare_texts
@@ -296,7 +296,13 @@ class Padded:
         if wanted_N is not None:
             wanted_N = wanted_N + wanted_N // tokens_BL.shape[1] * PADDING
         wider_BL = F.pad(tokens_BL, (0, PADDING), value=self._model.config.pad_token_id)
-        return self._model.hidden(Query(wider_BL, F.pad(real_BL, (0, PADDING)), wanted_N))  # type: ignore[no-any-return]
+        layout = query.layout
+        if layout is not None:
+            layout = Layout(
+                F.pad(layout.position_BL, (0, PADDING)), F.pad(layout.seen_BLL, (0, PADDING, 0, PADDING), value=False)
+            )
+        wider = Query(wider_BL, F.pad(real_BL, (0, PADDING)), wanted_N, layout=layout)
+        return self._model.hidden(wider)  # type: ignore[no-any-return]
 
 
 def answer(gates: Sequence[dict[str, Any]]) -> str:

@@ -63,14 +63,23 @@ class FakeModel:
     def works_ahead(self) -> bool:
         return self.fused
 
+    @property
+    def lays_out(self) -> bool:
+        return True
+
     def hidden(self, query: Query) -> Tensor:
         input_ids_BL, attention_mask_BL, where_N = query[:3]
         self.canvases += len(input_ids_BL)
         self.batches.append(len(input_ids_BL))
         real_BL = torch.ones_like(input_ids_BL) if attention_mask_BL is None else attention_mask_BL.long()
         place_BL = real_BL.cumsum(-1)  # from 1, whichever side the padding is on
-        context_B1 = (input_ids_BL * place_BL * (place_BL + 31) * real_BL).sum(-1, keepdim=True)
-        hidden_BLD = self.table[(context_B1 * 17 + place_BL * 101) % TABLE]
+        if query.layout is not None:
+            place_BL = query.layout.position_BL + 1
+        context = (input_ids_BL * place_BL * (place_BL + 31) * real_BL).sum(-1, keepdim=True)
+        if query.layout is not None:  # each token sees what it sees
+            value_BL = input_ids_BL * place_BL * (place_BL + 31)
+            context = (value_BL[:, None] * query.layout.seen_BLL).sum(-1)
+        hidden_BLD = self.table[(context * 17 + place_BL * 101) % TABLE]
         return hidden_BLD if where_N is None else hidden_BLD.flatten(0, 1)[where_N]
 
     def head(self, hidden_ND: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from dlmlab.denoiser import Query, Reuse
+from dlmlab.denoiser import Layout, Query, Reuse
 from dlmlab.policy import Plan
 
 
@@ -51,6 +51,42 @@ class Kept(NamedTuple):
     computed_BK: np.ndarray
 
 
+class Shadows(NamedTuple):
+    """Mask tokens beside each row, at its active block's positions.
+
+    Attributes:
+        index_BK: The shadow of each of the block's positions, as indices into B × L.
+        position_BL: See `dlmlab.denoiser.Layout`, as for the next.
+        seen_BLL: What each token attends to.
+    """
+
+    index_BK: np.ndarray
+    position_BL: np.ndarray
+    seen_BLL: np.ndarray
+
+    @classmethod
+    def of(cls, starts: Sequence[int], lengths: Sequence[int], block_length: int) -> Self:
+        """Return the shadows of rows.
+
+        Args:
+            starts: Each active block's first position.
+            lengths: Each row's length, without its shadows, which follow it.
+            block_length: K, the positions of an active block.
+        """
+        widest = max(lengths) + block_length
+        position_BL = np.zeros((len(lengths), widest), dtype=np.int64)
+        seen_BLL = np.broadcast_to(np.eye(widest, dtype=bool), (len(lengths), widest, widest)).copy()
+        offset_K = np.arange(block_length)
+        for start, length, position_L, seen_LL in zip(starts, lengths, position_BL, seen_BLL, strict=True):
+            whole = slice(length + block_length)
+            position_L[whole] = [*range(length), *(start + offset_K)]
+            seen_LL[whole, :length] = True
+            seen_LL[length : length + block_length, length : length + block_length] = True
+            seen_LL[length + offset_K, start + offset_K] = False
+        index_BK = (np.arange(len(lengths)) * widest + lengths)[:, None] + offset_K
+        return cls(index_BK, position_BL, seen_BLL)
+
+
 @dataclass
 class Canvases:
     """B rows of any lengths, padded on the right to L positions; with a cache, L counts those that are computed.
@@ -65,6 +101,7 @@ class Canvases:
         generators: The rows' sources of randomness.
         mask_token: The token id that stands for a missing token.
         kept: With a cache, what the pass takes over.
+        shadows: The tokens beside the rows, for a rule that has such.
     """
 
     tokens_BL: np.ndarray
@@ -76,19 +113,25 @@ class Canvases:
     generators: Sequence[torch.Generator | None]
     mask_token: int
     kept: Kept | None = None
+    shadows: Shadows | None = None
 
     @classmethod
-    def of(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
+    def of(cls, windows: Sequence[Window], block_length: int, config: Any, shadowed: bool = False) -> Self:
         """Return the canvases of some rows.
 
         Args:
             windows: The rows, all with a cache or all without.
             block_length: K, the positions of an active block.
             config: A model's config.
+            shadowed: Whether each row is followed by shadows of its active block, see `dlmlab.rule.Rule`.
         """
         if windows[0].plan is not None:
             return cls._of_computed(windows, block_length, config)
-        tokens_BL, real_BL = pad([window.tokens for window in windows], config.pad_token_id)
+        rows, shadows = [window.tokens for window in windows], None
+        if shadowed:
+            shadows = Shadows.of([window.start for window in windows], list(map(len, rows)), block_length)
+            rows = [np.append(tokens, [config.mask_token_id] * block_length) for tokens in rows]
+        tokens_BL, real_BL = pad(rows, config.pad_token_id)
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
         position_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
         answer_B = row_B + [window.answer for window in windows]
@@ -99,7 +142,8 @@ class Canvases:
             position_BK = np.where(seen_BK, position_BK, row_B[:, None])
         masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         generators = [window.generator for window in windows]
-        return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, config.mask_token_id)
+        mask_token = config.mask_token_id
+        return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, mask_token, None, shadows)
 
     @classmethod
     def _of_computed(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
@@ -130,16 +174,21 @@ class Canvases:
         Args:
             slot: The active blocks' positions that the pass is asked for, as indices into B × K.
         """
-        reuse = None
+        reuse = layout = None
+        asked_BK = self.position_BK
+        if self.shadows is not None:
+            asked_BK = np.where(self.masked_BK, asked_BK, self.shadows.index_BK)
+            layout = Layout(*map(torch.from_numpy, self.shadows[1:]))
         if self.kept is not None:
             position_BL, *others = self.kept[:-1]
             reuse = Reuse(torch.from_numpy(position_BL), *others)
         return Query(
             torch.from_numpy(self.tokens_BL),
             None if self.real_BL is None else torch.from_numpy(self.real_BL),
-            torch.from_numpy(np.take(self.position_BK, slot)),
+            torch.from_numpy(np.take(asked_BK, slot)),
             reuse,
             self.position_BK.shape[1],
+            layout,
         )
 
     def slots(self, everywhere: bool) -> np.ndarray:

@@ -52,6 +52,7 @@ class Row:
         self.forwards = self.step = self.positions = self.unasked = 0
         self.end_tokens = model.end_token_ids if generation.stop_at_end or self.grows else ()
         self.state: tuple[Tensor, ...] | None = None
+        self.most_masks = self.masks
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         self.seed = [seed, request.index]
@@ -114,14 +115,15 @@ class Row:
     @property
     def computed(self) -> int:
         """Return how many positions the next pass computes for the row."""
-        return self.seen if self.plan is None else int(self.plan.computed.sum())
+        shadows = self.width if self.request.rule.shadows else 0
+        return self.seen + shadows if self.plan is None else int(self.plan.computed.sum())
 
     @property
     def steady(self) -> bool:
         """Return whether the pass after the next computes the same positions, as long as the block isn't full."""
         rule, cache = self.request.rule, self.request.cache
-        if rule.cuts or rule.edits or cache is None or not self.request.cached:
-            return not (rule.cuts or rule.edits)
+        if rule.cuts or rule.edits or rule.shadows or cache is None or not self.request.cached:
+            return not (rule.cuts or rule.edits or rule.shadows)
         return not rule.sees_canvas and self.step > 0 and cache.steady
 
     @property
@@ -181,11 +183,12 @@ class Row:
             change_K: The new tokens at the positions that the rule sees; -1 where nothing changes.
             state: The rule's new state.
         """
-        changed_K, masked, full = change_K >= 0, self.masks, self.mask_token not in self.block
+        changed_K, full = change_K >= 0, self.mask_token not in self.block
         self.positions += self.computed
         np.copyto(self.tokens[self.first : self.first + len(change_K)], change_K, where=changed_K)
-        if self.masks >= masked and not full:
-            raise RuntimeError(f"{self.request.rule} left no fewer masks at step {self.step} of its block")
+        self.most_masks -= not full
+        if self.masks > self.most_masks:
+            raise RuntimeError(f"{self.request.rule} left too many masks at step {self.step} of its block")
         np.copyto(self.step_of[self.first : self.first + len(change_K)], self.forwards, where=changed_K)
         self.forwards += 1
         self.step += 1
@@ -213,6 +216,7 @@ class Row:
     def _next_block(self) -> None:
         ended = np.isin(self.tokens[max(self.start, len(self.request.prompt)) : self.end], self.end_tokens).any()
         self.start, self.step, self.scheduled, self.reviews = self.end, 0, 0, 0
+        self.most_masks = self.masks
         self.end = min(self.start + self.generation.block_length, len(self.tokens))
         self.seen = self.end if self.grows else len(self.tokens)
         if not self.request.rule.sees_canvas:

@@ -133,7 +133,8 @@ def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
     for row in rows:
         if row.store is None and row.request.needs is not None:
             row.store = model.new_store(len(row.tokens), row.request.needs)
-    return Canvases.of([row.window for row in rows], rows[0].width, model.config)
+    windows, shadowed = [row.window for row in rows], rows[0].request.rule.shadows
+    return Canvases.of(windows, rows[0].width, model.config, shadowed)
 
 
 def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput
 
-from dlmlab.denoiser import Query
+from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
 from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
@@ -169,12 +169,17 @@ class LLaDAModel(nn.Module):
         attention_mask_BL: Tensor | None = None,
         where_N: Tensor | None = None,
         block_length: int | None = None,
+        layout: Layout | None = None,
     ) -> Tensor:
-        length = self.check_length(input_ids_BL)
         x_BLD = self.embed(input_ids_BL)
-        cos, sin = self.angles(x_BLD, slice(length))
-        block_length = (block_length or self.config.block_size) if self.config.block_size else 0
-        bias = attention_bias(attention_mask_BL, length, block_length, x_BLD)
+        if layout is not None:
+            cos, sin = self.angles(x_BLD, layout.position_BL.to(x_BLD.device))
+            bias: Tensor | None = bias_of(~layout.seen_BLL.to(x_BLD.device), x_BLD)
+        else:
+            length = self.check_length(input_ids_BL)
+            cos, sin = self.angles(x_BLD, slice(length))
+            block_length = (block_length or self.config.block_size) if self.config.block_size else 0
+            bias = attention_bias(attention_mask_BL, length, block_length, x_BLD)
         *blocks, last = self.transformer["blocks"].children()
         for block in blocks:
             x_BLD = block(x_BLD, cos, sin, bias)
@@ -264,6 +269,11 @@ class LLaDAModelLM(PreTrainedModel):
         """See `dlmlab.denoiser.Denoiser`."""
         return self.fast is not None
 
+    @property
+    def lays_out(self) -> bool:
+        """See `dlmlab.denoiser.Denoiser`. A shifted prediction comes from the left, where a token beside has no own."""
+        return not (self.config.logits_shift or self.config.block_size)
+
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
         """Return the tokens that end an answer: the end of text and, where the tokenizer has one, the end of turn."""
@@ -283,18 +293,18 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.config.logits_shift:
             query = shifted(query)
-        ids_BL, real_BL, wanted_N, reuse, block_length = query
+        ids_BL, real_BL, wanted_N, reuse, block_length, layout = query
         if reuse is not None:
             if isinstance(reuse.hooks[0], FeatureReuse):
                 return feature_pass(self.model, query)
             known = self.fast is not None and self.fast.serves(query)
             return self.fast.cached(query) if self.fast and known else cached_pass(self.model, query, self.head)
-        if self.fast is not None and wanted_N is not None:
+        if self.fast is not None and wanted_N is not None and layout is None:
             self.model.check_length(ids_BL)
             return self.fast(ids_BL, real_BL, wanted_N)
         asked = (ids_BL, real_BL, wanted_N)
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
-        return self.model(*sent, block_length)  # type: ignore[no-any-return]
+        return self.model(*sent, block_length, layout)  # type: ignore[no-any-return]
 
     def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
         """See `dlmlab.denoiser.Denoiser`. Raises UserError for a row longer than the model's context."""
@@ -405,9 +415,20 @@ def attention_bias(attention_mask_BL: Tensor | None, length: int, block_length: 
     if block_length:
         block_L = torch.arange(length, device=like.device) // block_length
         hidden = hidden | (block_L > block_L[:, None])
+    return bias_of(hidden, like)
+
+
+def bias_of(hidden_BLL: Tensor, like: Tensor) -> Tensor:
+    """Return what is added to attention scores, (B or 1, 1, L or 1, L), so that what is hidden isn't seen.
+
+    Args:
+        hidden_BLL: bool: whether a token doesn't attend to another one, (B or 1, L or 1, L).
+        like: Gives dtype and device.
+    """
     # Rows start at multiples of 16: fused CUDA attention copies a bias that is aligned otherwise at each layer.
-    hidden = F.pad(hidden, (0, -length % 16))
-    bias = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, MASKED_SCORE)
+    length = hidden_BLL.shape[-1]
+    hidden_BLL = F.pad(hidden_BLL, (0, -length % 16))
+    bias = torch.zeros(hidden_BLL.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden_BLL, MASKED_SCORE)
     return bias[:, None, :, :length]
 
 

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
-from dlmlab.rule import Rule
 from docs import decoder_table
 from tests.decoder.steps import CONF, NAMES, rule_of
 
@@ -31,18 +29,6 @@ def words(cell: str) -> set[str]:
     return {word.strip() for word in cell.split(",") if word.strip()}
 
 
-def needs(rule: Rule) -> set[str]:
-    flags = {
-        "schedule": rule.scheduled,
-        "noise": rule.needs_noise,
-        "measure": rule.measures,
-        "logits": rule.needs_logits,
-        "kept": rule.revokes or rule.edits,
-        "state": bool(rule.initial_state(2, 3, torch.empty(0))),
-    }
-    return {word for word, needed in flags.items() if needed}
-
-
 def test_the_table_has_every_decoder_once() -> None:
     assert [cells[0].strip("`") for cells in TABLE] == NAMES
 
@@ -50,7 +36,7 @@ def test_the_table_has_every_decoder_once() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_says_what_config_and_class_say(name: str) -> None:
     row, rule = ROWS[name], rule_of(name)
-    assert needs(rule) == words(row["needs"])
+    assert set(decoder_table.needs(rule)) == words(row["needs"])
     fits = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
     assert {word for word, fitting in fits.items() if fitting} == words(row["with"])
     assert row["source"] in (type(rule).__doc__ or "")

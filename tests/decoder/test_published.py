@@ -39,6 +39,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "pc_sampler": {"name": "pc_sampler"},
     "prophet": {"name": "prophet"},
     "slowfast": {"name": "slowfast"},
+    "wino": {"name": "wino"},
 }
 
 

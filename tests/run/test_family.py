@@ -24,7 +24,7 @@ class Denoiser:
     commit = tokenizer = None
     fingerprint = "made up"
     keeps: frozenset[str] = frozenset()
-    packs_rows = greedy_kernel = works_ahead = False
+    packs_rows = greedy_kernel = works_ahead = lays_out = False
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, sharpness: float) -> None:
