@@ -30,7 +30,7 @@ from dlmlab.measure.timing import Timing, spread, take_turns, time_decode
 from dlmlab.picture.plots import save
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.evaluate import Decoding, evaluate
 from dlmlab.run.samples import score_of
 from dlmlab.task.base import Task
@@ -60,7 +60,7 @@ def main(overrides: Sequence[str]) -> bool:
     own = OmegaConf.from_dotlist([text for text in overrides if text.startswith(OWN)])
     cfg = compose([text for text in overrides if not text.startswith(OWN)])
     model = build.model(cfg)
-    names = [name for name in build.options("cache") if name != build.NO_CACHE]
+    names = [name for name in conf.options("cache") if name != build.NO_CACHE]
     caches = {name: build.cache(cfg, name=name) for name in (build.NO_CACHE, *names)}
     caches = {name: cache for name, cache in caches.items() if not cache.keeps or cache.needs in model.keeps}
     kept = speed(cfg, model, caches, int(own.get("canvas", CANVAS)))

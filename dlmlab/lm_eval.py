@@ -26,7 +26,7 @@ from dlmlab.generation import answer_text, decode
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.likelihood import SAMPLES, log_likelihood
 from dlmlab.paths import home
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.task.base import until
 from dlmlab.types import Request
 
@@ -51,7 +51,7 @@ class DlmLM(LM):  # type: ignore[misc]
         settings.pop("max_batch_size", None)
         os.environ.setdefault("DLMLAB_ROOT", str(home()))
         given = {SHORT.get(key, key): value for key, value in settings.items()} | ({"device": device} if device else {})
-        with build.composing():
+        with conf.composing():
             self.cfg = hydra.compose("config", overrides=[f"{key}={value}" for key, value in given.items()])
             self.rule = build.decoder(self.cfg)
         own = SimpleNamespace(name="lm_eval", **_canvas(self.cfg.generation))

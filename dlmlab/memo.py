@@ -165,18 +165,6 @@ def _matching(root: Path, pattern: str) -> list[Path]:
     return found
 
 
-def switch(name: str, value: object) -> bool:
-    """Read a switch as YAML and the command line spell it; `force` is on too.
-
-    Raises:
-        UserError: The value is something else.
-    """
-    states = {"true": True, "on": True, "force": True, "false": False, "off": False}
-    if str(value).lower() not in states:
-        raise UserError(f"{name}={value} is neither on nor off, nor force")
-    return states[str(value).lower()]
-
-
 def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = None) -> str:
     """Say, for a report, whether a rule's forward passes are looked up in the memo."""
     if not on:

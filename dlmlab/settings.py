@@ -217,3 +217,15 @@ def near(value: object, names: Iterable[str]) -> str:
     """Return a suggestion for a misspelt name, to end an error with; empty where no name is near."""
     close = difflib.get_close_matches(value, list(names), n=1) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def switch(name: str, value: object) -> bool:
+    """Read a switch as YAML and the command line spell it; `force` is on too.
+
+    Raises:
+        UserError: The value is something else.
+    """
+    states = {"true": True, "on": True, "force": True, "false": False, "off": False}
+    if str(value).lower() not in states:
+        raise UserError(f"{name}={value} is neither on nor off, nor force")
+    return states[str(value).lower()]

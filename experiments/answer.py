@@ -23,7 +23,8 @@ from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import begin
-from dlmlab.run.check import TRACED, check_fit, gathered
+from dlmlab.run.check import check_fit
+from dlmlab.run.kinds import TRACED, gathered
 from dlmlab.run.samples import cost_of, count_tokens
 from dlmlab.task.base import Item
 from dlmlab.task.prompts import Prompts, read_prompts

@@ -23,18 +23,19 @@ from dlmlab.generation import encode
 from dlmlab.measure.selection import ALPHA, Choice, Trial, choose, halves
 from dlmlab.measure.stats import compare_right, proportion_interval
 from dlmlab.measure.timing import spread, take_turns, time_decode
-from dlmlab.memo import switch, use
+from dlmlab.memo import use
 from dlmlab.picture.plots import draw
 from dlmlab.policy import Policy
 from dlmlab.record.files import write_text
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build, shown
+from dlmlab.run import build, conf, shown
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.check import check_fit, gathered
+from dlmlab.run.check import check_fit
 from dlmlab.run.evaluate import evaluate
+from dlmlab.run.kinds import gathered
 from dlmlab.run.samples import detail_tables
-from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, faults, fits, kinds_of, list_of, near
+from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, faults, fits, kinds_of, list_of, near, switch
 from dlmlab.task.base import Task
 from dlmlab.task.once import ScoredOnce
 from dlmlab.tracking import Cell, Report, Table
@@ -243,7 +244,7 @@ def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
         return [f"grid.{key}={values} has no values: write grid.{key}=[…]"]
     if len(set(map(str, values))) < len(values):
         return [f"grid.{key}={values} has a value twice"]
-    return faults(f"grid.{key}", values, list_of(kinds_of(build.target_of("decoder", decoder))[key]))
+    return faults(f"grid.{key}", values, list_of(kinds_of(conf.target_of("decoder", decoder))[key]))
 
 
 def canonical(rule: Rule) -> tuple[object, str | None]:

@@ -27,10 +27,11 @@ from dlmlab.picture.plots import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build, protocol, shown
+from dlmlab.run import build, conf, protocol, shown
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.build import plain
-from dlmlab.run.check import SPREAD, TRACED, check_fit, decoders, gathered
+from dlmlab.run.check import check_fit, decoders
+from dlmlab.run.conf import plain
+from dlmlab.run.kinds import SPREAD, TRACED, gathered
 from dlmlab.run.protocol import Protocol
 from dlmlab.run.samples import cost_of, count_tokens, score_of, scorings_of
 from dlmlab.run.shown import times
@@ -90,7 +91,7 @@ def check(cfg: DictConfig) -> Parts:
         settings, references = dict[str, Generation](), dict[str, Generation]()
         published = dict[str, dict[str, Generation]]()
         with errors:
-            kinds.check("tasks", plain(cfg.tasks), list_of(one_of(build.options("task"))) | None)
+            kinds.check("tasks", plain(cfg.tasks), list_of(one_of(conf.options("task"))) | None)
             tasks = scored_tasks(cfg)
         for task in tasks:
             with errors:
@@ -131,9 +132,9 @@ def with_caches(cfg: DictConfig, rules: Mapping[str, Rule]) -> tuple[dict[str, R
     Raises:
         UserError: there is no such cache, or it doesn't go with a decoder.
     """
-    kinds.check("caches", plain(cfg.caches), list_of(one_of(build.options("cache"))) | None)
+    kinds.check("caches", plain(cfg.caches), list_of(one_of(conf.options("cache"))) | None)
     pairs, caches = dict[str, Rule](), dict[str, Policy]()
-    chosen = build.labels()["cache"]
+    chosen = conf.labels()["cache"]
     for cache_name in cfg.caches or [chosen]:
         cache = build.cache(cfg, rules.values(), None if cache_name == chosen else cache_name)
         named = {build.with_cache(name, cache_name): rule for name, rule in rules.items()}

@@ -9,14 +9,15 @@ from omegaconf import DictConfig
 
 from dlmlab.measure import audit
 from dlmlab.measure.audit import Audited
-from dlmlab.memo import switch, use
+from dlmlab.memo import use
 from dlmlab.picture.audit import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
 from dlmlab.run.begin import begin
-from dlmlab.run.check import SPREAD, TRACED, check_fit, gathered
+from dlmlab.run.check import check_fit
+from dlmlab.run.kinds import SPREAD, TRACED, gathered
 from dlmlab.run.resume import OBJECTIVES
 from dlmlab.run.samples import (
     Evaluated,
@@ -30,7 +31,7 @@ from dlmlab.run.samples import (
     share,
     verdict,
 )
-from dlmlab.settings import PositiveInt
+from dlmlab.settings import PositiveInt, switch
 from dlmlab.task.base import Task
 from dlmlab.tracking import Report
 from dlmlab.types import Generation

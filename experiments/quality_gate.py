@@ -25,10 +25,11 @@ from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, comp
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.check import SPREAD, TRACED, check_fit, gathered
+from dlmlab.run.check import check_fit
 from dlmlab.run.evaluate import evaluate
+from dlmlab.run.kinds import SPREAD, TRACED, gathered
 from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.run.shown import interval, points
 from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
@@ -89,9 +90,9 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             rules = {"baseline": build.decoder(cfg, "baseline"), "candidate": build.decoder(cfg)}
             cache = build.cache(cfg, [rules["candidate"]])
-        names = dict.fromkeys([*cfg.gates, *(cfg.model.get("tasks") or {}), *build.options("task")])
+        names = dict.fromkeys([*cfg.gates, *(cfg.model.get("tasks") or {}), *conf.options("task")])
         errors += (wrong := faults("tasks", cfg.tasks, list_of(one_of(names))))
-        for gate in [] if wrong or not fits(build.plain(cfg.gates), KINDS["gates"]) else cfg.tasks:
+        for gate in [] if wrong or not fits(conf.plain(cfg.gates), KINDS["gates"]) else cfg.tasks:
             with errors:
                 tasks[gate] = gate_task(cfg, gate)
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
@@ -179,7 +180,7 @@ def by_of(cfg: DictConfig, gate: str) -> str:
 def task_name(cfg: DictConfig, gate: str) -> str:
     """Return the name in conf/task/ of a gate's task."""
     asked = (cfg.gates.get(gate) or {}).get("task") or gate
-    named = asked in build.options("task") and asked not in (cfg.model.get("tasks") or {})
+    named = asked in conf.options("task") and asked not in (cfg.model.get("tasks") or {})
     return str(asked) if named else build.role(cfg, asked)
 
 
@@ -202,7 +203,7 @@ def gate_task(cfg: DictConfig, gate: str) -> Task:
     if by != "repeat" and own.get("margin") is None:
         raise UserError(f"gates.{gate}.margin is not given: say what may be lost, +gates.{gate}.margin=0.01")
     limit = {"limit": own.limit} if "limit" in own and not OmegaConf.is_missing(own, "limit") else {}
-    with build.homes(dict.fromkeys(limit, f"gates.{gate}")):
+    with conf.homes(dict.fromkeys(limit, f"gates.{gate}")):
         task = build.task(cfg, task_name(cfg, gate), **limit)
     if by == "score" and task.score(task.items()[0], "") is None:
         raise UserError(f"gates.{gate}: answers of {task.name} have no score: judge by text, +gates.{gate}.by=text")
@@ -212,7 +213,7 @@ def gate_task(cfg: DictConfig, gate: str) -> Task:
 def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
     """Return the gate's canvas and schedule."""
     own = cfg.gates.get(gate) or {}
-    with build.homes(dict.fromkeys(CANVAS, f"gates.{gate}")):
+    with conf.homes(dict.fromkeys(CANVAS, f"gates.{gate}")):
         return build.generation(cfg, task, **{key: own.get(key) for key in CANVAS})
 
 

@@ -18,7 +18,7 @@ from dlmlab.errors import UserError
 from dlmlab.measure.ranking import compare_orders
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit, decoders
 from dlmlab.run.samples import score_of
@@ -54,7 +54,7 @@ def check(cfg: DictConfig) -> Parts:
     Raises:
         UserError: fewer than two decoders or conditions, a template that there isn't, or a task without scores.
     """
-    kinds.check("templates", build.plain(cfg.templates), list_of(one_of(build.options("template"))))
+    kinds.check("templates", conf.plain(cfg.templates), list_of(one_of(conf.options("template"))))
     rules = decoders(cfg, cfg.decoders)
     names = conditions(cfg)
     if len(rules) < 2 or len(names) < 2:

@@ -26,9 +26,9 @@ from dlmlab.measure.profiling import RULE, PartTime, profile
 from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, countable, floor, measure_ceilings
 from dlmlab.measure.timing import Timing, clock, percentile, spread, take_turns, time_decode
 from dlmlab.picture.plots import save, step_parts
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.check import gathered
+from dlmlab.run.kinds import gathered
 from dlmlab.settings import PositiveInt, list_of
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation, Request
@@ -86,11 +86,11 @@ def check(cfg: DictConfig) -> Generation:
             generation = build.own_generation(cfg)
         with errors:
             if build.decoder(cfg) != Baseline():
-                name = build.labels()["decoder"]
+                name = conf.labels()["decoder"]
                 errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
         with errors:
             if build.cache(cfg).keeps:
-                name = build.labels()["cache"]
+                name = conf.labels()["cache"]
                 errors.append(f"cache={name}: a roofline is of passes over all positions: leave it out")
     return generation
 

@@ -35,6 +35,8 @@ from dlmlab.measure.rates import (
     timings_of,
 )
 from dlmlab.measure.reference import reference
+from dlmlab.measure.speed_gates import BASELINE, STEP_BATCH, Gate, find_gates
+from dlmlab.measure.speed_gates import summary as gates_summary
 from dlmlab.measure.timing import (
     Timing,
     TimingFile,
@@ -47,10 +49,11 @@ from dlmlab.measure.timing import (
 )
 from dlmlab.policy import Policy
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import begin
-from dlmlab.run.check import check_fit, gathered
+from dlmlab.run.check import check_fit
 from dlmlab.run.display import bar
+from dlmlab.run.kinds import gathered
 from dlmlab.run.shown import paired_times, times_range
 from dlmlab.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, fits, list_of
 from dlmlab.task.base import Task
@@ -60,11 +63,7 @@ from dlmlab.types import Generation, Request
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-BASELINE, REFERENCE = "baseline", "reference"
-STEP_BATCH = 4
-"""The batch size at which the performance log reports step durations and compares with the reference."""
-MIN_SPEEDUP = 1.10
-MAX_STEP_RATIO = 3.0
+REFERENCE = "reference"
 KINDS: Mapping[str, Any] = {
     "batch_sizes": list_of(PositiveInt),
     "prompts": PositiveInt,
@@ -74,15 +73,6 @@ KINDS: Mapping[str, Any] = {
 }
 RANDOM_PROMPT = 32
 """Tokens of a random prompt, which random weights without a tokenizer are given."""
-
-
-class Gate(NamedTuple):
-    """A figure and the bound that it should keep."""
-
-    name: str
-    value: float
-    bound: str
-    verdict: str
 
 
 class Parts(NamedTuple):
@@ -116,7 +106,7 @@ def check(cfg: DictConfig) -> Parts:
             chosen = build.decoder(cfg)
             cache = build.cache(cfg, [chosen])
             own = BASELINE if chosen == rules[BASELINE] else display_name(chosen)
-            own = build.with_cache(own, build.labels()["cache"])
+            own = build.with_cache(own, conf.labels()["cache"])
             rules.setdefault(own, chosen)
             caches = {own: cache} if cache.keeps else {}
         with errors:
@@ -287,31 +277,6 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
     return Timing(seconds, ledger, [], max(forwards), peak_memory(model.device), tokens)
 
 
-def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float) -> list[Gate]:
-    """Return the performance log's gates."""
-    gates = []
-    for name in names[1:]:
-        for batch in batches:
-            value = times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch)).median
-            gates.append(
-                Gate(f"{name} speedup batch={batch}", value, f"≥{MIN_SPEEDUP:.2f}×", verdict(value >= MIN_SPEEDUP))
-            )
-    for name in names:
-        value = step_ratio(timings, Setting(name, STEP_BATCH))
-        gates.append(
-            Gate(f"p99/p50 ratio ({name})", value, f"p99/p50 ≤ {MAX_STEP_RATIO:g}×", verdict(value <= MAX_STEP_RATIO))
-        )
-    for name in names:
-        value = peak_gb(timings, name)
-        gates.append(Gate(f"mem peak ({name})", value, f"≤ {limit:g} GB", verdict(value <= limit)))
-    return gates
-
-
-def verdict(passed: bool) -> str:
-    """Return the verdict as results.json has it."""
-    return "pass" if passed else "fail"
-
-
 def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates: Sequence[Gate]) -> str:
     """Say how much faster the decoder is, and which gates are missed."""
     faster = [
@@ -320,18 +285,14 @@ def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates
         for batch in batches
     ]
     said = [f"{name} is {times:.2f}× as fast as the baseline at batch={batch}." for name, batch, times in faster]
-    missed = [f"{gate.name} = {gate.value:.2f}, not {gate.bound}" for gate in gates if gate.verdict == "fail"]
-    return " ".join([*said, f"Gates missed: {'; '.join(missed)}." if missed else "Every gate is kept."])
+    return " ".join([*said, gates_summary(gates)])
 
 
 def performance_table(
     timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float, device: str
 ) -> Table:
     """Return the performance log's rows."""
-    shown = {
-        gate.name: f"{gate.bound} {'✓' if gate.verdict == 'pass' else '✗'}"
-        for gate in find_gates(timings, names, batches, limit)
-    }
+    shown = {gate.name: gate.shown for gate in find_gates(timings, names, batches, limit)}
     rows = [
         [f"Tokens/sec batch={batch} ({name})", f"{rate(timings, Setting(name, batch)).median:.1f}", ""]
         for name in names
@@ -443,7 +404,7 @@ def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, An
 
 def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return what a reader must know of the cache: which, and the memory that the longest row's store takes."""
-    found: dict[str, Any] = {"cache": build.labels()["cache"]}
+    found: dict[str, Any] = {"cache": conf.labels()["cache"]}
     for cache in parts.caches.values():
         positions = max(map(len, prompts)) + parts.generation.gen_length
         found["MB of a row's store"] = model.new_store(positions, cache.needs).nbytes / 1e6

@@ -22,9 +22,10 @@ from dlmlab.policy import Policy
 from dlmlab.record.files import visible, write_text
 from dlmlab.record.traces import Trace, TraceFile, read
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import begin
-from dlmlab.run.check import check_fit, decoders, gathered
+from dlmlab.run.check import check_fit, decoders
+from dlmlab.run.kinds import gathered
 from dlmlab.settings import list_of
 from dlmlab.task.base import Item
 from dlmlab.task.prompts import Prompts
@@ -50,7 +51,7 @@ def check(cfg: DictConfig) -> Parts:
     """
     with gathered() as errors:
         with errors:
-            rules = decoders(cfg, cfg.decoders or [build.labels()["decoder"]])
+            rules = decoders(cfg, cfg.decoders or [conf.labels()["decoder"]])
             cache = build.cache(cfg, rules.values())
         with errors:
             task = Prompts([Item("prompt", prompt_of(cfg), "")], build.own_generation(cfg), "prompt")

@@ -22,10 +22,11 @@ from dlmlab.loop.batch import Batch
 from dlmlab.measure.factors import split
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build
+from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
-from dlmlab.run.check import check_fit, gathered
+from dlmlab.run.check import check_fit
 from dlmlab.run.evaluate import evaluate
+from dlmlab.run.kinds import gathered
 from dlmlab.run.samples import score_of
 from dlmlab.settings import PositiveInt, list_of
 from dlmlab.task.base import Task
@@ -71,7 +72,7 @@ def cells(cfg: DictConfig) -> list[dict[str, Any]]:
     Raises:
         UserError: see `check`.
     """
-    factors: dict[str, list[Any]] = build.plain(cfg.factors)
+    factors: dict[str, list[Any]] = conf.plain(cfg.factors)
     if not factors or any(len(values) < 2 for values in factors.values()):
         raise UserError("factors has one with a single value, or none: give each two values, such as seed: [0, 1]")
     combined = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
@@ -136,7 +137,7 @@ def decoded(run: Run, parts: Parts, cell: Mapping[str, Any]) -> list[Sample]:
 
 def report_fields(cfg: DictConfig, grid: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
     """Return what the samples say, in a Report's fields."""
-    factors: dict[str, list[Any]] = build.plain(cfg.factors)
+    factors: dict[str, list[Any]] = conf.plain(cfg.factors)
     scores = np.array([[each.score for each in grid[called(cell)]] for cell in cells(cfg)], dtype=float)
     shaped = scores.reshape(*(len(values) for values in factors.values()), -1)
     rows = split(shaped, list(factors), cfg.resamples, cfg.seed)

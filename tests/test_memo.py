@@ -21,9 +21,10 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
-from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, switch, use
+from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, use
 from dlmlab.record.files import disk_of
 from dlmlab.rule import Decision, Rule
+from dlmlab.settings import switch
 from dlmlab.types import Generation, Request
 from tests.model.helpers import small_model
 

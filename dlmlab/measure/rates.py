@@ -32,13 +32,24 @@ def times_faster(timings: Timings, setting: Setting, than: Setting) -> Spread:
 
 def step_percentile(timings: Timings, setting: Setting, percent: float) -> float:
     """Compute a percentile of step durations, in seconds, over all repeats; only steps with the whole batch count."""
-    full = [tick.seconds for run in timings[setting] for tick in run.steps if tick.rows == setting.batch]
+    full = [seconds for run in timings[setting] for seconds in full_steps(run, setting)]
     return percentile(full, percent)
 
 
+def full_steps(run: Timing, setting: Setting) -> list[float]:
+    """Return the durations, in seconds, of one round's steps with the whole batch."""
+    return [tick.seconds for tick in run.steps if tick.rows == setting.batch]
+
+
 def step_ratio(timings: Timings, setting: Setting) -> float:
-    """Divide the slowest steps' duration by the usual one's: p99 by p50."""
+    """Divide the slowest steps' duration by the usual one's: p99 by p50, over all repeats."""
     return step_percentile(timings, setting, 99) / step_percentile(timings, setting, 50)
+
+
+def step_ratios(timings: Timings, setting: Setting) -> Spread:
+    """Divide the slowest steps' duration by the usual one's, in each round by itself."""
+    rounds = [full_steps(run, setting) for run in timings[setting]]
+    return spread(percentile(steps, 99) / percentile(steps, 50) for steps in rounds if steps)
 
 
 def peak_gb(timings: Timings, name: str) -> float:

@@ -1,11 +1,11 @@
-"""The files of a checkpoint: found locally or on the hub, checked before they are used, hashed. Safetensors alone."""
+"""The files of a checkpoint: checked before they are used, hashed. Safetensors alone."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,70 +20,20 @@ from dlmlab.errors import UserError
 from dlmlab.model import digest
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.family import FAMILIES, network_config, source
+from dlmlab.model.place import CONFIG, SMALL_FILES
 from dlmlab.record.files import parse_json, read_bytes
 
-SHIPPED = Path(__file__).parent
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation_config.json"
 
-SMALL_FILES = ("*.json", "*.jinja")
-ALL_FILES = (*SMALL_FILES, "*.safetensors")
-
 EMBEDDING = "model.transformer.wte.weight"
 HEAD = "model.transformer.ff_out.weight"
 
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MOST = {"n_layers": 1024, "max_sequence_length": 2**24, "d_model": 2**17, "n_heads": 2**12, "vocab_size": 2**24}
 """Keys of a network's config, and the most that they may say."""
-HUB_TIMEOUT = 10.0
-"""Seconds for the hub's first answer; without one, what was fetched earlier is used."""
-
-
-def find(path: str, revision: str | None = None, patterns: Iterable[str] = ALL_FILES, offline: bool = False) -> Path:
-    """The folder of a checkpoint: `path` itself, one that ships with dlmlab, or the snapshot of a hub repository.
-
-    offline: take only what was fetched from the hub earlier.
-
-    Raises UserError where there is none.
-    """
-    folder = local(path)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise UserError(f"model path {path!r} is a file: name the folder that holds {CONFIG} and the weights")
-    if not HUB_NAME.fullmatch(path):
-        raise UserError(
-            f"model path {path!r} does not exist: name a checkpoint folder, or a hub name like GSAI-ML/LLaDA-1.5"
-        )
-    return _fetch(path, revision, patterns, offline)
-
-
-def local(path: str) -> Path:
-    """Return the path of a local folder: `path`, or the folder of that name (`tiny/v1`) which ships with dlmlab."""
-    folder = Path(path).expanduser()
-    return SHIPPED / path if not folder.exists() and (SHIPPED / path).is_dir() else folder
-
-
-def _fetch(name: str, revision: str | None, patterns: Iterable[str], offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    try:
-        found = snapshot_download(
-            name, revision=revision, allow_patterns=[*patterns], etag_timeout=HUB_TIMEOUT, local_files_only=offline
-        )
-        return Path(found)
-    except RevisionNotFoundError as error:
-        raise UserError(f"model {name!r} has no revision {revision!r} on the hub: name one that exists") from error
-    except Exception as error:
-        raise UserError(
-            f"model {name!r} is neither a local folder nor reachable on the hub ({type(error).__name__}): "
-            "fetch it where there is a network and set model.path to its folder"
-        ) from error
 
 
 def hub_commit(folder: Path) -> str | None:

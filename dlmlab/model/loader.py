@@ -8,7 +8,6 @@ checkpoint is run, and nothing but safetensors and JSON is read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, dummy
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
+from dlmlab.model.place import SMALL_FILES, check_device_name, check_path, find, local
 from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
 from dlmlab.settings import NonNegativeInt, one_of
 
@@ -88,7 +88,7 @@ def load(
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":
         model = _load_dummy(path, revision, config, place, number, kind)
     else:
-        folder = checkpoint.find(path, revision)
+        folder = find(path, revision)
         model = skeleton(checkpoint.read_config(folder, mask_token_id))
         _load_checkpoint(model, folder, place, number, kind)
     model.model.rotary(place)
@@ -115,14 +115,13 @@ def preview(
     """
     if not isinstance(path, str):
         return None
-    folder = checkpoint.local(path)
+    folder = local(path)
     if folder.is_dir():
         network = checkpoint.read_config(folder)
         return Preview(network, checkpoint.read_tokenizer(folder, network))
     if load_format == "dummy" and config:
         return Preview(dummy.network_config(config), None)
-    if folder.exists() or not checkpoint.HUB_NAME.fullmatch(path):
-        checkpoint.find(path)
+    check_path(path)
     return None
 
 
@@ -160,8 +159,8 @@ def _load_dummy(
     kind: str,
 ) -> LLaDAModelLM:
     folder = None
-    if config is None or checkpoint.local(path).is_dir():
-        folder = checkpoint.find(path, revision, checkpoint.SMALL_FILES)
+    if config is None or local(path).is_dir():
+        folder = find(path, revision, SMALL_FILES)
         network = checkpoint.read_config(folder)
     else:
         network = dummy.network_config(config)
@@ -216,8 +215,7 @@ def pick_device(device: str) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
-        raise UserError(f"device={device!r} is not one of auto, cpu, cuda, cuda:N")
+    check_device_name(device)
     place = torch.device(device)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if place.type == "cuda" and (place.index or 0) >= count:

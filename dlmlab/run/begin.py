@@ -29,7 +29,7 @@ from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.record.traces import TraceFile
 from dlmlab.rule import Rule
-from dlmlab.run import build, resume
+from dlmlab.run import build, conf, resume
 from dlmlab.run.evaluate import Decoding, evaluate
 from dlmlab.run.experiment import name_of
 from dlmlab.run.gpus import devices, spread
@@ -52,7 +52,7 @@ class Run:
     """
 
     def __init__(self, cfg: DictConfig, model: Any, tasks: Sequence[Task]) -> None:
-        self.cfg, self.model, self.folder = cfg, model, build.folder()
+        self.cfg, self.model, self.folder = cfg, model, conf.folder()
         overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
         found = {**manifest.manifest(cfg, model, tasks), "overrides": overrides}
         self.manifest = resume.begin(self.folder, found, bool(cfg.resume_force))
@@ -108,7 +108,7 @@ class Run:
 
     def record(self, report: Report) -> RunRecord:
         """Return the run as trackers are given it."""
-        return RunRecord(self.folder, name_of(self.cfg), build.labels(), self.manifest, report)
+        return RunRecord(self.folder, name_of(self.cfg), conf.labels(), self.manifest, report)
 
     def publish(self, report: Report) -> None:
         """Finish the run's files, then write and report what it answers."""
@@ -147,4 +147,4 @@ def remember() -> None:
     if job.mode is RunMode.MULTIRUN:
         resume.remember("hydra.sweep.dir", Path(job.sweep.dir))
     else:
-        resume.remember("hydra.run.dir", build.folder())
+        resume.remember("hydra.run.dir", conf.folder())

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 import torch
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 
 from dlmlab.denoiser import Denoiser
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
-from dlmlab.memo import DiskMemo, switch
-from dlmlab.paths import CONF
+from dlmlab.memo import DiskMemo
 from dlmlab.policy import Policy, check_pair
 from dlmlab.rule import Rule, check_composition
 from dlmlab.run import protocol
-from dlmlab.settings import check, faults, kinds_of, list_of, near, one_of
+from dlmlab.run.conf import (
+    LAB_KEYS,
+    PUBLISHED,
+    choice,
+    decoder_values,
+    homes,
+    labels,
+    options,
+    part_faults,
+    plain,
+    target_of,
+)
+from dlmlab.settings import check, kinds_of, list_of, one_of, switch
 from dlmlab.types import Generation
 
 if TYPE_CHECKING:
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
 
-PUBLISHED = "published"
-"""Key of a decoder's config: settings of `Generation` that its authors run it with."""
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
 NO_CACHE = "none"
-LAB_KEYS = {"model": ("tasks", "localleap"), "decoder": (PUBLISHED,)}
-"""Keys of a group that are the lab's own, and no parameters of its `_target_`."""
 
 Made = TypeVar("Made")
 
@@ -100,27 +102,6 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     return rule
 
 
-def decoder_values(cfg: DictConfig, chosen: DictConfig) -> dict[str, Any]:
-    """Return a decoder's target and parameters, of a `rule` that it is built around as well.
-
-    Raises UserError as `decoder` does, and for a rule that there isn't.
-    """
-    try:
-        values = OmegaConf.to_container(chosen, resolve=True)
-    except InterpolationResolutionError as error:
-        raise uncalibrated(cfg) from error
-    assert isinstance(values, dict)
-    calibration = cfg.model.get("localleap") or {}
-    taken = any(OmegaConf.is_interpolation(chosen, str(key)) for key in chosen)
-    if taken and calibration.get("checkpoint") != cfg.model.get("path"):
-        raise uncalibrated(cfg)
-    values.pop(PUBLISHED, None)
-    if isinstance(values.get("rule"), str):
-        check("decoder.rule", values["rule"], one_of(options("decoder")))
-        values["rule"] = decoder_values(cfg, choice(cfg, "decoder", values["rule"]))
-    return {str(key): value for key, value in values.items()}
-
-
 def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) -> Policy:
     """Return the config's cache, or another one of conf/cache/ at its defaults.
 
@@ -148,14 +129,6 @@ def described(rule: Rule, cache: Policy) -> str:
     return f"{rule} with {cache}" if cache.keeps else str(rule)
 
 
-def uncalibrated(cfg: DictConfig) -> UserError:
-    """Return the error of a model that has no calibration."""
-    return UserError(
-        f"model.path={cfg.model.get('path')} has no calibrated kappa, tau and radius: give decoder.kappa=, "
-        "decoder.tau= and decoder.radius=, take the paper's with localleap=paper, or choose decoder=localleap_paper"
-    )
-
-
 def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     """The config's task where it is the one named, else conf/task/<name>.yaml with what the config's task overrides.
 
@@ -174,7 +147,7 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     chosen.update({key: value for key, value in {**given, **overrides}.items() if key in known})
     if open_keys := [str(key) for key in chosen if OmegaConf.is_missing(chosen, str(key))]:
         raise UserError(f"task.{open_keys[0]} is not given, and {name} has none of its own: task.{open_keys[0]}=…")
-    if wrong := [*part_faults("task", chosen, bare=overrides)]:
+    if wrong := [*part_faults("task", chosen, kinds_of(target_of("task", chosen)), bare=overrides)]:
         raise UserError(*wrong)
     with homes({str(key): "task" for key in chosen if key not in overrides}):
         found: Task = instantiate(chosen)
@@ -272,74 +245,6 @@ def trackers(cfg: DictConfig) -> Sequence[Tracker]:
     return [instantiate(each) for each in cfg.tracking.values()]
 
 
-def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
-    """conf/<group>/<name>.yaml as a part of this config, so that its interpolations find the rest."""
-    with composing():
-        composed = hydra.compose(f"{group}/{name}")
-    part = composed[group]
-    part._set_parent(cfg)
-    return part  # type: ignore[no-any-return]
-
-
-def options(group: str) -> list[str]:
-    """Return the names of conf/<group>/, and of the folders that the user adds to it."""
-    with composing():
-        names = GlobalHydra.instance().config_loader().get_group_options(group)
-    return sorted(name for name in names if not name.startswith("_"))  # those are parts of others
-
-
-def composing() -> AbstractContextManager[Any]:
-    """Hydra as it runs; it doesn't in a launcher's worker process."""
-    running = GlobalHydra.instance().is_initialized()
-    return nullcontext() if running else hydra.initialize_config_dir(str(CONF), version_base="1.3")
-
-
-def part_faults(group: str, part: DictConfig, bare: Container[str] = ()) -> Iterator[str]:
-    """Return what is wrong with a part of the config by the parameters of its `_target_`, a line for each fault."""
-    kinds: dict[str, Any] = kinds_of(target_of(group, part))
-    for name in map(str, part):
-        if name.startswith("_") or name in LAB_KEYS.get(group, ()):
-            continue
-        key = name if name in bare else f"{group}.{name}"
-        if name not in kinds and "**" not in kinds:
-            yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
-        elif not (looked_up(part, name) or OmegaConf.is_missing(part, name)):
-            yield from faults(key, plain(part[name]), kinds.get(name, Any))
-
-
-def looked_up(part: DictConfig, name: str) -> bool:
-    """Return whether a value is that of another key, which is checked there; one of the environment is not."""
-    raw = OmegaConf.to_container(part, resolve=False)
-    assert isinstance(raw, dict)
-    return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
-
-
-def target_of(group: str, part: DictConfig) -> Any:
-    """Return what a part's `_target_` names. Raises UserError where it names nothing."""
-    try:
-        return resolve_name(part._target_)
-    except (ImportError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{group}._target_={plain(part._target_)!r} cannot be imported ({error}): choose another {group}=, "
-            "or start where the module lies"
-        ) from error
-
-
-def plain(value: Any) -> Any:
-    """Return a part of a config as dicts and lists."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-@contextmanager
-def homes(of: Mapping[str, str]) -> Iterator[None]:
-    """Errors about a key say where it is set: `kappa=2 …` becomes `decoder.kappa=2 …`."""
-    try:
-        yield
-    except UserError as error:
-        lines = [(line.partition("=")[0], line) for line in error.args]
-        raise UserError(*(f"{of[key]}.{line}" if key in of else line for key, line in lines)) from error
-
-
 def instantiate(part: DictConfig) -> Any:
     """`hydra.utils.instantiate`, with the error that the constructor raised and not Hydra's about it."""
     try:
@@ -351,14 +256,3 @@ def instantiate(part: DictConfig) -> Any:
         if isinstance(cause, torch.OutOfMemoryError):
             raise no_room("the model", str(cause), LIGHTER) from None
         raise (cause if isinstance(cause, UserError) else error) from None
-
-
-def labels() -> dict[str, str]:
-    """Return the names of the run's choices, by group."""
-    choices = HydraConfig.get().runtime.choices
-    return {group: choices[group] for group in ("model", "decoder", "cache", "task", "sweep") if choices[group]}
-
-
-def folder() -> Path:
-    """Return the folder that this run writes."""
-    return Path(HydraConfig.get().runtime.output_dir)

@@ -30,7 +30,7 @@ from dlmlab.loop import interrupt
 from dlmlab.paths import CHECKOUT, CONF, home
 from dlmlab.record.files import free_space, visible, write_text
 from dlmlab.record.folder import ERROR, MULTIRUN, read_results
-from dlmlab.run import agent, experiment, protocol, resume
+from dlmlab.run import agent, conf, experiment, kinds, protocol, resume
 from dlmlab.run.arguments import prepare
 from dlmlab.run.experiment import Experiment
 from dlmlab.run.help import FLAGS, text
@@ -146,9 +146,10 @@ def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
         if resume.finished(folder) and not changed:
             print(visible(f"{folder} is finished: nothing is left to do"))
             return resume.objectives(folder)
-    from dlmlab.run import check  # imports torch, which --help does without
-
+    kinds.check(cfg)
     chosen = find_experiment(cfg)
+    from dlmlab.run import check  # imports torch, which --help and what is said so far do without
+
     built = check.check(cfg, chosen)
     with resume.claim(folder):
         return chosen.run(cfg, built)
@@ -157,9 +158,7 @@ def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
 def find_experiment(cfg: DictConfig) -> Experiment:
     """Return the config's experiment. Raises UserError where it names none."""
     if cfg.get("_target_") is None:
-        from dlmlab.run import build
-
-        raise UserError(f"experiment=null: choose one of {', '.join(build.options('experiment'))}")
+        raise UserError(f"experiment=null: choose one of {', '.join(conf.options('experiment'))}")
     return experiment.find(cfg._target_)
 
 

@@ -33,11 +33,22 @@ class Line(logging.Formatter):
 
 
 class Console(logging.Handler):
-    """Writes to whatever standard error is now."""
+    """Writes to whatever standard error is now, but for what a library's own handler has written there."""
 
     def __init__(self, stream: Any = None) -> None:
         super().__init__()  # Hydra names standard output, which is the run's
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        print(self.format(record), file=sys.stderr)
+        if not shown(record):
+            print(self.format(record), file=sys.stderr)
+
+
+def shown(record: logging.LogRecord) -> bool:
+    """Return whether a logger on the way from the record's to the root has a handler for the terminal of its own."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(isinstance(each, logging.StreamHandler) for each in logger.handlers):
+            return True
+        logger = logger.parent
+    return False

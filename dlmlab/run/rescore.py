@@ -18,9 +18,10 @@ from dlmlab import manifest
 from dlmlab.errors import UserError
 from dlmlab.generation import answer_text
 from dlmlab.model import checkpoint
+from dlmlab.model.place import SMALL_FILES, find
 from dlmlab.record.folder import MANIFEST, SAMPLES
 from dlmlab.record.samples import Sample, lost_samples
-from dlmlab.run import build, trust
+from dlmlab.run import build, conf, trust
 from dlmlab.run.cli import one_line
 from dlmlab.run.multirun import Job
 from dlmlab.task.base import Task, score_answer
@@ -103,7 +104,7 @@ def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
 def check_texts(saved: Saved, found: Findings) -> None:
     """Check that texts are those of their tokens, by the checkpoint's tokenizer."""
     try:
-        folder = checkpoint.find(saved.cfg.model.path, saved.cfg.model.revision, checkpoint.SMALL_FILES, offline=True)
+        folder = find(saved.cfg.model.path, saved.cfg.model.revision, SMALL_FILES, offline=True)
         tokenizer = checkpoint.read_tokenizer(folder)
     except UserError as error:
         found.unchecked.append(f"texts: {one_line(error)}")
@@ -130,7 +131,7 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
     trust.check_part("sandbox", cfg.sandbox)
     if cfg.task.get("name") == base:
         trust.check_part("task", cfg.task)
-    elif base not in build.options("task"):
+    elif base not in conf.options("task"):
         raise UserError(f"{name!r} is no task of dlmlab")
     else:
         trust.check_overrides(cfg.task, build.TASK_OVERRIDES)

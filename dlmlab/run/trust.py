@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlmlab.errors import UserError
 from dlmlab.paths import CONF
-from dlmlab.run import build
+from dlmlab.run import conf
 from dlmlab.settings import faults, kinds_of
 
 TEMPLATES = ("prompt", "answer", "template")
@@ -65,7 +65,7 @@ def check_part(group: str, part: Any) -> None:
     for key, value in values.items():
         if key == "_target_" or value == "???":
             continue
-        if key in build.LAB_KEYS.get(group, ()):
+        if key in conf.LAB_KEYS.get(group, ()):
             check_plain(key, value, Any)  # not a parameter, and built nowhere
             continue
         if key not in kinds:
@@ -87,7 +87,7 @@ def check_overrides(part: DictConfig, keys: Sequence[str]) -> None:
     """
     for key in keys:
         if key in part and not OmegaConf.is_missing(part, key):
-            check_plain(key, build.plain(part[key]), Any)
+            check_plain(key, conf.plain(part[key]), Any)
 
 
 def check_filter(value: Mapping[str, Any]) -> None:

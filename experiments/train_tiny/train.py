@@ -50,7 +50,10 @@ KINDS: Mapping[str, Any] = {
     "data.layout.canvas": PositiveInt,
     "data.layout.short_share": Fraction,
     "data.weights": dict[str, NonNegativeFloat],
-    **{f"architecture.{key}": PositiveInt for key in ("d_model", "n_layers", "n_heads", "mlp_hidden_size")},
+    "architecture.d_model": PositiveInt,
+    "architecture.n_layers": PositiveInt,
+    "architecture.n_heads": PositiveInt,
+    "architecture.mlp_hidden_size": PositiveInt,
     "architecture.max_sequence_length": PositiveInt,
     "architecture.rope_theta": NonNegativeFloat,
     "training.initial": str | None,
@@ -109,8 +112,8 @@ def check(cfg: DictConfig) -> None:
     """Raise UserError for parts that don't go together."""
     from omegaconf import OmegaConf
 
-    from dlmlab.model import checkpoint
-    from dlmlab.run.check import gathered
+    from dlmlab.model import place
+    from dlmlab.run.kinds import gathered
     from dlmlab.types import Generation
 
     if not all(fits(OmegaConf.select(cfg, key), kind) for key, kind in KINDS.items()):
@@ -136,7 +139,7 @@ def check(cfg: DictConfig) -> None:
             )
         if len(cfg.training.adamw.betas) != 2:
             errors.append(f"training.adamw.betas={list(cfg.training.adamw.betas)} are not two")
-        if cfg.training.initial and not checkpoint.local(cfg.training.initial).is_dir():
+        if cfg.training.initial and not place.local(cfg.training.initial).is_dir():
             errors.append(f"training.initial={cfg.training.initial} is no checkpoint's folder")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from dlmlab import manifest
-from dlmlab.model import checkpoint
+from dlmlab.model import checkpoint, place
 from dlmlab.record.report import Report, RunRecord
 from dlmlab.record.samples import Sample, SampleFile
 from dlmlab.run.samples import Evaluated
@@ -34,7 +34,7 @@ def write_run(folder: Path) -> Path:
     folder.mkdir(parents=True)
     task = conf("task", "tiny_mmlu") | {"per_kind": 1, "limit": ITEMS}
     asked = TinyMMLU(**{key: each for key, each in task.items() if key != "_target_"} | {"filter": answer_letter})
-    tokenizer = checkpoint.read_tokenizer(checkpoint.local("tiny/v1"))
+    tokenizer = checkpoint.read_tokenizer(place.local("tiny/v1"))
     assert tokenizer is not None
     end = int(tokenizer.eos_token_id)
     samples = [

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dlmlab.errors import UserError
-from dlmlab.model import chat, checkpoint
+from dlmlab.model import chat, checkpoint, place
 
 CONTEXT = {"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": True, "tools": None}
 ENDLESS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
@@ -50,7 +50,7 @@ FAIR = [
 
 @pytest.mark.parametrize("template", FAIR)
 def test_a_fair_template_gives_what_transformers_makes_of_it(template: str) -> None:
-    tokenizer = checkpoint.read_tokenizer(checkpoint.local("tiny/v1"))
+    tokenizer = checkpoint.read_tokenizer(place.local("tiny/v1"))
     assert tokenizer is not None
     messages = [{"role": "user", "content": " Hé <b> "}, {"role": "assistant", "content": "x"}]
     told = tokenizer.apply_chat_template(messages, chat_template=template, add_generation_prompt=True, tokenize=False)

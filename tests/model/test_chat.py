@@ -8,12 +8,12 @@ import pytest
 
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
-from dlmlab.model import checkpoint
+from dlmlab.model import checkpoint, place
 
 
 @pytest.fixture(scope="module")
 def model() -> SimpleNamespace:
-    folder = checkpoint.local("tiny/v1")
+    folder = place.local("tiny/v1")
     config = checkpoint.read_config(folder)
     return SimpleNamespace(config=config, tokenizer=checkpoint.read_tokenizer(folder, config))
 

@@ -1,6 +1,8 @@
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +17,7 @@ from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, digest
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
+from tests.conftest import ROOT
 from tests.model.helpers import SMALL, VECTORS, edit_config, save_small, shard
 
 IDS = torch.tensor([[3, 17, 95, 2, 60, 95, 41, 8]])
@@ -238,6 +241,17 @@ def test_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="'org/name' is neither a local folder nor reachable on the hub") as error:
         load("org/name", device="cpu")
     assert "\n" not in str(error.value)
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once_and_once(tmp_path: Path) -> None:
+    """Where nothing listens, huggingface_hub's download tries for half a minute, with two warnings each time."""
+    code = "from dlmlab.errors import UserError; from dlmlab.model.place import find\n"
+    code += "try: find('org/name', 'a' * 40)\nexcept UserError as error: print(error)"
+    places = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    asked = [sys.executable, "-c", code]
+    told = subprocess.run(asked, env=os.environ | places, capture_output=True, text=True, timeout=15, cwd=ROOT)
+    assert re.fullmatch(r"model 'org/name' is neither .* hub \(ConnectError\): fetch .*\n", told.stdout), told
+    assert told.stderr == ""
 
 
 def test_hub_name_is_fetched_at_its_revision_without_pickles_or_code(

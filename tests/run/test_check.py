@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from dlmlab.run import build
-from dlmlab.run.check import GROUPS, KINDS, SPECIAL
+from dlmlab.run import build, declared
 from dlmlab.run.experiment import find
+from dlmlab.run.kinds import GROUPS, KINDS, SPECIAL
 from dlmlab.settings import fits, kinds_of
 from dlmlab.types import Generation
 from tests.conftest import ROOT
@@ -110,7 +110,7 @@ BAD: dict[str, list[str]] = {
     f"{CALIBRATE} grid=x": [r"grid='x' is no group of parameters"],
     f"{TRAIN} data.layout.canvas=[]": [r"data\.layout\.canvas=\[\] is not a positive integer"],
     f"{CALIBRATE} model.tasks.humaneval=null": [r"model\.tasks\.humaneval=None is not text"],
-    "model.localleap=3": [r"model\.localleap=3 is not a group of settings", r"tiny/v1 has no calibrated kappa"],
+    "model.localleap=3": [r"model\.localleap=3 is not a group of settings"],
     "model.localleap=null": [r"tiny/v1 has no calibrated kappa"],
     "decoder._target_=x": [r"decoder\._target_='x' cannot be imported \(No module named 'x'\)"],
     "_target_=null": [r"experiment=null: choose one of answer, calibration, compare"],
@@ -207,6 +207,53 @@ def nested_kind(kinds: dict[str, Any], key: str) -> Any:
     above, _, _ = parent.rpartition(".")
     members = get_args(kinds.get(above))
     return kinds_of(members[1]).get(name) if members and is_dataclass(members[1]) else None
+
+
+TARGETS = sorted(
+    {
+        found
+        for path in (ROOT / "conf").rglob("*.yaml")
+        for found in re.findall(r"^_target_: (dlmlab\.\S+)$", path.read_text(), re.MULTILINE)
+    }
+)
+
+
+def read_whole(kind: Any) -> bool:
+    """Whether an annotation was read with all of its parts."""
+    return kind not in (Any, declared.Unread) and all(read_whole(part) for part in get_args(kind) if part != ())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_read_from_the_sources_is_what_is_declared(target):
+    told, real = declared.kinds(target), kinds_of(get_object(target))
+    assert told is not None
+    assert list(told) == list(real)
+    assert {key: kind for key, kind in told.items() if read_whole(kind)} == {
+        key: kind for key, kind in real.items() if read_whole(told[key])
+    }
+
+
+def test_kinds_of_experiments_are_read_too():
+    for experiment in EXPERIMENTS:
+        module = "experiments.train_tiny.train" if experiment == "train_tiny" else f"experiments.{experiment}"
+        told = declared.constant(f"{module}.KINDS")
+        assert told is not None
+        assert set(told) == set(find(f"{module}.run").kinds)
+
+
+def test_what_cannot_be_read_is_left_to_the_import(tmp_path, monkeypatch):
+    (tmp_path / "my_rules.py").write_text(
+        "from somewhere import base\nKINDS = dict(a=int)\nMine = type('Mine', (base,), {})\n"
+        "def rule(level: base.Level, *, depth: 'int' = 1, **more): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert declared.constant("my_rules.KINDS") is None
+    assert declared.kinds("my_rules.Mine") is None
+    assert declared.kinds("my_rules.Missing") is None
+    assert declared.kinds("no_such_module.Mine") is None
+    told = declared.kinds("my_rules.rule")
+    assert (told["depth"], told["**"]) == (int, Any)
+    assert fits("anything", told["level"])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

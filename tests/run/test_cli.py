@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hydra.errors import MissingConfigException
 
 from dlmlab.run.cli import EXTRAS, one_line
+from dlmlab.run.logs import Console
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +26,7 @@ BAD = {
     "block_length=a": (["generation.block_length=a"], r"block_length='a' is not a positive integer"),
     "batch_size=0": (["experiment=quality_gate", "batch_size=0"], r"batch_size=0 is not a positive integer"),
     "batch_size=2.5": (["experiment=quality_gate", "batch_size=2.5"], r"batch_size=2.5 is not a positive integer"),
-    "batch_size=many": (["experiment=evaluate", "batch_size=many"], r"batch_size='many' is neither .* nor auto"),
+    "batch_size=many": (["experiment=evaluate", "batch_size=many"], r"batch_size='many' is not .* or auto"),
     "kappa=1.1": (["decoder.kappa=1.1"], r"kappa=1.1 is not a number between 0 and 1"),
     "kappa=nan": (["decoder.kappa=nan"], r"kappa=nan is not a number between 0 and 1"),
     "tau=-1": (["decoder.tau=-1"], r"tau=-1 is not a number between 0 and 1"),
@@ -69,6 +71,36 @@ def test_a_plugin_that_is_not_there_comes_with_its_remedy(plugin):
     assert one_line(error) == f"{plugin} is not installed: pip install -e '.[{EXTRAS[plugin]}]'"
 
 
+MISTAKES = {
+    "decoder.kappa": "2",
+    "decoder.radius": "many",
+    "generation.gen_length": "-1",
+    "model.quantization": "nf8",
+    "task.limit": "0",
+    "tracking.markdown.log_file": "3",
+    "sandbox.cpu_seconds": "0",
+    "batch_sizes": "4",
+    "batch_size": "some",
+    "memo": "perhaps",
+    "device": "gpu",
+    "seed": "-1",
+}
+"""Settings, and a value that each can't have."""
+
+
+def test_mistakes_are_told_without_importing_torch(tmp_path):
+    code = "import sys; from dlmlab.run.cli import exit_status, main; status = exit_status(main)\n"
+    code += "print(status, sorted({'torch', 'transformers', 'scipy', 'datasets'} & set(sys.modules)))"
+    typed = [*(f"{key}={value}" for key, value in MISTAKES.items()), "model.path=/no/such", "+sedd=3"]
+    command = [sys.executable, "-c", code, *typed, f"hydra.run.dir={tmp_path / 'run'}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout == "1 []\n", told.stderr
+    lines = told.stderr.splitlines()
+    for subject in (*MISTAKES, "model path '/no/such'", "sedd"):
+        assert any(re.match(rf"error: {re.escape(subject)}(?!\w)", line) for line in lines), (subject, lines)
+    assert len(lines) == len(typed)
+
+
 def test_help_names_the_choices_without_importing_torch(tmp_path):
     code = f"import sys, runpy; sys.argv = ['run.py', '--help']; sys.path.insert(0, {str(ROOT)!r})\n"
     code += f"try: runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
@@ -77,3 +109,13 @@ def test_help_names_the_choices_without_importing_torch(tmp_path):
     assert done.stdout.endswith("False\n")
     for choice in ("localleap_paper", "llada15", "quality_gate", "confidence_dtype", "batch_size"):
         assert choice in done.stdout
+
+
+def test_a_librarys_warning_is_shown_once(capfd):
+    library, inner = logging.getLogger("some_library"), logging.getLogger("some_library.inner")
+    record = logging.LogRecord(inner.name, logging.WARNING, "", 0, "slow", (), None)
+    Console().handle(record)
+    library.addHandler(own := logging.StreamHandler())
+    Console().handle(record)
+    library.removeHandler(own)
+    assert capfd.readouterr().err == "slow\n"

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from dlmlab.errors import UserError
 from dlmlab.measure.published import explain, judge
-from dlmlab.run import build, protocol
+from dlmlab.run import build, conf, protocol
 from dlmlab.settings import kinds_of
 from dlmlab.types import Generation
 from dlmlab.verify import verify
@@ -35,7 +35,7 @@ def test_every_protocol_names_settings_tasks_and_decoders_that_exist(
     published = protocol.Protocol(**OmegaConf.to_container(cfg.protocol))
     assert published.name == name
     for task, settings in published.tasks.items():
-        part = build.choice(cfg, "task", task)
+        part = conf.choice(cfg, "task", task)
         assert settings.keys() <= set(part), task
         assert settings["gen_length"] % settings["block_length"] == 0
     for task, switches in published.generation.items():
@@ -44,7 +44,7 @@ def test_every_protocol_names_settings_tasks_and_decoders_that_exist(
     assert published.y_max.keys() <= published.tasks.keys()
     for row in published.rows:
         assert row.task in published.tasks
-        assert row.decoder is None or row.decoder in build.options("decoder")
+        assert row.decoder is None or row.decoder in conf.options("decoder")
         assert row.source
 
 
