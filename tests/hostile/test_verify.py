@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from dlmlab import verify
 from dlmlab.errors import UserError
 from dlmlab.record.samples import SampleFile, read_samples
+from dlmlab.run import conf as run_conf
 from dlmlab.run import trust
 from tests.hostile.folders import conf, edit, write_run
 
@@ -189,8 +190,8 @@ def test_any_value_anywhere_is_at_most_a_line(run: Path, file: str) -> None:
 
 @pytest.mark.parametrize("group", ["decoder", "task", "sandbox"])
 def test_every_part_of_conf_may_be_built(group: str) -> None:
-    with conf.composing():
-        for name in conf.options(group):
+    with run_conf.composing():
+        for name in run_conf.options(group):
             part = OmegaConf.to_container(hydra.compose("config", [f"{group}={name}"]), resolve=False)[group]
             if "_target_" in part:
                 plain = {key: each for key, each in part.items() if not str(each).startswith("${")}
