@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlmlab.denoise import denoise
+from dlmlab.denoiser import Layout, Query
 from dlmlab.loop.row import Row
 from dlmlab.measure.reference import RULES, reference
 from dlmlab.model.config import LLaDAConfig
@@ -161,6 +162,8 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
                 all_logits, computed = ask(x, view)
             logits = all_logits[None, place].to(dtype)
             eligible = (x[place] == MASK)[None] & computed[place]
+            if rule.shadows:
+                logits = torch.where(eligible[..., None], logits, beside(model, x, first, width).to(dtype))
             raw = logits.masked_fill(~eligible[..., None], 0.0)
             shown = rule.transform(raw, state).clone() if rule.needs_logits else logits.clone()
             if generation.logits_eos_inf:
@@ -209,6 +212,19 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
             seen = seen if decision.seen_B1 is None else begin + int(decision.seen_B1)
         begin = end
     return Output(request.index, x[start:].tolist(), forwards, step_of)
+
+
+def beside(model: Any, x: torch.Tensor, first: int, width: int) -> torch.Tensor:
+    """Logits (1, K, V) at mask tokens beside a canvas, each of which sees it all but for its own position."""
+    found = []
+    for own in range(first, first + width):
+        everything = [*range(len(x)), *range(first, first + width)]
+        canvas = [[other < len(x) for other in range(len(everything))]] * len(x)
+        shadows = [[other != at for other in range(len(everything))] for at in everything[len(x) :]]
+        layout = Layout(torch.tensor([everything]), torch.tensor([canvas + shadows]))
+        tokens = torch.tensor([[*x.tolist(), *[MASK] * width]])
+        found.append(model.head(model.hidden(Query(tokens, layout=layout))[0, len(x) + own - first]))
+    return torch.stack(found)[None]
 
 
 def wide(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -127,20 +127,21 @@ class Canvases:
         """
         if windows[0].plan is not None:
             return cls._of_computed(windows, block_length, config)
-        rows, shadows = [window.tokens for window in windows], None
+        rows, starts, shadows = [window.tokens for window in windows], [window.start for window in windows], None
         if shadowed:
-            shadows = Shadows.of([window.start for window in windows], list(map(len, rows)), block_length)
+            shadows = Shadows.of(starts, list(map(len, rows)), block_length)
             rows = [np.append(tokens, [config.mask_token_id] * block_length) for tokens in rows]
         tokens_BL, real_BL = pad(rows, config.pad_token_id)
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
-        position_BK = (row_B + [window.start for window in windows])[:, None] + np.arange(block_length)
+        position_BK = (row_B + starts)[:, None] + np.arange(block_length)
         answer_B = row_B + [window.answer for window in windows]
         end_B = row_B + [len(window.tokens) for window in windows]
-        seen_BK: np.ndarray | bool = True
-        if (position_BK[:, -1] >= end_B).any():  # a block may reach beyond what is seen of its canvas
-            seen_BK = position_BK < end_B[:, None]
+        if any(window.start + block_length > len(window.tokens) for window in windows):
+            seen_BK = position_BK < end_B[:, None]  # a block may reach beyond what is seen of its canvas
             position_BK = np.where(seen_BK, position_BK, row_B[:, None])
-        masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
+            masked_BK = seen_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
+        else:
+            masked_BK = tokens_BL.ravel()[position_BK] == config.mask_token_id
         generators = [window.generator for window in windows]
         mask_token = config.mask_token_id
         return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, mask_token, None, shadows)

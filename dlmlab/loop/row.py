@@ -52,13 +52,13 @@ class Row:
         self.forwards = self.step = self.positions = self.unasked = 0
         self.end_tokens = model.end_token_ids if generation.stop_at_end or self.grows else ()
         self.state: tuple[Tensor, ...] | None = None
-        self.most_masks = self.masks
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
         self.seed = [seed, request.index]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
         self.scheduled = self.reviews = 0
+        self._count()
         self._schedule()
         self.plan: Plan | None = None
         self.plan = self._next_plan()
@@ -115,8 +115,9 @@ class Row:
     @property
     def computed(self) -> int:
         """Return how many positions the next pass computes for the row."""
-        shadows = self.width if self.request.rule.shadows else 0
-        return self.seen + shadows if self.plan is None else int(self.plan.computed.sum())
+        if self.plan is not None:
+            return int(self.plan.computed.sum())
+        return self.seen + self.width if self.request.rule.shadows else self.seen
 
     @property
     def steady(self) -> bool:
@@ -183,40 +184,50 @@ class Row:
             change_K: The new tokens at the positions that the rule sees; -1 where nothing changes.
             state: The rule's new state.
         """
-        changed_K, full = change_K >= 0, self.mask_token not in self.block
+        changed_K, full, rule = change_K >= 0, not self.left, self.request.rule
+        first = self.first
+        last = first + len(change_K)
         self.positions += self.computed
-        np.copyto(self.tokens[self.first : self.first + len(change_K)], change_K, where=changed_K)
+        np.copyto(self.tokens[first:last], change_K, where=changed_K)
+        np.copyto(self.step_of[first:last], self.forwards, where=changed_K)
+        self.left = self._masks(self.start, self.end)
         self.most_masks -= not full
-        if self.masks > self.most_masks:
-            raise RuntimeError(f"{self.request.rule} left too many masks at step {self.step} of its block")
-        np.copyto(self.step_of[self.first : self.first + len(change_K)], self.forwards, where=changed_K)
+        if (self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
+            raise RuntimeError(f"{rule} left too many masks at step {self.step} of its block")
         self.forwards += 1
         self.step += 1
         self.scheduled += 1
         self.reviews += full
         self.state = state
-        settled = full and (not changed_K.any() or self.reviews == self.request.rule.post_steps)
-        while not self.finished and self.mask_token not in self.block and (settled or not self.request.rule.edits):
-            self._next_block()
-        self._schedule()
-        self.plan = self._next_plan()
+        if not self.left:
+            settled = full and (not changed_K.any() or self.reviews == rule.post_steps)
+            while (settled or not rule.edits) and not (self.left or self.finished):
+                self._next_block()
+        if not self.finished:
+            self._schedule()
+        if self.request.cached:
+            self.plan = self._next_plan()
 
     def _schedule(self) -> None:
         """Go to the schedule's next step that commits something; those before it would leave the canvas as it is."""
-        self.quota, left = 0, int(np.count_nonzero(self.block == self.mask_token))
-        while not self.quota and not self.finished:
-            self.quota = self.generation.quota(self.scheduled, left, [*self.seed, self.start])
+        self.quota = 0
+        while not self.quota:
+            self.quota = self.generation.quota(self.scheduled, self.left, (*self.seed, self.start))
             self.scheduled += not self.quota
 
-    @property
-    def masks(self) -> int:
-        """Return how many positions have no token yet."""
-        return int(np.count_nonzero(self.tokens == self.mask_token))
+    def _count(self) -> None:
+        """Count the masks of a block that begins; every pass has to leave fewer than it may have had."""
+        self.left = self._masks(self.start, self.end)
+        sees_canvas = self.request.rule.sees_canvas
+        self.most_masks = self._masks(self.first, self.first + self.width) if sees_canvas else self.left
+
+    def _masks(self, start: int, end: int) -> int:
+        return int(np.count_nonzero(self.tokens[start:end] == self.mask_token))
 
     def _next_block(self) -> None:
-        ended = np.isin(self.tokens[max(self.start, len(self.request.prompt)) : self.end], self.end_tokens).any()
+        answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]
+        ended = self.end_tokens and np.isin(answer, self.end_tokens).any()
         self.start, self.step, self.scheduled, self.reviews = self.end, 0, 0, 0
-        self.most_masks = self.masks
         self.end = min(self.start + self.generation.block_length, len(self.tokens))
         self.seen = self.end if self.grows else len(self.tokens)
         if not self.request.rule.sees_canvas:
@@ -229,6 +240,7 @@ class Row:
             self.tokens[self.start :][left_L] = self.end_tokens[0]
             self.step_of[self.start :][left_L] = self.forwards - 1
             self.start = len(self.tokens)
+        self._count()
 
     def output(self) -> Output:
         """Return the canvas as it is, and what it took."""
