@@ -57,7 +57,7 @@ class Row:
         self.seed = [seed, request.index]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
-        self.scheduled = self.reviews = 0
+        self.scheduled = self.reviews = self.left = self.most_masks = 0
         self._count()
         self._schedule()
         self.plan: Plan | None = None
