@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
+from dlmlab.task.base import score_answer
 from dlmlab.task.tiny.dependent import Agreement, ChangedLine, Edit, ReversedLine, ShuffledLine, SortedWords
 from dlmlab.task.tiny.exercise import draw_held_out, draw_training
 from dlmlab.task.tiny.kinds import NEW_IN_V2, V1_KINDS, V2_KINDS
@@ -14,6 +18,7 @@ from dlmlab.task.tiny.programs import Program, Stage
 from dlmlab.task.tiny.puzzles import CountdownSteps, SudokuGrid, solutions
 from dlmlab.task.tiny.worked import SHOTS, Event, Story, StoryShots, WorkedChoice
 
+ROOT = Path(__file__).resolve().parents[2]
 OPEN = [kind for kind in NEW_IN_V2 if issubclass(kind, OpenPrompt)]
 
 
@@ -146,3 +151,17 @@ def test_a_sudoku_has_one_solution_and_no_other_grid_passes():
 
 def test_v1_stays_as_it_was():
     assert list(V1_KINDS) == list(V2_KINDS)[: len(V1_KINDS)]
+
+
+TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("tiny_*.yaml") if "_tiny" in path.read_text())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_scores_right_answers_one_and_empty_ones_zero(name):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", [f"task={name}", "task.limit=3", "sandbox=rlimit"])
+    task = instantiate(cfg.task)
+    items = task.items()
+    assert len(items) == 3
+    assert [score_answer(task, item, item.answer).value for item in items] == [1.0] * 3
+    assert [score_answer(task, item, "").value for item in items] == [0.0] * 3

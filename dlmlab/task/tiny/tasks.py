@@ -9,15 +9,17 @@ from random import Random
 from typing import Annotated, ClassVar
 
 from dlmlab.sandbox import Sandbox, probe
-from dlmlab.settings import PositiveInt, Seed, one_of
+from dlmlab.settings import PositiveInt, Seed, list_of, one_of
 from dlmlab.task.base import BaseTask, Item, Score
 from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
 from dlmlab.task.problem import Problem
 from dlmlab.task.tiny.choice import QUESTIONS, Choice
 from dlmlab.task.tiny.code import FUNCTIONS, Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
+from dlmlab.task.tiny.kinds import NEW_IN_V2
 from dlmlab.task.tiny.open_base import OpenPrompt
 from dlmlab.task.tiny.open_prompt import MANY_ANSWERS, ONE_ANSWER
+from dlmlab.task.tiny.programs import Program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,11 @@ class TinyTask(BaseTask):
     per_kind: PositiveInt
     seed: Seed
 
+    @property
+    def drawn(self) -> Sequence[type[Exercise]]:
+        """Return the kinds that items are of."""
+        return self.kinds
+
     def load(self) -> list[Item]:
         """Make the items of the exercises."""
         return [
@@ -42,7 +49,7 @@ class TinyTask(BaseTask):
     @cached_property
     def _exercises(self) -> dict[str, Exercise]:
         """By the item's id."""
-        different = {exercise.prompt: exercise for exercise in draw_held_out(self.kinds, self.per_kind, self.seed)}
+        different = {exercise.prompt: exercise for exercise in draw_held_out(self.drawn, self.per_kind, self.seed)}
         return {f"{type(each).__name__}/{place}": each for place, each in enumerate(different.values())}
 
 
@@ -86,6 +93,13 @@ class TinyHumanEval(TinyTask):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TinyPrograms(TinyHumanEval):
+    """Functions of 8 to 25 lines, run against tests in the sandbox."""
+
+    kinds = (Program,)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TinyOpen(TinyTask):
     """Open prompts, each with a checker of its own."""
 
@@ -95,3 +109,18 @@ class TinyOpen(TinyTask):
         exercise = self._exercises[item.id]
         assert isinstance(exercise, OpenPrompt)
         return Score(1.0) if exercise.check(text) else Score(0.0, "wrong answer")
+
+
+CHECKED = {kind.__name__: kind for kind in NEW_IN_V2 if issubclass(kind, OpenPrompt)}
+"""The kinds of tiny/v2 whose answers a checker judges."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyKinds(TinyOpen):
+    """Exercises of tiny/v2 that a checker judges. only: the names of their kinds, which take turns."""
+
+    only: Annotated[Sequence[str], list_of(one_of(CHECKED))]
+
+    @property
+    def drawn(self) -> Sequence[type[Exercise]]:
+        return [CHECKED[name] for name in self.only]
