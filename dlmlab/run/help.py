@@ -74,8 +74,8 @@ def choices(conf: Path) -> dict[str, str | None]:
 
 
 def names(conf: Path, group: str) -> list[str]:
-    """Return the names of a group's choices."""
-    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    """Return the names of a group's choices; files whose name begins with an underscore are parts of others."""
+    return sorted(path.stem for path in (conf / group).glob("[!_]*.yaml"))
 
 
 def general(conf: Path) -> str:

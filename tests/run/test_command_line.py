@@ -153,9 +153,10 @@ def test_help_says_what_keys_mean():
 
 def test_help_for_tasks_lists_their_sizes():
     shown = text(["task", "--help"])
-    assert "tiny_mmlu        500 items  Held-out multiple choice" in shown
-    assert "humaneval_paper  all items" in shown
-    assert {path.stem for path in Path(ROOT / "conf" / "task").glob("*.yaml")} <= set(shown.split())
+    assert "tiny_mmlu         500 items  Held-out multiple choice" in shown
+    assert "humaneval_paper   all items" in shown
+    assert {path.stem for path in Path(ROOT / "conf" / "task").glob("[!_]*.yaml")} <= set(shown.split())
+    assert "_base" not in shown
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch, caplog):
