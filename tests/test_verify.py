@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a sample": (lambda f: (f / "samples.jsonl").open("a").write('{"task": "tin'), "samples.jsonl"),
     "lost keys": (lambda f: edit_results(f, lambda r: r.pop("forwards")), "damaged, or of another version"),
     "another experiment": (lambda f: edit_results(f, lambda r: r.update(experiment="../x")), "none of experiments/"),
-    "training": (lambda f: edit_results(f, lambda r: r.update(experiment="train_tiny")), "leaves nothing"),
+    "training": (lambda f: edit_results(f, lambda r: r.update(experiment="train")), "leaves nothing"),
     "a decoder to run": (lambda f: call(f, "decoder"), "names dlmlab.task.humaneval.os.system"),
 }
 

@@ -1,4 +1,6 @@
-"""What is typed, made ready for Hydra: `resume=` becomes its folder, and a prompt needs no second quotes."""
+"""What is typed, made ready for Hydra: `resume=` becomes its folder, a prompt needs no second quotes, and a training
+follows the recipe of its model.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from dlmlab.errors import UserError
+from dlmlab.paths import CONF
 from dlmlab.run import resume
+from dlmlab.settings import check, one_of
 
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 MULTIRUN = {"-m", "--multirun"}
+TRAIN = "experiment=train"
 QUOTE = "quote a value with , = ' # < or other signs twice"
 
 
@@ -28,11 +33,25 @@ def prepare(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"{text} is empty: name a folder")
     if several and "--cfg" in arguments:
         raise UserError("--cfg shows one job's config: leave out -m, and give each setting one value")
-    ready = [text if several else quoted(text) for text in arguments]
+    ready = [text if several else quoted(text) for text in with_recipe(arguments)]
     for text in ready:
         if "=" in text and not text.startswith("-"):
             check_readable(text)
     return resume.redirect(ready)
+
+
+def with_recipe(arguments: Sequence[str]) -> list[str]:
+    """Return the command line with conf/experiment/train/<model>.yaml where it says `experiment=train`.
+
+    Raises:
+        UserError: the model has no recipe.
+    """
+    if TRAIN not in arguments:
+        return list(arguments)
+    [*_, model] = ["tiny", *(text.partition("=")[2] for text in arguments if text.startswith("model="))]
+    recipes = sorted(path.stem for path in (CONF / "experiment" / "train").glob("[!_]*.yaml"))
+    check("model", model, one_of(recipes))
+    return [f"{TRAIN}/{model}" if text == TRAIN else text for text in arguments]
 
 
 def quoted(text: str) -> str:

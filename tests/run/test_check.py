@@ -85,7 +85,8 @@ BAD: dict[str, list[str]] = {
     f"{CALIBRATE} calibration.split=1.0": [r"calibration\.split=1\.0 is not a number between 0\.1 and 0\.9"],
     f"{CALIBRATE} grid.kappa=[]": [r"grid\.kappa=\[\] has no values"],
     f"{CALIBRATE} grid.kappa=[0.5,1.5] grid.radius=[a]": [r"grid\.kappa has 1\.5, ", r"grid\.radius has 'a', "],
-    f"{TRAIN} training.steps=0 data.layout.short_share=2": [r"training\.steps=0 is", r"data\.layout\.short_share=2 is"],
+    f"{TRAIN} training.steps=0 data.puzzles={{fewest:0,most:30,forms:1}}": [r"training\.steps=0 is", r"data\.puzzles="],
+    "experiment=train model=llada": [r"model='llada' is not one of sudoku, tiny, tiny_dream, tiny_sdar, tiny_v2"],
     f"{TRAIN} training.adamw.betas=0.9": [r"training\.adamw\.betas=0\.9 is not a list"],
     f"{TRACE} prompt=Hi decoders=[eb,ebb]": [r"decoders has 'ebb', which is not one of .*; did you mean eb\?"],
     f"{TRACE} decoders=[eb]": [r"prompt is empty: give one"],
@@ -151,7 +152,7 @@ BAD: dict[str, list[str]] = {
 def no_model(monkeypatch):
     """Loading or training a model fails the test, and none is left from another one."""
     build.load.forget()
-    for name in ("dlmlab.model.loader.load", "experiments.train_tiny.train.train"):
+    for name in ("dlmlab.model.loader.load", "experiments.train.train.train"):
 
         @wraps(get_object(name))
         def loaded(*args: Any, **kwargs: Any) -> None:

@@ -1,11 +1,13 @@
-"""The tiny model's tokenizer: byte-level BPE trained on the text that the project generates.
+"""The tiny models' tokenizer: byte-level BPE trained on the text that the project generates.
 
 Lossless on any text. The numbers 0 to 100 are one token each, with and without a space before them, and so is a line
-break with the indentation after it. Special tokens and chat template are LLaDA's.
+break with the indentation after it. Special tokens and chat template are LLaDA's, or those that Dream and SDAR have of
+Qwen.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -18,7 +20,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from dlmlab.task.tiny.exercise import draw_training
-from experiments.train_tiny.data import KINDS
+from dlmlab.task.tiny.kinds import V2_KINDS as KINDS
 
 BOS, EOS, EOT, MASK = "<|startoftext|>", "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 ROLE_START, ROLE_END = "<|start_header_id|>", "<|end_header_id|>"
@@ -34,10 +36,24 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     f"{{{{ '{ROLE_START}assistant{ROLE_END}\n\n' if add_generation_prompt else eos_token }}}}"
 )
+CHATML = {EOT: "<|im_end|>", ROLE_START: "<|im_start|>", MASK: "<|mask|>"}
+"""What Qwen's relatives call special tokens of LLaDA's."""
+CHATML_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] | trim }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CELLS = "cells"
+TEMPLATES = ("llada", "chatml", CELLS)
+"""Whose special tokens and chat template a tokenizer has; that of cells is Sudoku's."""
 
 
-def train_tokenizer(vocab_size: int, samples: int, seed: int) -> PreTrainedTokenizerFast:
-    """Train on generated prompts and answers; every number is shown often enough to become a token."""
+def train_tokenizer(vocab_size: int, samples: int, seed: int, kinds: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Train on generated prompts and answers; every number is shown often enough to become a token.
+
+    kinds: names of the exercises whose text it is.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = Sequence([Split(Regex(PIECES), "isolated"), ByteLevel(False, use_regex=False)])
     tokenizer.decoder = ByteLevelDecoder()
@@ -47,7 +63,7 @@ def train_tokenizer(vocab_size: int, samples: int, seed: int) -> PreTrainedToken
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(samples, seed), trainer)
+    tokenizer.train_from_iterator(_corpus(samples, seed, kinds), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -62,6 +78,27 @@ def train_tokenizer(vocab_size: int, samples: int, seed: int) -> PreTrainedToken
     )
 
 
+def in_template(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with the special tokens and the chat template of `TEMPLATES`; ids stay."""
+    if template != "chatml":
+        return tokenizer
+    text = str(tokenizer.backend_tokenizer.to_str())
+    for ours, theirs in CHATML.items():
+        text = text.replace(json.dumps(ours), json.dumps(theirs))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(text),
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        mask_token=CHATML[MASK],
+        additional_special_tokens=[CHATML[EOT], CHATML[ROLE_START], ROLE_END],
+        chat_template=CHATML_TEMPLATE,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """tokenizer.json and tokenizer_config.json, the chat template inside the latter."""
     for key in ("is_local", "local_files_only"):  # how it was loaded
@@ -69,13 +106,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     tokenizer.save_pretrained(folder, save_jinja_files=False)
 
 
-def _corpus(samples: int, seed: int) -> Iterable[str]:
+def _corpus(samples: int, seed: int, kinds: Iterable[str]) -> Iterable[str]:
     rng = Random(seed)
+    chosen = [kind for name, kind in KINDS.items() if name in set(kinds)]
     yield from ["user\n\n", "assistant\n\n"] * samples
     for number in range(101):
         yield from [f"{number}", f"a {number}"] * samples
     for _ in range(samples):
-        for kind in KINDS.values():
+        for kind in chosen:
             exercise = draw_training(kind, rng)
             yield exercise.prompt
             yield exercise.answer(rng)

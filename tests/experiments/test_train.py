@@ -1,4 +1,4 @@
-"""The training of the tiny model, in seconds: its data, its tokenizer, its optimiser, and a checkpoint that loads."""
+"""The training of small models, in seconds: data, tokenizers, the optimiser, losses, and checkpoints that load."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
-from experiments.train_tiny.data import HELD_OUT_KINDS, KINDS, Layout, Rows, make_rows
-from experiments.train_tiny.loss import batches, make_loss
-from experiments.train_tiny.muon import Muon, orthogonalize
-from experiments.train_tiny.progress import is_right, normal_form
-from experiments.train_tiny.tokenizer import train_tokenizer
-from experiments.train_tiny.train import PARTS, save_checkpoint, set_rate, start, train
+from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
+from experiments.train.data import Layout, Rows, make_rows
+from experiments.train.loss import Batch, Masks, Objective, Weights, batches
+from experiments.train.muon import Muon, orthogonalize
+from experiments.train.network import save_checkpoint, start
+from experiments.train.optimize import set_rate
+from experiments.train.progress import is_right, normal_form
+from experiments.train.tokenizer import train_tokenizer
+from experiments.train.train import PARTS, train
 from tests.documented import check_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "dlmlab" / "model" / "tiny" / "v1"
 LAYOUT = Layout(prompt=80, canvas=64, short_share=0.5)
-WEIGHTS = dict.fromkeys(KINDS, 1.0)
+WEIGHTS = dict.fromkeys(V1_KINDS, 1.0)
 SMALL = {
     "tokenizer": {"vocab_size": 600, "samples": 5},
     "data": {"rows": 32, "workers": 1},
@@ -49,11 +52,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def rows() -> Rows:
-    return make_rows(tokenizer(), WEIGHTS, LAYOUT, 300, seed=0, workers=1)
+    [made] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=0, workers=1)
+    return made
 
 
 def settings() -> dict[str, Any]:
-    config = OmegaConf.merge(OmegaConf.load(ROOT / "conf" / "experiment" / "train_tiny.yaml"), SMALL)
+    return recipe("tiny", SMALL)
+
+
+def recipe(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    files = (OmegaConf.load(ROOT / "conf" / "experiment" / "train" / f"{each}.yaml") for each in ("_base", name))
+    config = OmegaConf.merge(*files, changes)
     return {part: OmegaConf.to_container(config[part]) for part in PARTS}
 
 
@@ -86,7 +95,7 @@ def test_the_tokenizer_takes_the_problems_of_humaneval() -> None:
 
 
 def test_a_freshly_trained_tokenizer_has_every_number_too() -> None:
-    fresh = train_tokenizer(vocab_size=1000, samples=30, seed=0)
+    fresh = train_tokenizer(vocab_size=1000, samples=30, seed=0, kinds=V1_KINDS)
     counts = [len(fresh(f"{space}{number}")["input_ids"]) for number in range(101) for space in ("", " ")]
     assert counts == [1] * 202
 
@@ -121,41 +130,68 @@ def test_a_row_is_what_the_model_is_asked_in_decoding() -> None:
 
 
 def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
-    for one, two in zip(rows(), make_rows(tokenizer(), WEIGHTS, LAYOUT, 300, seed=0, workers=2), strict=True):
+    [again] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=0, workers=2)
+    for one, two in zip(rows(), again, strict=True):
         assert np.array_equal(one, two)
-    assert not np.array_equal(rows().ids_NL, make_rows(tokenizer(), WEIGHTS, LAYOUT, 300, seed=1, workers=1).ids_NL)
+    [other] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=1, workers=1)
+    assert not np.array_equal(rows().ids_NL, other.ids_NL)
 
 
 def test_the_configured_mixture_has_every_kind() -> None:
-    config = OmegaConf.load(ROOT / "conf" / "experiment" / "train_tiny.yaml")
-    assert set(config.data.weights) == set(KINDS)
+    for name in ("tiny", "tiny_dream", "tiny_sdar"):
+        assert set(recipe(name, {})["data"]["weights"]) == set(V1_KINDS)
+    assert set(recipe("tiny_v2", {})["data"]["weights"]) == set(V2_KINDS)
 
 
 def test_the_loss_counts_masked_places_alone_and_weighs_them() -> None:
-    model = start(SMALL["tokenizer"], SMALL["architecture"], None, seed=0)[1]
+    model = start(SMALL["tokenizer"], SMALL["architecture"], None, seed=0).model
     with torch.no_grad():
         model.model.transformer["ff_out"].weight.zero_()  # every token equally likely: the cross-entropy is log V
-    loss_of = make_loss(model, Layout(2, 4, 0.0), short_answer=3, padding_weight=0.25)
-    ids_BL = torch.tensor([[0, 7, 8, 0, 0, 0]], dtype=torch.int16)
-    row = ids_BL, torch.tensor([1]), torch.tensor([2]), torch.tensor([4])
-    entropy, t_B = np.log(model.config.vocab_size), torch.tensor([0.5])
+    objective, layout = Objective(model, Masks(), Weights(short_answer=3, padding=0.25)), Layout(2, 4)
+    row = torch.tensor([[0, 7, 8, 0, 0, 0]], dtype=torch.int16), torch.tensor([1]), torch.tensor([2])
+
+    def loss_of(canvas: int, uniform: list[float]) -> float:
+        drawn = torch.tensor([0.5]), torch.zeros(1, 3), torch.tensor([uniform])
+        return objective(layout, Batch(*row, torch.tensor([canvas]), *drawn)).item()
+
+    entropy = np.log(model.config.vocab_size)
     # weights 1.5, 1.5 of the answer with its end, and 0.25 twice; masked are the first and the last place
-    loss = loss_of(*row, t_B, torch.tensor([[0.1, 0.9, 0.9, 0.1]]))
-    assert loss.item() == pytest.approx(entropy * (1.5 + 0.25) / 0.5 / 3.5, rel=1e-5)
-    assert loss_of(*row, t_B, torch.full((1, 4), 0.9)).item() == 0
-    short = (*row[:3], torch.tensor([2]))  # a canvas of two places: the rest neither counts nor is seen
-    loss = loss_of(*short, t_B, torch.full((1, 4), 0.1))
-    assert loss.item() == pytest.approx(entropy / 0.5, rel=1e-5)
+    assert loss_of(4, [0.1, 0.9, 0.9, 0.1]) == pytest.approx(entropy * (1.5 + 0.25) / 0.5 / 3.5, rel=1e-5)
+    assert loss_of(4, [0.9] * 4) == 0
+    # a canvas of two places: the rest neither counts nor is seen
+    assert loss_of(2, [0.1] * 4) == pytest.approx(entropy / 0.5, rel=1e-5)
 
 
 def test_batches_take_every_row_once_a_round_and_spread_t() -> None:
-    columns = [torch.arange(10)]
-    drawn = batches(columns, 4, 3, torch.Generator().manual_seed(0))
-    first = [next(drawn) for _ in range(3)]
-    assert len({int(row) for batch in first for row in batch[0]}) == 9
-    for _, t_B, uniform_BK in first:
-        assert torch.equal((t_B.sub(0.02).div(0.98) * 3).long(), torch.arange(3))
-        assert uniform_BK.shape == (3, 4)
+    columns = [[torch.arange(10)], [torch.arange(100, 105)]]
+    drawn = batches([each * 4 for each in columns], [4, 6], [3, 2], torch.Generator().manual_seed(0))
+    first = [next(drawn) for _ in range(5)]
+    assert len({int(row) for _, batch in first for row in batch.ids_BL}) == 13
+    for number, batch in first:
+        size = (3, 2)[number]
+        assert torch.equal((batch.t_B.sub(0.02).div(0.98) * size).long(), torch.arange(size))
+        assert batch.uniform_BK.shape == (size, (4, 6)[number])
+
+
+def test_processes_that_share_a_batch_make_up_what_one_draws() -> None:
+    columns = [[torch.arange(12)] * 4]
+    whole, *parts = (
+        next(batches(columns, [4], [6], torch.Generator().manual_seed(0), part))[1]
+        for part in (slice(None), slice(0, None, 2), slice(1, None, 2))
+    )
+    for one, two, each in zip(*parts, whole, strict=True):
+        assert torch.equal(torch.stack((one, two), 1).flatten(0, 1), each)
+
+
+def test_by_blocks_nothing_is_masked_before_one_and_all_behind_it() -> None:
+    model = start(SMALL["tokenizer"], SMALL["architecture"], None, seed=0).model
+    objective = Objective(model, Masks((2, 4), block_share=0.5), Weights(1, 1.0))
+    choice = torch.tensor([[0.4, 0.0, 0.5], [0.4, 0.9, 0.5], [0.6, 0.0, 0.5]])
+    lengths = torch.tensor([8, 8, 8])
+    batch = Batch(torch.zeros(3, 8), lengths, lengths, lengths, torch.tensor([0.3, 0.3, 0.3]), choice, torch.empty(0))
+    p = objective.probability(batch, torch.arange(8), objective.block_lengths(batch))
+    expected = [[0, 0, 0, 0, 0.3, 0.3, 1, 1], [0, 0, 0, 0, 0.3, 0.3, 0.3, 0.3], [0.3] * 8]
+    assert torch.allclose(p, torch.tensor(expected))
 
 
 def test_orthogonalize_evens_out_the_singular_values() -> None:
@@ -220,7 +256,7 @@ def test_training_makes_a_checkpoint_that_decodes_and_can_be_trained_on(tmp_path
     report = train(tmp_path / "first", **parts, seed=0, device="cpu")
     assert report["steps"] == 3
     assert [each["decoding_steps"] for each in report["accuracy"]] == [64, 4]
-    assert set(report["accuracy"][0]["right"]) == {kind.__name__ for kind in HELD_OUT_KINDS}
+    assert set(report["accuracy"][0]["right"]) == V1_KINDS.keys() - {"Lookup"}
     model = dlmlab.load(str(tmp_path / "first"), device="cpu")
     assert dlmlab.generate(model, ["Count up from 15 to 41 in steps of 2."], Baseline(), steps=4)[0].text is not None
 
@@ -257,7 +293,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
         done.append(step)
         set_rate(optimizers, step, *rest)
 
-    monkeypatch.setattr("experiments.train_tiny.train.set_rate", killed)
+    monkeypatch.setattr("experiments.train.optimize.set_rate", killed)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed", **parts, seed=0, device="cpu")
     if damage:
@@ -273,8 +309,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    words, model = start({}, {}, str(SHIPPED), seed=0)
-    save_checkpoint(model, words, tmp_path)
+    save_checkpoint(start({}, {}, str(SHIPPED), seed=0), tmp_path)
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes(), name
 

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.generation import generate
-from dlmlab.task.tiny.choice import Choice
+from dlmlab.task.tiny.choice import Choice, Lookup
 from dlmlab.task.tiny.code import Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
 from dlmlab.task.tiny.open_base import OpenPrompt
-from experiments.train_tiny.data import HELD_OUT_KINDS
 
 REFERENCES = 100
 
 
+class Canvas(NamedTuple):
+    """How held-out exercises are decoded: one block of so many positions, in so many steps, so many at once."""
+
+    gen_length: int
+    steps: int
+    batch_size: int
+
+
 def held_out_accuracy(
-    model: Any, per_kind: int, gen_length: int, steps: int, batch_size: int, seed: int
+    model: Any, kinds: Sequence[type[Exercise]], per_kind: int, canvas: Canvas, seed: int
 ) -> dict[str, float]:
-    """Return the share of right answers by kind, decoded by the baseline in one block."""
-    exercises = draw_held_out(HELD_OUT_KINDS, per_kind, seed)
-    outputs = generate(
-        model,
-        [exercise.prompt for exercise in exercises],
-        Baseline(),
-        gen_length=gen_length,
-        steps=steps,
-        batch_size=batch_size,
-    )
-    right = {kind.__name__: 0.0 for kind in HELD_OUT_KINDS}
+    """Return the share of right answers by kind, decoded by the baseline; kinds for training alone are left out."""
+    kinds = [kind for kind in kinds if kind is not Lookup]
+    exercises = draw_held_out(kinds, per_kind, seed)
+    outputs = generate(model, [exercise.prompt for exercise in exercises], Baseline(), **canvas._asdict())
+    right = {kind.__name__: 0.0 for kind in kinds}
     for exercise, output in zip(exercises, outputs, strict=True):
         right[type(exercise).__name__] += is_right(exercise, output.text or "") / per_kind
     return right

@@ -1,0 +1,1 @@
+"""Train the small models that ship, on exercises that the project generates."""

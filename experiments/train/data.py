@@ -1,0 +1,161 @@
+"""Training data: rows of a prompt and an answer as token ids, by the size of their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from dlmlab.settings import Fraction, PositiveInt
+from dlmlab.task.tiny.exercise import draw_training
+from dlmlab.task.tiny.kinds import V2_KINDS as KINDS
+
+CANVASES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256)
+"""Lengths of canvases that are cut short."""
+CHUNK = 2000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A row: prompt positions, filled from the right, then canvas positions.
+
+    short_share: of the rows whose canvas is as long as the answer needs, in the steps of `CANVASES`; varied_share: of
+    those whose canvas is any of these that holds the answer. Of the others it is the layout's. passed_share: of the
+    rows that fit but go to the next layout into which they fit, if there is one.
+    """
+
+    prompt: PositiveInt
+    canvas: PositiveInt
+    short_share: Fraction = 0.0
+    varied_share: Fraction = 0.0
+    passed_share: Fraction = 0.0
+
+    @property
+    def positions(self) -> int:
+        return self.prompt + self.canvas
+
+
+class Rows(NamedTuple):
+    """N training rows of L = prompt + canvas positions."""
+
+    ids_NL: NDArray[np.int16]
+    prompt_N: NDArray[np.int16]
+    """Tokens of the prompt."""
+    answer_N: NDArray[np.int16]
+    """Tokens of the answer, with its first end token."""
+    canvas_N: NDArray[np.int16]
+    """Positions of the canvas."""
+
+
+Found = list[tuple[list[int], list[int]]]
+"""Token ids of prompts with their frame, and of answers with an end token."""
+
+
+def make_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    weight_of: Mapping[str, float],
+    layouts: Sequence[Layout],
+    rows: int,
+    seed: int,
+    workers: int,
+) -> list[Rows]:
+    """Draw rows in several processes, and lay each out in the smallest layout that holds it.
+
+    A row depends on the seed and its place alone, not on how many processes draw.
+
+    Returns:
+        The rows of each layout. One that fits into none is left out.
+    """
+    draw = partial(_draw_chunk, tokenizer, dict(weight_of), tuple(layouts), seed)
+    return in_processes(draw, rows, workers)
+
+
+def in_processes(draw: Callable[[int], list[Rows]], rows: int, workers: int) -> list[Rows]:
+    """Return what a function draws for the chunks 0, 1, 2 … of `CHUNK` rows, together."""
+    chunks = -(-rows // CHUNK)
+    if workers == 1:
+        parts = [draw(chunk) for chunk in range(chunks)]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            parts = list(pool.map(draw, range(chunks), chunksize=max(1, min(8, chunks // (4 * workers)))))
+    if rows % CHUNK and len(parts[-1]) == 1:
+        parts[-1] = [Rows(*(column[: rows % CHUNK] for column in parts[-1][0]))]
+    return [Rows(*map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)]
+
+
+def _draw_chunk(
+    tokenizer: PreTrainedTokenizerBase, weight_of: dict[str, float], layouts: Sequence[Layout], seed: int, chunk: int
+) -> list[Rows]:
+    rng = Random(f"{seed}/{chunk}")
+    before, after = chat_frame(tokenizer)
+    end = tokenizer.eos_token_id
+    longest = max(layout.canvas for layout in layouts)
+    found: list[tuple[list[int], list[int], int, int]] = []
+    while len(found) < CHUNK:
+        names = rng.choices(list(weight_of), list(weight_of.values()), k=CHUNK)
+        exercises = [draw_training(KINDS[name], rng) for name in names]
+        prompts = tokenizer([exercise.prompt for exercise in exercises], add_special_tokens=False)["input_ids"]
+        answers = tokenizer([exercise.answer(rng) for exercise in exercises], add_special_tokens=False)["input_ids"]
+        for text, reply in zip(prompts, answers, strict=True):
+            prompt, answer = [*before, *text, *after], [*reply, end]
+            if len(answer) > longest:
+                continue
+            if (fit := place(len(prompt), len(answer), layouts, rng)) is not None:
+                found.append((prompt, answer, *fit))
+    found = found[:CHUNK]
+    return [
+        lay_out(
+            [(prompt, answer) for prompt, answer, its, _ in found if its == number],
+            [canvas for _, _, its, canvas in found if its == number],
+            layout,
+            end,
+        )
+        for number, layout in enumerate(layouts)
+    ]
+
+
+def place(prompt: int, answer: int, layouts: Sequence[Layout], rng: Random) -> tuple[int, int] | None:
+    """Return the number of the layout that a row goes to, and the row's canvas; None where none holds it."""
+    holding = [
+        (number, layout) for number, layout in enumerate(layouts) if prompt <= layout.prompt and answer <= layout.canvas
+    ]
+    for number, layout in holding:
+        if number == holding[-1][0] or rng.random() >= layout.passed_share:
+            return number, _canvas(answer, layout, rng)
+    return None
+
+
+def _canvas(answer: int, layout: Layout, rng: Random) -> int:
+    share = rng.random()
+    held = [canvas for canvas in CANVASES if answer <= canvas <= layout.canvas] or [layout.canvas]
+    if share < layout.short_share:
+        return held[0]
+    return rng.choice(held) if share < layout.short_share + layout.varied_share else layout.canvas
+
+
+def lay_out(found: Found, canvases: Sequence[int], layout: Layout, end: int) -> Rows:
+    """Return rows of token ids; what is behind an answer holds the end token, as do places before a prompt."""
+    ids_NL = np.full((len(found), layout.positions), end, dtype=np.int16)
+    for row, (prompt, answer) in enumerate(found):
+        ids_NL[row, layout.prompt - len(prompt) : layout.prompt] = prompt
+        ids_NL[row, layout.prompt : layout.prompt + len(answer)] = answer
+    lengths = np.array([[len(prompt), len(answer)] for prompt, answer in found], dtype=np.int16).reshape(-1, 2)
+    return Rows(ids_NL, lengths[:, 0], lengths[:, 1], np.array(canvases, dtype=np.int16))
+
+
+def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the token ids that the chat template puts before and after a user's message."""
+    text: Any = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
+    )
+    before, after = str(text).split("?")
+    ids = tokenizer([before, after], add_special_tokens=False)["input_ids"]
+    return ids[0], ids[1]

@@ -1,0 +1,104 @@
+"""Several GPUs of one host train together, a process for each."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from dlmlab.record.files import parse_json, read_bytes, write_json
+from experiments.train.data import Rows
+
+RESULTS = "results.json"
+
+
+def together(work: Callable[..., dict[str, Any]], device: str, processes: int | None = None, **settings: Any) -> Any:
+    """Call `work` with settings and a device in a process for each GPU, or in this one where there are no several.
+
+    processes: how many on a CPU, which they share. Returns what the first has made.
+    """
+    count = processes or (torch.cuda.device_count() if device == "cuda" else 1)
+    if count < 2:
+        return work(**settings, device=device)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(_join, (work, device, count, port, settings), nprocs=count)
+    return parse_json(read_bytes(_results(settings["out"])))
+
+
+def _join(
+    own: int, work: Callable[..., dict[str, Any]], device: str, count: int, port: int, settings: dict[str, Any]
+) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place = device if device == "cpu" else f"cuda:{own}"
+    if place != "cpu":
+        torch.cuda.set_device(own)
+    dist.init_process_group("gloo" if place == "cpu" else "nccl", rank=own, world_size=count)
+    try:
+        made = work(**settings, device=place)
+        if own == 0:
+            write_json(_results(settings["out"]), made)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _results(out: Path) -> Path:
+    return out.with_name(f"{out.name}.{RESULTS}")
+
+
+def shared(out: Path, draw: Callable[[], list[Rows]]) -> list[Rows]:
+    """Return rows that the first process draws; the others map its files into memory."""
+    if world() == 1:
+        return draw()
+    folder = out.with_name(f"{out.name}.rows")
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, rows in enumerate(draw()):
+            for name, column in rows._asdict().items():
+                np.save(folder / f"{number}.{name}.npy", column)
+    dist.barrier()
+    numbers = range(len({path.name.partition(".")[0] for path in folder.glob("*.npy")}))
+    return [Rows(*(np.load(folder / f"{number}.{name}.npy") for name in Rows._fields)) for number in numbers]
+
+
+def say(line: str) -> None:
+    """Print a line, in one of the processes."""
+    if rank() == 0:
+        print(line, flush=True)
+
+
+def rank() -> int:
+    """Return which of the processes this is."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def agreed(seconds: float) -> float:
+    """Return the first process's clock, by which all end after the same step."""
+    if world() == 1:
+        return seconds
+    clock = torch.tensor([seconds], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(clock, 0)
+    return float(clock.item())
+
+
+def averaged(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the processes of a number that no gradient goes through."""
+    if world() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world()

@@ -1,0 +1,177 @@
+"""The optimisation of a network on rows: by the clock or by steps, on one device or several, from where it was left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dlmlab.loop.interrupt import asked, finishing
+from dlmlab.model.llada import LLaDAModelLM
+from experiments.train.data import Layout, Rows
+from experiments.train.distributed import agreed, rank, say, world
+from experiments.train.loss import Masks, Objective, Weights, batches
+from experiments.train.muon import Muon
+from experiments.train.state import Progress, load, save
+
+LOG_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training calls on its way.
+
+    Attributes:
+        measure: With the step, at the shares of the way that `training.measure_at` lists; its time doesn't count.
+        checkpoint: Whenever the state has been kept.
+        ready: Before the first step, when all is compiled; returns the seconds that stand in for
+            `training.seconds`, or None.
+    """
+
+    measure: Callable[[int], None] = lambda step: None
+    checkpoint: Callable[[], None] = lambda: None
+    ready: Callable[[], float | None] = lambda: None
+
+
+class Data(NamedTuple):
+    """Rows by layout."""
+
+    layouts: Sequence[Layout]
+    rows: Sequence[Rows]
+
+    def sizes(self, batch_size: int) -> list[int]:
+        """Rows of a batch of each layout, so that each has about as many positions as the first's `batch_size` rows."""
+        first = self.layouts[0].positions
+        return [max(1, batch_size * first // layout.positions) for layout in self.layouts]
+
+    def drawn(self, batch_size: int, generator: torch.Generator) -> Any:
+        """Batches, this process's part of each, see `batches`. Layouts with too few rows for one are left out."""
+        sizes = self.sizes(batch_size)
+        columns = [[torch.from_numpy(column).to(generator.device) for column in each] for each in self.rows]
+        part = slice(rank(), None, world())
+        return batches(columns, [layout.canvas for layout in self.layouts], sizes, generator, part)
+
+    @property
+    def full(self) -> bool:
+        """Return whether no row has padding."""
+        return all(
+            len(each.ids_NL) and each.prompt_N.min() == layout.prompt and each.canvas_N.min() == layout.canvas
+            for layout, each in zip(self.layouts, self.rows, strict=True)
+        )
+
+
+def fit(
+    model: LLaDAModelLM,
+    data: Data,
+    training: Mapping[str, Any],
+    seed: int,
+    hooks: Hooks,
+    so_far: Progress,
+    state: Path,
+) -> None:
+    """Optimise until the steps or the seconds are used up, from where the file `state` says that it was left.
+
+    so_far: is brought up to date; losses every LOG_EVERY steps. Raises KeyboardInterrupt where the user has asked for
+    an end, once the state is kept.
+    """
+    device, cuda = model.device, model.device.type == "cuda"
+    masks = Masks(tuple(training["block_lengths"]), training["block_share"])
+    objective = Objective(model, masks, Weights(training["short_answer"], training["padding_weight"]), data.full)
+    if cuda:
+        torch.set_float32_matmul_precision("high")
+        objective.compile()
+    loss_of: nn.Module = objective
+    if world() > 1:
+        loss_of = DistributedDataParallel(objective, device_ids=[device.index] if cuda else None)
+    optimizers = make_optimizers(model, training["muon"], training["adamw"])
+    if kept := load(state, model, optimizers):
+        vars(so_far).update(vars(kept))
+        say(f"going on at step {so_far.step}")
+    first, behind = so_far.step, so_far.elapsed
+    model.train(True)
+    generator = torch.Generator(device).manual_seed(seed)
+    if cuda:
+        warm_up(loss_of, data, training["batch_size"], generator)
+        generator.manual_seed(seed)
+    seconds = hooks.ready() or training["seconds"]
+    drawn = data.drawn(training["batch_size"], generator)
+    with finishing():
+        for step, (number, batch) in enumerate(islice(drawn, first, None), first):
+            if step <= first + 1:
+                began = time.perf_counter() - behind  # the first step fills the allocator
+            elapsed = agreed(time.perf_counter() - began)
+            so_far.step, so_far.elapsed = step, elapsed
+            done = max(step / training["steps"], elapsed / seconds if seconds else 0.0)
+            if done >= 1:
+                break
+            due = bool(so_far.ahead) and done >= so_far.ahead[0]
+            if asked() or due or (step > first and step % training["checkpoint_every"] == 0):
+                keep(state, model, optimizers, so_far, hooks)
+            if asked():
+                break
+            if due:
+                so_far.ahead.pop(0)
+                hooks.measure(step)
+                began = time.perf_counter() - elapsed
+            set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
+            loss = loss_of(data.layouts[number], batch)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            if step % LOG_EVERY == 0:
+                so_far.losses.append(loss.item())
+                say(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}")
+
+
+def warm_up(loss_of: nn.Module, data: Data, batch_size: int, generator: torch.Generator) -> None:
+    """Run a batch of each layout forth and back, so that all is compiled before the clock begins."""
+    for number, (layout, rows, size) in enumerate(zip(data.layouts, data.rows, data.sizes(batch_size), strict=True)):
+        if len(rows.ids_NL) < size:
+            continue
+        one = Data([layout], [Rows(*(column[:size] for column in rows))])
+        _, batch = next(one.drawn(size, generator))
+        loss_of(layout, batch).backward()
+        say(f"layout {number} is compiled")
+    for parameter in loss_of.parameters():
+        parameter.grad = None
+
+
+def keep(
+    state: Path, model: LLaDAModelLM, optimizers: Sequence[torch.optim.Optimizer], so_far: Progress, hooks: Hooks
+) -> None:
+    """Write the state, in one of the processes."""
+    if rank() == 0:
+        save(state, model, optimizers, so_far)
+        hooks.checkpoint()
+
+
+def make_optimizers(
+    model: LLaDAModelLM, muon: Mapping[str, Any], adamw: Mapping[str, Any]
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embedding, head, norms and biases."""
+    named = list(model.named_parameters())
+    inside = [parameter for name, parameter in named if ".blocks." in name and parameter.ndim == 2]
+    outside = [parameter for name, parameter in named if ".blocks." not in name or parameter.ndim != 2]
+    optimizers = [Muon(inside, **muon), torch.optim.AdamW(outside, **adamw, fused=model.device.type == "cuda")]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+    return optimizers
+
+
+def set_rate(
+    optimizers: Sequence[torch.optim.Optimizer], step: int, done: float, warmup_steps: int, constant_share: float
+) -> None:
+    """Learning rates: a linear warm-up, the full rate for a share of the way, then linearly to zero."""
+    rate = min(1.0, (step + 1) / warmup_steps, (1 - done) / (1 - constant_share))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_lr"] * rate

@@ -1,0 +1,216 @@
+"""Train a small model that ships: masked-diffusion SFT on exercises that the project generates.
+
+python run.py experiment=train model=tiny_v2                                     minutes of a GPU
+python run.py experiment=train model=tiny training.seconds=60 data.rows=20000    a taste of it
+python run.py experiment=train_tiny                                              the same as model=tiny
+
+The recipe of each model is conf/experiment/train/<model>.yaml. The prompt is kept; the answer is padded with end tokens
+to the canvas, and its positions are masked as decoding will see them (loss.py). Data, order and masks are seeded. The
+learning rate follows the clock where `training.seconds` is set, so that a run fits a machine lent for minutes; two
+such runs differ by as much as their machines do. With several GPUs each takes a part of every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+
+from dlmlab.errors import UserError
+from dlmlab.settings import Fraction, Limits, NonNegativeFloat, PositiveInt, fits, list_of, near, one_of
+from dlmlab.task.tiny.kinds import V2_KINDS as EXERCISES
+from dlmlab.types import Generation
+from experiments.train import sudoku
+from experiments.train.data import Layout, Rows, make_rows
+from experiments.train.distributed import rank, say, shared, together
+from experiments.train.network import Network, check_architecture, parameters, save_checkpoint, start
+from experiments.train.optimize import Data, Hooks, fit
+from experiments.train.progress import Canvas, held_out_accuracy
+from experiments.train.state import Progress
+from experiments.train.tokenizer import TEMPLATES
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+KINDS: Mapping[str, Any] = {
+    "tokenizer.vocab_size": Annotated[int, Limits(262)] | None,  # bytes and special tokens
+    "tokenizer.samples": PositiveInt,
+    "tokenizer.template": one_of(TEMPLATES),
+    "data.rows": PositiveInt,
+    "data.workers": PositiveInt,
+    "data.layouts": list_of(Layout),
+    "data.weights": dict[str, NonNegativeFloat],
+    "data.puzzles": sudoku.Puzzles | None,
+    "architecture": dict[str, Any],
+    "training.initial": str | None,
+    "training.steps": PositiveInt,
+    "training.seconds": NonNegativeFloat | None,
+    "training.batch_size": PositiveInt,
+    "training.checkpoint_every": PositiveInt,
+    "training.warmup_steps": PositiveInt,
+    "training.constant_share": Annotated[float, Limits(0, 0.99)],
+    "training.short_answer": PositiveInt,
+    "training.padding_weight": NonNegativeFloat,
+    "training.block_lengths": list[PositiveInt],
+    "training.block_share": Fraction,
+    "training.measure_at": list[Fraction],
+    "training.muon.lr": NonNegativeFloat,
+    "training.muon.momentum": Fraction,
+    "training.muon.weight_decay": NonNegativeFloat,
+    "training.adamw.lr": NonNegativeFloat,
+    "training.adamw.betas": list_of(Fraction),
+    "training.adamw.weight_decay": NonNegativeFloat,
+    "progress.per_kind": PositiveInt,
+    "progress.batch_size": PositiveInt,
+    "progress.gen_length": PositiveInt,
+    "progress.final_steps": list[PositiveInt],
+}
+PARTS = ("tokenizer", "data", "architecture", "training", "progress")
+
+
+def run(cfg: DictConfig, built: None) -> None:
+    """The experiment: settings from conf/experiment/train/, the checkpoint into the run's folder."""
+    from omegaconf import OmegaConf
+
+    from dlmlab.model.loader import load, pick_device
+    from dlmlab.run.begin import begin
+    from dlmlab.tracking import Report, Table
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    with begin(cfg) as run:
+        folder, device = run.folder / "checkpoint", str(pick_device(cfg.device))
+        results = together(train, device, out=folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed)
+        last = results["accuracy"][-1]
+        columns = ["kind", *(f"{each['decoding_steps']} steps" for each in results["accuracy"])]
+        kinds = [[kind, *(each["right"][kind] for each in results["accuracy"])] for kind in last["right"]]
+        report = Report(
+            title="Training of a small model",
+            question="How much of what was held out does it get right, decoded by the baseline?",
+            settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
+            tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
+            verdict=f"Right: {mean(last['right']):.1%} over all kinds, at {last['decoding_steps']} steps.",
+            results=results,
+            summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
+        )
+        run.publish(report)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for parts that don't go together."""
+    from omegaconf import OmegaConf
+
+    from dlmlab.model import place
+    from dlmlab.run.kinds import gathered
+
+    if not all(fits(OmegaConf.select(cfg, key), kind) for key, kind in KINDS.items()):
+        return  # what is wrong by itself is said already
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    data, progress, training = settings["data"], settings["progress"], settings["training"]
+    with gathered() as errors:
+        with errors:
+            check_rows(data["rows"], training["batch_size"])
+        for name in data["weights"]:
+            if name not in EXERCISES:
+                errors.append(f"data.weights.{name} is no kind of exercise{near(name, EXERCISES)}")
+        if not (any(data["weights"].values()) or data["puzzles"]):
+            errors.append("data.weights are all 0: give one of them more")
+        for steps in progress["final_steps"]:
+            with errors:
+                Generation(progress["gen_length"], progress["gen_length"], steps)
+        with errors:
+            vocabulary = settings["tokenizer"]["vocab_size"] or 2**15
+            network = check_architecture(settings["architecture"], vocabulary)
+            for layout in layouts_of(data):
+                if layout.prompt + layout.canvas > network.max_sequence_length:
+                    errors.append(
+                        f"architecture has a context of {network.max_sequence_length}, less than a row of "
+                        f"data.layouts, {layout.prompt} + {layout.canvas} positions: raise it"
+                    )
+        if len(training["adamw"]["betas"]) != 2:
+            errors.append(f"training.adamw.betas={training['adamw']['betas']} are not two")
+        if training["initial"] and not place.local(training["initial"]).is_dir():
+            errors.append(f"training.initial={training['initial']} is no checkpoint's folder")
+
+
+def check_rows(rows: int, batch_size: int) -> None:
+    """Raise UserError for fewer rows than a batch."""
+    if rows < batch_size:
+        raise UserError(f"data.rows={rows} is less than training.batch_size={batch_size}: raise it")
+
+
+def layouts_of(data: Mapping[str, Any]) -> list[Layout]:
+    """Return the layouts of a recipe's rows."""
+    return [Layout(**each) for each in data["layouts"]]
+
+
+def rows_of(network: Network, data: Mapping[str, Any], seed: int) -> list[Rows]:
+    """Draw a recipe's rows, by layout."""
+    if data["puzzles"]:
+        return sudoku.make_rows(network.tokenizer, data["puzzles"], data["rows"], seed, data["workers"])
+    return make_rows(network.tokenizer, data["weights"], layouts_of(data), data["rows"], seed, data["workers"])
+
+
+def train(
+    out: Path,
+    *,
+    tokenizer: Mapping[str, Any],
+    data: Mapping[str, Any],
+    architecture: Mapping[str, Any],
+    training: Mapping[str, Any],
+    progress: Mapping[str, Any],
+    seed: int,
+    device: str,
+    ready: Callable[[], float | None] = lambda: None,
+) -> dict[str, Any]:
+    """Tokenizer, data, training, checkpoint. Returns what was reached. Needs no config system.
+
+    The parameters are the parts of a recipe in conf/experiment/train/; ready: see `Hooks`. The checkpoint is written
+    whenever the state is, so that a training that ends early leaves one. Raises UserError for fewer rows than a batch.
+    """
+    check_rows(data["rows"], training["batch_size"])
+    torch.manual_seed(seed)
+    network = start(tokenizer, architecture, training["initial"], seed, data["weights"])
+    model = network.model
+    model.to(device)  # type: ignore[arg-type]
+    model.model.rotary(model.device)
+    model.tokenizer = network.tokenizer
+    rows = shared(out, lambda: rows_of(network, data, seed))
+    say(f"{parameters(model)} parameters; rows by layout: {[len(each.ids_NL) for each in rows]}")
+    so_far = Progress(sorted(training["measure_at"]))
+
+    def measure(step: int, steps: int) -> None:
+        model.train(False)
+        with torch.compiler.set_stance("force_eager"):  # what is compiled is compiled for the layouts of training
+            right = accuracy(model, data, progress, steps, seed)
+        model.train(True)
+        so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right})
+        say(f"step {step}, decoded in {steps} steps: {mean(right):.3f} right")
+
+    hooks = Hooks(lambda step: measure(step, progress["gen_length"]), lambda: save_checkpoint(network, out), ready)
+    state = out.with_name(f"{out.name}.state.safetensors")
+    fit(model, Data(layouts_of(data), rows), training, seed, hooks, so_far, state)
+    if rank() == 0:
+        save_checkpoint(network, out)
+    for steps in progress["final_steps"]:
+        measure(so_far.step, steps)
+    own = {"parameters": parameters(model), "steps": so_far.step}
+    return {**own, "losses": so_far.losses, "accuracy": so_far.accuracy}
+
+
+def accuracy(
+    model: Any, data: Mapping[str, Any], progress: Mapping[str, Any], steps: int, seed: int
+) -> dict[str, float]:
+    """Return the share of right answers to what is held out, by kind; of Sudoku by decoder."""
+    count, batch_size = progress["per_kind"], progress["batch_size"]
+    if data["puzzles"]:
+        return sudoku.held_out_accuracy(model, data["puzzles"], count, batch_size, seed)
+    kinds = [EXERCISES[name] for name, weight in data["weights"].items() if weight]
+    canvas = Canvas(progress["gen_length"], steps, batch_size)
+    return held_out_accuracy(model, kinds, count, canvas, seed)
+
+
+def mean(right: Mapping[str, float]) -> float:
+    """Over kinds, each of as many exercises."""
+    return sum(right.values()) / len(right)

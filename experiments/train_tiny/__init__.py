@@ -1,1 +1,0 @@
-"""Train the tiny model on exercises that the project generates."""

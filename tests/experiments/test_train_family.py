@@ -1,0 +1,135 @@
+"""Training by families: what is computed in training is what decoding asks for, and checkpoints load as their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dlmlab
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.decoder.threshold import Threshold
+from dlmlab.denoiser import Query
+from dlmlab.errors import UserError
+from experiments.train.distributed import together
+from experiments.train.loss import Batch, Masks, Objective, Weights, blocks_apart
+from experiments.train.network import Network, save_checkpoint, start
+from experiments.train.optimize import Data
+from experiments.train.train import layouts_of, rows_of, train
+from tests.experiments.test_train import recipe
+
+FEW = {"data": {"rows": 40, "workers": 1}, "training": {"batch_size": 6}}
+FAMILIES = ("tiny_dream", "tiny_sdar")
+
+
+def fresh(name: str) -> tuple[Network, dict[str, Any]]:
+    parts = recipe(name, FEW)
+    torch.manual_seed(0)
+    network = start(parts["tokenizer"], parts["architecture"], parts["training"]["initial"], seed=0)
+    with torch.no_grad():
+        for parameter in network.model.parameters():  # so that new biases and norms count
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return network, parts
+
+
+def logits_in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Data, Batch, Tensor]:
+    """A batch, and the logits (B, K, V) that its loss is computed of."""
+    data = Data(layouts_of(parts["data"]), rows_of(network, parts["data"], seed=0))
+    _, batch = next(data.drawn(6, torch.Generator().manual_seed(0)))
+    objective = Objective(network.model, Masks(tuple(parts["training"]["block_lengths"]), block_share), Weights(1, 1.0))
+    seen: list[Tensor] = []
+
+    def record(head: Any, hidden_BKD: Tensor, token_BK: Tensor) -> Tensor:
+        seen.append(head(hidden_BKD))
+        return token_BK.float()
+
+    objective.entropy = record
+    objective(data.layouts[0], batch)
+    return data, batch, seen[0].detach()
+
+
+@pytest.mark.parametrize("block_share", [0.0, 1.0])
+def test_dreams_training_predicts_each_position_from_the_one_before_it_as_decoding_does(block_share: float) -> None:
+    network, parts = fresh("tiny_dream")
+    data, batch, logits_BKV = logits_in_training(network, parts, block_share)
+    objective = Objective(network.model, Masks((8, 16, 32), block_share), Weights(1, 1.0))
+    layout = data.layouts[0]
+    p_BK = objective.probability(batch, torch.arange(layout.canvas), objective.block_lengths(batch))
+    for row in range(6):
+        prompt, canvas = int(batch.prompt_B[row]), int(batch.canvas_B[row])
+        tokens = batch.ids_BL[row, layout.prompt - prompt : layout.prompt + canvas].long().clone()
+        masked = batch.uniform_BK[row, :canvas] < p_BK[row, :canvas]
+        tokens[prompt:][masked] = network.model.config.mask_token_id
+        wanted = prompt + torch.arange(canvas)
+        expected = network.model.head(network.model.hidden(Query(tokens[None], wanted_N=wanted)))
+        assert torch.allclose(logits_BKV[row, :canvas], expected, atol=1e-4)
+
+
+def test_sdars_training_shows_every_block_the_clean_ones_before_it_as_decoding_does() -> None:
+    network, parts = fresh("tiny_sdar")
+    data, batch, logits_BKV = logits_in_training(network, parts, 0.0)
+    objective = Objective(network.model, Masks((4, 8, 16, 32, 64)), Weights(1, 1.0))
+    layout, lengths = data.layouts[0], objective.block_lengths(batch).tolist()
+    assert len(set(lengths)) > 2
+    begin_B = layout.prompt - batch.prompt_B
+    position_BK = torch.arange(layout.prompt, layout.positions) - begin_B[:, None]
+    p_BK = blocks_apart(batch, position_BK, objective.block_lengths(batch))
+    for row, length in enumerate(lengths):
+        prompt, canvas = int(batch.prompt_B[row]), int(batch.canvas_B[row])
+        clean = batch.ids_BL[row, layout.prompt - prompt : layout.prompt + canvas].long()
+        noisy = clean.clone()
+        noisy[prompt:][batch.uniform_BK[row, :canvas] < p_BK[row, :canvas]] = network.model.config.mask_token_id
+        for first in range(prompt // length * length, prompt + canvas, length):
+            end = min(first + length, prompt + canvas)
+            tokens = torch.cat((clean[:first], noisy[first:end]))
+            wanted = torch.arange(max(first, prompt), end)
+            query = Query(tokens[None], wanted_N=wanted, block_length=length)
+            expected = network.model.head(network.model.hidden(query))
+            assert torch.allclose(logits_BKV[row, wanted - prompt], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_familys_checkpoint_loads_and_decodes(name: str, tmp_path: Path) -> None:
+    network, _ = fresh(name)
+    save_checkpoint(network, tmp_path)
+    model = dlmlab.load(str(tmp_path), device="cpu")
+    assert model.config.family == name.removeprefix("tiny_")
+    for (own, one), two in zip(network.model.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(one.bfloat16().float(), two), own
+    for rule in (Baseline(), Threshold(0.9)):
+        [output] = dlmlab.generate(model, ["What is 3 + 4?"], rule, gen_length=16, block_length=8, steps=16)
+        assert 0 < len(output.tokens) <= 16
+        assert model.config.mask_token_id not in output.tokens
+
+
+def test_initial_weights_of_another_shape_are_refused() -> None:
+    parts = recipe("tiny_sdar", {"architecture": {"intermediate_size": 256}})
+    with pytest.raises(UserError, match=r"training\.initial=tiny/v1: .* is \(.*\), not \(.*\)"):
+        start(parts["tokenizer"], parts["architecture"], "tiny/v1", seed=0)
+    parts = recipe("tiny_sdar", {"architecture": {"num_hidden_layers": 7}})
+    with pytest.raises(UserError, match="tiny/v1 has no .*blocks.6"):
+        start(parts["tokenizer"], parts["architecture"], "tiny/v1", seed=0)
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    changes = {
+        "data": {"rows": 24, "workers": 1},
+        "architecture": {"d_model": 32, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 32},
+        "tokenizer": {"vocab_size": 400, "samples": 2},
+        "training": {"steps": 2, "seconds": None, "batch_size": 8, "measure_at": [], "warmup_steps": 1},
+        "progress": {"per_kind": 1, "final_steps": []},
+    }
+    parts = recipe("tiny", changes)
+    parts["data"]["weights"] = {"Arithmetic": 1.0}
+    weights = []
+    for count in (1, 2):
+        out = tmp_path / str(count) / "checkpoint"
+        results = together(train, "cpu", count, out=out, **parts, seed=0)
+        assert results["steps"] == 2
+        assert len(results["losses"]) == 1
+        weights.append(dlmlab.load(str(out), device="cpu").state_dict())
+    for name, one in weights[0].items():  # Adam's first steps are as large for a gradient that rounding alone makes
+        assert (one - weights[1][name]).abs().mean() < 1e-4, name
