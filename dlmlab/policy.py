@@ -204,6 +204,9 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
     check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
     if rule.cuts and cache.keeps:
         raise UserError(f"{type(rule).__name__} cuts the canvas, which a pass with a cache doesn't: turn the cache off")
+    if rule.drafts and cache.keeps:
+        name = type(rule).__name__
+        raise UserError(f"{name} computes several canvases for a row, and a cache keeps one: turn the cache off")
     if rule.shadows and cache.keeps:
         name = type(rule).__name__
         raise UserError(f"{name} computes tokens beside the canvas, which a cache has no room for: turn the cache off")

@@ -18,6 +18,21 @@ from dlmlab.errors import UserError
 from dlmlab.settings import check_fields
 
 
+class Candidates(NamedTuple):
+    """Canvases that a pass computes for each row: first the row's own, then its drafts; C of them.
+
+    Attributes:
+        filled_BCK: int64: the tokens that a canvas holds where the row's own has masks; -1 elsewhere.
+        token_BCK: int64: the proposed tokens.
+        confidence_BCK: float: their probabilities; -inf where a canvas has no mask, and all over a draft that isn't
+            there.
+    """
+
+    filled_BCK: Tensor
+    token_BCK: Tensor
+    confidence_BCK: Tensor
+
+
 class Step(NamedTuple):
     """One step as a rule sees it: B rows, each at the K positions of its own active block.
 
@@ -53,6 +68,12 @@ class Step(NamedTuple):
     """float, for rules with `edits`: the confidence of what is proposed now in place of a committed token, where that
     is another one; -inf elsewhere.
     """
+    candidates: Candidates | None = None
+    """For rules with `drafts`: what the pass proposes on the row's canvas and on its drafts."""
+    quotas_BN: Tensor | None = None
+    """int64, for rules with `drafts`: what the schedule asks for at this step and at those that follow, N = 2 C of
+    them; 0 where the block is full by then.
+    """
 
 
 class Decision(NamedTuple):
@@ -69,6 +90,13 @@ class Decision(NamedTuple):
             `sees_canvas` may say so.
         seen_B1: How many of the active block's positions the next pass sees; it sees nothing of what comes after. Only
             rules with `cuts` say so.
+        edit_BK: Committed positions that take the token which is proposed there now.
+        token_BK: The tokens to commit, where they are not those proposed on the row's own canvas. Only rules with
+            `drafts` may say so, as for the next two.
+        taken_B1: How many steps of the schedule that makes.
+        draft_BCK: The drafts that the next pass computes besides, C of them: the tokens that each holds at positions
+            which are still masked; -1 elsewhere. One without a token, or without a mask left, is none. The drafts that
+            there are come first.
     """
 
     commit_BK: Tensor
@@ -77,7 +105,9 @@ class Decision(NamedTuple):
     end_B1: Tensor | None = None
     seen_B1: Tensor | None = None
     edit_BK: Tensor | None = None
-    """Committed positions that take the token which is proposed there now."""
+    token_BK: Tensor | None = None
+    taken_B1: Tensor | None = None
+    draft_BCK: Tensor | None = None
 
 
 class Rule:
@@ -101,6 +131,8 @@ class Rule:
     """Whether `kept_BK` is read at shadows, for rules with `revokes`: mask tokens beside the canvas, one for each of
     the block's positions, which see each other and the canvas but for their own position. Nothing else sees them.
     """
+    drafts: ClassVar[int] = 0
+    """The most canvases that a pass computes for a row beside its own, each filled further in a way of its own."""
     post_steps: ClassVar[int] = 0
     """The most passes over a full block, for rules with `edits`."""
     scheduled: ClassVar[bool] = True
@@ -165,7 +197,8 @@ class Rule:
     @property
     def memoisable(self) -> bool:
         """Return whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
-        return not (self.measures or self.needs_logits or self.everywhere or self.sees_canvas or self.cuts)
+        more = self.measures or self.needs_logits or self.everywhere
+        return not (more or self.sees_canvas or self.cuts or self.drafts)
 
     @cached_property
     def kind(self) -> tuple[object, ...]:

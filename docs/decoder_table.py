@@ -96,6 +96,7 @@ def needs(rule: Rule) -> Iterator[str]:
         "logits": rule.needs_logits,
         "kept": rule.revokes or rule.edits,
         "shadows": rule.shadows,
+        "drafts": bool(rule.drafts),
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
     }
     return (name for name, needed in flags.items() if needed)
@@ -103,7 +104,7 @@ def needs(rule: Rule) -> Iterator[str]:
 
 def goes_with(rule: Rule) -> Iterator[str]:
     """What spares a rule forward passes of its own."""
-    flags = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
+    flags = {"sharing": not (rule.needs_logits or rule.revokes or rule.drafts), "memo": rule.memoisable}
     return (name for name, fits in flags.items() if fits)
 
 

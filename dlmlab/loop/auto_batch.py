@@ -45,7 +45,7 @@ def choose(batch: Batch, model: Any, by_length: Sequence[Request], generation: G
     wanted = (generation, longest, frozenset(rules), len(by_length))
     if batch.chosen_for == wanted:
         return
-    hungriest = max(rules.values(), key=lambda rule: (rule.needs_logits, rule.revokes, rule.measures))
+    hungriest = max(rules.values(), key=lambda rule: (rule.drafts, rule.needs_logits, rule.revokes, rule.measures))
     requests = [replace(request, rule=hungriest) for request in by_length[: MOST[model.device.type]]]
     size, rates = search(partial(canvases_per_second, model, requests, generation, seed), len(requests))
     batch.size, batch.chosen_for = size, wanted
@@ -91,6 +91,8 @@ def canvases_per_second(model: Any, requests: Sequence[Request], generation: Gen
     try:
         for _ in range(1 + TIMED):
             rows = [Row(request, generation, model, seed) for request in requests[:size]]
+            for row in rows:  # the first step has no drafts yet, and is to be as dear as the dearest
+                row.drafts = [np.full(row.width, -1)] * row.request.rule.drafts
             begun = time.perf_counter()
             advance(model, rows, share=False)  # ends with a copy that waits for the device
             seconds.append(time.perf_counter() - begun)

@@ -31,10 +31,10 @@ def on_host(
         rows: The B rows of the step.
         change_BK: The new tokens; -1 where nothing changes.
         confidence_BK: The confidences; NaN where a logit is not finite.
-        more: Numbers that come besides, one for each row, (B, 1).
+        more: Numbers that come besides, each (B, n).
 
     Returns:
-        The changes, (B, K), and each of the numbers, (B,).
+        The changes, (B, K), and each of the numbers, (B, n).
 
     Raises:
         UserError: A confidence is NaN.
@@ -43,7 +43,8 @@ def on_host(
     copied = torch.cat((changes, *more), -1).cpu().numpy() if more else changes.cpu().numpy()
     width = change_BK.shape[-1]
     check_finite(model, rows, (copied[:, :width] == BROKEN).any(-1))
-    return copied[:, :width], list(copied[:, width:].T)
+    ends = np.cumsum([part.shape[-1] for part in more])
+    return copied[:, :width], np.split(copied[:, width:], ends[:-1], axis=-1) if more else []
 
 
 def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:

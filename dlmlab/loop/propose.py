@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
 from dlmlab.loop.canvases import Canvases
-from dlmlab.rule import Rule
+from dlmlab.rule import Candidates, Rule
 from dlmlab.types import CONFIDENCE_DTYPES, Generation
 
 CHUNK_ELEMENTS = 2**24
@@ -44,6 +44,7 @@ class Proposal(NamedTuple):
     logits_BKV: Tensor | None = None
     kept_BK: Tensor | None = None
     review_BK: Tensor | None = None
+    candidates: Candidates | None = None
 
 
 def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +59,7 @@ class Row:
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
         self.scheduled = self.reviews = self.left = self.most_masks = 0
+        self.drafts: list[np.ndarray] = []
         self._count()
         self._schedule()
         self.plan: Plan | None = None
@@ -97,8 +99,19 @@ class Row:
         return (self.forwards + 1) / self.generation.steps
 
     @property
+    def windows(self) -> list[Window]:
+        """Return the row as the next pass sees it, and its drafts."""
+        own = self.window
+        drafts = []
+        for draft_K in self.drafts:
+            tokens = own.tokens.copy()
+            np.copyto(tokens[self.first : self.first + len(draft_K)], draft_K, where=draft_K >= 0)
+            drafts.append(own._replace(tokens=tokens))
+        return [own, *drafts]
+
+    @property
     def window(self) -> Window:
-        """Return the row as the next pass sees it."""
+        """Return the row as the next pass sees it, without drafts."""
         tokens = self.tokens[: self.seen] if self.plan is None else self.tokens
         generator = self.generator if self.draws else None
         return Window(tokens, self.first, generator, self.plan, self.store, len(self.request.prompt))
@@ -117,14 +130,16 @@ class Row:
         """Return how many positions the next pass computes for the row."""
         if self.plan is not None:
             return int(self.plan.computed.sum())
-        return self.seen + self.width if self.request.rule.shadows else self.seen
+        own = self.seen + self.width if self.request.rule.shadows else self.seen
+        return own * (1 + len(self.drafts))
 
     @property
     def steady(self) -> bool:
         """Return whether the pass after the next computes the same positions, as long as the block isn't full."""
         rule, cache = self.request.rule, self.request.cache
-        if rule.cuts or rule.edits or rule.shadows or cache is None or not self.request.cached:
-            return not (rule.cuts or rule.edits or rule.shadows)
+        unsteady = rule.cuts or rule.edits or rule.shadows or rule.drafts
+        if unsteady or cache is None or not self.request.cached:
+            return not unsteady
         return not rule.sees_canvas and self.step > 0 and cache.steady
 
     @property
@@ -154,7 +169,8 @@ class Row:
     def shareable(self) -> bool:
         """Return whether the row's proposals depend on its canvas and block alone."""
         rule = self.request.rule
-        return not (self.generation.temperature or rule.needs_logits or rule.everywhere or self.request.cached)
+        more = rule.needs_logits or rule.everywhere or rule.drafts
+        return not (self.generation.temperature or more or self.request.cached)
 
     @property
     def memoisable(self) -> bool:
@@ -177,16 +193,21 @@ class Row:
             return rule.initial_state(self.width, model.config.padded_vocab_size, self.like)
         return self.state
 
-    def commit(self, change_K: np.ndarray, state: tuple[Tensor, ...]) -> None:
+    def commit(
+        self, change_K: np.ndarray, state: tuple[Tensor, ...], taken: int = 1, drafts: Iterable[np.ndarray] = ()
+    ) -> None:
         """Write new tokens; when the active block is full, go to the next that isn't.
 
         Args:
             change_K: The new tokens at the positions that the rule sees; -1 where nothing changes.
             state: The rule's new state.
+            taken: The steps of the schedule that this makes.
+            drafts: The drafts of the next pass, as `dlmlab.rule.Decision` tells of them, each (K,).
         """
         changed_K, full, rule = change_K >= 0, not self.left, self.request.rule
         first = self.first
         last = first + len(change_K)
+        self.scheduled = self.quotas(taken)[1] if rule.drafts else self.scheduled + 1
         self.positions += self.computed
         np.copyto(self.tokens[first:last], change_K, where=changed_K)
         np.copyto(self.step_of[first:last], self.forwards, where=changed_K)
@@ -196,13 +217,15 @@ class Row:
             raise RuntimeError(f"{rule} left too many masks at step {self.step} of its block")
         self.forwards += 1
         self.step += 1
-        self.scheduled += 1
         self.reviews += full
         self.state = state
         if not self.left:
             settled = full and (not changed_K.any() or self.reviews == rule.post_steps)
             while (settled or not rule.edits) and not (self.left or self.finished):
                 self._next_block()
+        if rule.drafts:
+            in_block = np.flatnonzero(self.block == self.mask_token) + self.start - self.first
+            self.drafts = [draft_K for draft_K in drafts if 0 < (draft_K[in_block] >= 0).sum() < len(in_block)]
         if not self.finished:
             self._schedule()
         if self.request.cached:
@@ -223,6 +246,21 @@ class Row:
 
     def _masks(self, start: int, end: int) -> int:
         return int(np.count_nonzero(self.tokens[start:end] == self.mask_token))
+
+    def quotas(self, count: int) -> tuple[list[int], int]:
+        """Return what the schedule asks for at the next steps that commit something, and the step that follows them.
+
+        Where the block is full by then a step asks for nothing.
+        """
+        left, step, found = self.left, self.scheduled, list[int]()
+        for _ in range(count):
+            quota = 0
+            while left and not quota:
+                quota = min(left, self.generation.quota(step, left, (*self.seed, self.start)))
+                step += 1
+            found.append(quota)
+            left -= quota
+        return found, step
 
     def _next_block(self) -> None:
         answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]

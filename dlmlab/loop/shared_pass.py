@@ -14,9 +14,9 @@ from dlmlab.denoiser import Denoiser
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import check_finite
-from dlmlab.loop.propose import Pass, Proposal, launch, propose
+from dlmlab.loop.propose import Pass, Proposal, launch, propose, sent
 from dlmlab.loop.row import Row
-from dlmlab.rule import Rule
+from dlmlab.rule import Candidates, Rule
 
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
@@ -133,7 +133,7 @@ def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
     for row in rows:
         if row.store is None and row.request.needs is not None:
             row.store = model.new_store(len(row.tokens), row.request.needs)
-    windows, shadowed = [row.window for row in rows], rows[0].request.rule.shadows
+    windows, shadowed = [window for row in rows for window in row.windows], rows[0].request.rule.shadows
     return Canvases.of(windows, rows[0].width, model.config, shadowed)
 
 
@@ -148,7 +148,31 @@ def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched:
     """
     rule = stacked(rows, rows[0].like)
     state = states(model, rows, model.device) if rule.needs_logits else ()
-    return propose(model, canvases, rows[0].generation, rule, state, launched)
+    proposal = propose(model, canvases, rows[0].generation, rule, state, launched)
+    return by_row(proposal, rows, rule.drafts) if rule.drafts else proposal
+
+
+def by_row(proposal: Proposal, rows: Sequence[Row], drafts: int) -> Proposal:
+    """Return the proposals of each row's own canvas, with those of its drafts beside them.
+
+    Args:
+        proposal: The proposals of all canvases, those of a row one after the other.
+        rows: The rows.
+        drafts: The most drafts that a row has.
+    """
+    device = proposal.token_BK.device
+    counts = np.array([1 + len(row.drafts) for row in rows])
+    number_C = np.arange(1 + drafts)
+    there_BC = number_C < counts[:, None]
+    index_BC = (counts.cumsum() - counts)[:, None] + number_C * there_BC
+    filled_BCK = np.full((*index_BC.shape, rows[0].width), -1)
+    for filled_CK, row in zip(filled_BCK, rows, strict=True):
+        filled_CK[1 : 1 + len(row.drafts)] = row.drafts or filled_CK[:0]
+    index = sent(index_BC, device)
+    confidence_BCK = proposal.confidence_BK[index].masked_fill(~sent(there_BC, device)[..., None], -torch.inf)
+    candidates = Candidates(sent(filled_BCK, device), proposal.token_BK[index], confidence_BCK)
+    own = Proposal._make(part if part is None else part[index[:, 0]] for part in proposal)
+    return own._replace(candidates=candidates)
 
 
 def by_kind(rows: Sequence[Row]) -> list[list[Row]]:

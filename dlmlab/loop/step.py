@@ -142,25 +142,38 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         review_BK=proposal.review_BK,
         noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
         state=states(model, rows, device),
+        candidates=proposal.candidates,
     )
+    confidence_BK, candidates = step.confidence_BK, proposal.candidates
+    if candidates is not None:
+        count = 2 * candidates.token_BCK.shape[1]
+        step = step._replace(quotas_BN=sent(np.array([row.quotas(count)[0] for row in rows]), device))
+        confidence_BK = confidence_BK.where(~candidates.confidence_BCK.isnan().any(1), torch.nan)
     if rule.sees_canvas:
         active_BK = sent(np.stack([row.active for row in rows]), device)
         step = step._replace(active_BK=active_BK, progress_B1=sent(np.array([[row.progress] for row in rows]), device))
     decision = rule(step)
     if rows[0].request.cached:
         decision = decision._replace(state=held(rows, step.state, decision.state))
+    if decision.token_BK is not None:
+        step = step._replace(token_BK=decision.token_BK)
     written_BK = decision.commit_BK if decision.edit_BK is None else decision.commit_BK | decision.edit_BK
     change_BK = torch.where(written_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:
         change_BK = change_BK.masked_fill(decision.revoke_BK, model.config.mask_token_id)
-    told = [part_B1 for part_B1 in (decision.end_B1, decision.seen_B1) if part_B1 is not None]
-    changes, told_B = on_host(model, rows, change_BK, step.confidence_BK, told)
+    drafts_BN = None if decision.draft_BCK is None else decision.draft_BCK.flatten(1)
+    asked = {"end": decision.end_B1, "seen": decision.seen_B1, "taken": decision.taken_B1, "drafts": drafts_BN}
+    told = {name: part for name, part in asked.items() if part is not None}
+    changes, numbers = on_host(model, rows, change_BK, confidence_BK, list(told.values()))
+    found = dict(zip(told, numbers, strict=True))
     ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
     record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
     for index, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
-        if decision.end_B1 is not None:
-            row.end = len(row.request.prompt) + int(told_B[0][index])
-        if decision.seen_B1 is not None:
-            row.seen = row.start + int(told_B[-1][index])
-        row.commit(change_K, tuple(part[index] for part in decision.state))
+        if "end" in found:
+            row.end = len(row.request.prompt) + int(found["end"][index, 0])
+        if "seen" in found:
+            row.seen = row.start + int(found["seen"][index, 0])
+        taken = int(found["taken"][index, 0]) if "taken" in found else 1
+        drafts_CK = found["drafts"][index].reshape(-1, row.width) if "drafts" in found else ()
+        row.commit(change_K, tuple(part[index] for part in decision.state), taken, drafts_CK)
     return ahead

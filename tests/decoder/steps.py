@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dlmlab.rule import Decision, Rule, Step
+from dlmlab.rule import Candidates, Decision, Rule, Step
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "decoder"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -96,11 +96,26 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
         block_BK = torch.arange(positions) // 3 == eligible_BK.long().argmax(-1, keepdim=True) // 3
         return {"active_BK": block_BK, "progress_B1": random(len(rules), 1)}
 
+    def candidates() -> dict[str, Any]:
+        """Proposals on the row's canvas and on its drafts, and quotas of one to three until the block is full."""
+        filled_BCK = torch.cat((torch.full((len(rules), 1, positions), -1), draft_BCK), 1)
+        left_B1 = eligible_BK.sum(-1, keepdim=True)
+        asked_BN = torch.randint(1, 4, (len(rules), 2 * filled_BCK.shape[1]), generator=generator).cumsum(-1)
+        there_BC1 = (filled_BCK >= 0).any(-1, keepdim=True)
+        there_BC1[:, 0] = True
+        token_BCK = torch.randint(0, 2, filled_BCK.shape, generator=generator)  # so few that a draft often comes true
+        confidence_BCK = masked(random(*filled_BCK.shape), eligible_BK[:, None] & (filled_BCK < 0) & there_BC1)
+        return {
+            "candidates": Candidates(filled_BCK, token_BCK, confidence_BCK),
+            "quotas_BN": asked_BN.minimum(left_B1).diff(dim=-1, prepend=torch.zeros_like(left_B1)),
+        }
+
     shape, like = (len(rules), positions), torch.empty(0, dtype=torch.float64)
     rule = type(rules[0]).stack(rules, like)
     eligible_BK = torch.ones(shape, dtype=torch.bool)
     first = rule.initial_state(positions, VOCABULARY, like)
     state = tuple(part.expand(len(rules), *part.shape) for part in first)
+    draft_BCK = torch.full((len(rules), rule.drafts, positions), -1)
     while eligible_BK.any():
         step = Step(
             torch.randint(0, VOCABULARY, shape, generator=generator),
@@ -116,6 +131,7 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
             noise_BK=random(*shape) if rule.needs_noise else None,
             state=state,
             **(active() if rule.sees_canvas else {}),
+            **(candidates() if rule.drafts else {}),
         )
         decision = rule(step)
         yield step, decision
@@ -123,6 +139,10 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
         eligible_BK = eligible_BK & ~decision.commit_BK
         if decision.revoke_BK is not None:
             eligible_BK = eligible_BK | decision.revoke_BK
+        if decision.draft_BCK is not None:
+            masks_B1 = eligible_BK.sum(-1, keepdim=True)
+            drawn_BC = ((decision.draft_BCK >= 0) & eligible_BK[:, None]).sum(-1)
+            draft_BCK = decision.draft_BCK.masked_fill(((drawn_BC == 0) | (drawn_BC == masks_B1))[..., None], -1)
 
 
 def measured(rule: Rule, weight_BKV: torch.Tensor, keep_BK: torch.Tensor) -> torch.Tensor:
@@ -137,4 +157,6 @@ def row_of(part: Any, position: int) -> Any:
     """One row of a step's or decision's parts, as a batch of one."""
     if isinstance(part, torch.Tensor):
         return part[position : position + 1]
+    if isinstance(part, Candidates):
+        return Candidates(*(one[position : position + 1] for one in part))
     return part if part is None else tuple(one[position : position + 1] for one in part)

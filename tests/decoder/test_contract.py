@@ -59,6 +59,26 @@ def test_every_step_commits_what_may_be_committed_and_a_block_comes_to_an_end(na
         assert ((~masked_BK).sum(-1) >= min(number, masked_BK.shape[-1])).all()
 
 
+def told(decision: Decision) -> list[Any]:
+    return [decision.end_B1, decision.seen_B1, decision.token_BK, decision.taken_B1, decision.draft_BCK]
+
+
+@by_name
+def test_a_draft_fills_masks_that_the_decision_leaves(name: str) -> None:
+    if not rule_of(name).drafts:
+        return
+    drawn = 0
+    for step, decision in chain.from_iterable(random_steps([rule_of(name)] * 4, seed) for seed in SEEDS):
+        assert decision.draft_BCK is not None
+        assert decision.draft_BCK.shape == (4, rule_of(name).drafts, step.token_BK.shape[-1])
+        drafted_BCK = decision.draft_BCK >= 0
+        assert not (drafted_BCK & ~(step.eligible_BK & ~decision.commit_BK)[:, None]).any()
+        first_BC = drafted_BCK.any(-1)
+        assert (first_BC[:, 1:] <= first_BC[:, :-1]).all()
+        drawn += int(drafted_BCK.any())
+    assert drawn
+
+
 @by_name
 def test_rows_with_their_own_parameters_decide_together_as_they_do_alone(name: str) -> None:
     rules = variants(rule_of(name))
@@ -67,6 +87,8 @@ def test_rows_with_their_own_parameters_decide_together_as_they_do_alone(name: s
             alone = rule(Step(*(row_of(part, position) for part in step)))
             expected = Decision(*(row_of(part, position) for part in together))
             assert torch.equal(alone.commit_BK, expected.commit_BK)
+            for mine, theirs in zip(told(alone), told(expected), strict=True):
+                assert mine is theirs is None or torch.equal(mine, theirs)
             assert alone.revoke_BK is expected.revoke_BK is None or torch.equal(alone.revoke_BK, expected.revoke_BK)  # type: ignore[arg-type]
             for one, other in zip(alone.state, expected.state, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-12, atol=0, equal_nan=True)

@@ -37,7 +37,7 @@ def test_the_table_has_every_decoder_once() -> None:
 def test_a_row_says_what_config_and_class_say(name: str) -> None:
     row, rule = ROWS[name], rule_of(name)
     assert set(decoder_table.needs(rule)) == words(row["needs"])
-    fits = {"sharing": not (rule.needs_logits or rule.revokes), "memo": rule.memoisable}
+    fits = {"sharing": not (rule.needs_logits or rule.revokes or rule.drafts), "memo": rule.memoisable}
     assert {word for word, fitting in fits.items() if fitting} == words(row["with"])
     assert row["source"] in (type(rule).__doc__ or "")
 
