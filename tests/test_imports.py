@@ -20,6 +20,7 @@ PUBLIC = {"load", "generate"}
 LAYERS = (
     ("errors", "paths"),
     ("settings",),
+    ("decision",),
     ("denoiser", "rule", "schedule"),
     ("policy",),
     ("types",),
