@@ -34,6 +34,10 @@ LAYERS = (
     ("export", "lm_eval", "report", "verify", "__main__"),
 )
 """What lies on top of dlmlab/, from the bottom up: each imports from layers below its own, and from itself."""
+POSIX = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog")
+"""Modules that Windows lacks."""
+PROGRAMS = {"dlmlab.sandbox.guest"}
+"""Modules that no other imports: they are started, where there is a sandbox for them."""
 
 
 def module_name(path: Path) -> str:
@@ -139,6 +143,16 @@ def f():
     from dlmlab.model.llada import LLaDAModelLM
 """
     assert set(imported(source)) == {"dlmlab.types", "dlmlab.errors", "dlmlab", "dlmlab.model.llada"}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_what_windows_lacks_is_imported_where_it_is_used(module):
+    if module in PROGRAMS:
+        return
+    for node in ast.parse(SOURCES[module].read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.partition(".")[0] for name in names} & set(POSIX), f"{module} imports {names}"
 
 
 @pytest.mark.parametrize("module", ["dlmlab", "dlmlab.manifest", "dlmlab.tracking"])

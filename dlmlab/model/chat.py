@@ -7,12 +7,13 @@ all templates and prompts. A message is text: whatever it says, it gives none of
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import queue
 import re
 import reprlib
 import secrets
-import select
 import subprocess
 import sys
 import threading
@@ -42,6 +43,8 @@ class Renderer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._parts = queue.SimpleQueue[bytes]()
+        self._reader: threading.Thread
         self._owner = 0
 
     def render(self, template: str, context: Mapping[str, Any]) -> str:
@@ -75,16 +78,19 @@ class Renderer:
                 cwd="/",
                 start_new_session=True,  # out of reach of the terminal's Ctrl-C
             )
-            self._owner = os.getpid()
+            self._owner, self._parts = os.getpid(), queue.SimpleQueue()
+            pipe = self._process.stdout.fileno()  # type: ignore[union-attr]
+            self._reader = threading.Thread(target=hand_on, args=(pipe, self._parts), daemon=True)
+            self._reader.start()
         stdin: IO[bytes] = self._process.stdin  # type: ignore[assignment]
-        stdout: IO[bytes] = self._process.stdout  # type: ignore[assignment]
         stdin.write(request)
         stdin.flush()
         answer = b""
         while not answer.endswith(b"\n"):
-            if not select.select([stdout], [], [], SECONDS)[0]:
-                raise TimeoutError(f"{SECONDS:g} seconds")
-            part = os.read(stdout.fileno(), MOST_BYTES)
+            try:
+                part = self._parts.get(timeout=SECONDS)
+            except queue.Empty:
+                raise TimeoutError(f"{SECONDS:g} seconds") from None
             if not part:
                 raise OSError("its process ended")
             answer += part
@@ -95,8 +101,23 @@ class Renderer:
     def _end(self) -> None:
         if self._process is not None and self._owner == os.getpid():
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+            self._reader.join()  # before the pipe's number may be another file's
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):  # a request that nobody has read
+                    pipe.close()  # type: ignore[union-attr]
         self._process = None
+
+
+def hand_on(pipe: int, parts: queue.SimpleQueue[bytes]) -> None:
+    """Read a pipe to its end, which is empty: Windows can't wait for one but by reading it."""
+    part = b"more"
+    while part:
+        try:
+            part = os.read(pipe, MOST_BYTES)
+        except OSError:
+            part = b""
+        parts.put(part)
 
 
 renderer = Renderer()

@@ -7,7 +7,6 @@ What a template finds here is what transformers gives to one.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from datetime import datetime
 from functools import lru_cache
@@ -64,9 +63,12 @@ def answer(line: str) -> dict[str, str]:
 
 
 def main(memory: int) -> None:
-    """Answer requests until there are no more. memory: bytes of address space that this may take."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Answer requests until there are no more. memory: bytes of address space that this may take; not on Windows."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         print(json.dumps(answer(line)), flush=True)
 

@@ -28,7 +28,13 @@ _next_uid = itertools.count(os.getpid() * 64)
 
 
 def fresh_uid(kind: str) -> int | None:
-    """A user id that no other guest has, so that the process limit counts one guest; None where we can't give one."""
+    """A user id that no other guest has, so that the process limit counts one guest; None where we can't give one.
+
+    Raises:
+        UserError: The system has no user ids, nor what else a sandbox is made of.
+    """
+    if sys.platform == "win32":
+        raise UserError(f"sandbox={kind}: programs run under Linux alone: use WSL, or a task that is no code")
     return _UIDS[next(_next_uid) % len(_UIDS)] if _rules_other_users(kind) else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import resource
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,10 +50,9 @@ def remedy(kind: str, code: int | None = None) -> str:
     number.
     """
     if code == errno.EMFILE:
-        return f"raise the limit of open files (`ulimit -n`, now {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
+        return f"raise the limit of open files (`ulimit -n`, now {limit_of('RLIMIT_NOFILE')})"
     if code == errno.EAGAIN:
-        now = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-        most = "unlimited" if now == resource.RLIM_INFINITY else now
+        most = limit_of("RLIMIT_NPROC")
         return f"raise the limit of processes (`ulimit -u`, now {most}; a container's --pids-limit), or end others"
     if code == errno.ENFILE:
         return "the whole machine has too many files open: raise the limit (sysctl fs.file-max), or end others"
@@ -67,3 +65,11 @@ def remedy(kind: str, code: int | None = None) -> str:
     if kind == "rlimit":
         return "install bubblewrap (0.7 or newer) and use sandbox=bubblewrap"
     return f"it needs bubblewrap 0.7 or newer and the right to make namespaces (in a container: --privileged), {WEAKER}"
+
+
+def limit_of(name: str) -> str:
+    """Return a resource limit of this process, in words."""
+    import resource  # which Windows lacks
+
+    now = resource.getrlimit(getattr(resource, name))[0]
+    return "unlimited" if now == resource.RLIM_INFINITY else str(now)

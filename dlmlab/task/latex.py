@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from concurrent.futures.process import BrokenProcessPool
@@ -100,5 +99,9 @@ def equal(gold: str, answer: str) -> bool:
 
 def _bound() -> None:
     """Bound a process's memory: a power of powers would take all of it."""
+    try:
+        import resource
+    except ImportError:  # on Windows: there the time alone is bounded
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))

@@ -14,6 +14,7 @@ from hydra.errors import MissingConfigException
 
 from dlmlab.run.cli import EXTRAS, one_line
 from dlmlab.run.logs import Console
+from tests.test_imports import POSIX
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +90,9 @@ MISTAKES = {
 
 
 def test_mistakes_are_told_without_importing_torch(tmp_path):
-    code = "import sys; from dlmlab.run.cli import exit_status, main; status = exit_status(main)\n"
+    """Nor anything that Windows lacks."""
+    code = f"import sys, psutil; sys.modules.update(dict.fromkeys({POSIX}))\n"  # psutil has a module for each system
+    code += "from dlmlab.run.cli import exit_status, main; status = exit_status(main)\n"
     code += "print(status, sorted({'torch', 'transformers', 'scipy', 'datasets'} & set(sys.modules)))"
     typed = [*(f"{key}={value}" for key, value in MISTAKES.items()), "model.path=/no/such", "+sedd=3"]
     command = [sys.executable, "-c", code, *typed, f"hydra.run.dir={tmp_path / 'run'}"]
