@@ -91,7 +91,7 @@ MISTAKES = {
 
 def test_mistakes_are_told_without_importing_torch(tmp_path):
     """Nor anything that Windows lacks."""
-    code = f"import sys, psutil; sys.modules.update(dict.fromkeys({POSIX}))\n"  # psutil has a module for each system
+    code = f"import sys, psutil, filelock; sys.modules.update(dict.fromkeys({POSIX}))\n"  # those know every system
     code += "from dlmlab.run.cli import exit_status, main; status = exit_status(main)\n"
     code += "print(status, sorted({'torch', 'transformers', 'scipy', 'datasets'} & set(sys.modules)))"
     typed = [*(f"{key}={value}" for key, value in MISTAKES.items()), "model.path=/no/such", "+sedd=3"]
