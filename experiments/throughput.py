@@ -346,7 +346,7 @@ def reference_table(timings: Timings, cfg: DictConfig) -> Table:
         fast = rate(timings, ours).median
         rows.append([f"dlmlab batch={batch}{how}", f"{fast:.1f} tok/s ({fast / usual:.2f}× reference)"])
         rounds.append(f"batch={batch}: {times_range(times_faster(timings, ours, than=base))}")
-    note = f"Ratios are of these medians; between runs of one round they were, {', '.join(rounds)}."
+    note = f"Ratios are of these medians; those of runs of one round: {', '.join(rounds)}."
     return Table("Reference comparison", ["Path", build.model_name(cfg)], rows, note)
 
 
