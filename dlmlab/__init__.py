@@ -26,6 +26,11 @@ __version__ = "0.1.0"
 _HOMES = {"generate": "dlmlab.generation", "load": "dlmlab.model.loader", "read_runs": "dlmlab.page.frames"}
 
 
+def __dir__() -> list[str]:
+    """Return what there is to use, which is not imported yet."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import dlmlab` and the command line's help don't wait for torch."""
     if name not in _HOMES:

@@ -22,6 +22,7 @@ from dlmlab.loop.row import blockwise, grows
 from dlmlab.model import chat
 from dlmlab.policy import Policy, check_pair, check_served
 from dlmlab.rule import Rule, check_composition
+from dlmlab.settings import own_number
 from dlmlab.types import Generation, Output, Request, check_seed
 
 Prompt = str | Sequence[int] | Sequence[chat.Message]
@@ -41,7 +42,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     batch_size: int | str = 8,
-    confidence_dtype: str = "float32",
+    confidence_dtype: Any = "float32",
     logits_eos_inf: bool = False,
     confidence_eos_eot_inf: bool = False,
     confidence_eos_eot_zero: bool = False,
@@ -62,7 +63,7 @@ def generate(
         temperature: 0 proposes the likeliest token; above 0 tokens are drawn with Gumbel noise.
         seed: With the prompt's index in the list it fixes the prompt's randomness, whatever shares its batch.
         batch_size: Canvases that go through the model at once, or `auto`; fewer where they don't fit the device.
-        confidence_dtype: The precision of the softmax, `float32` or `float64`.
+        confidence_dtype: The precision of the softmax, `float32` or `float64`, or torch's own of these.
         logits_eos_inf: See `dlmlab.types.Generation`, as for the next two.
         confidence_eos_eot_inf: Whether end tokens are committed last and do not count in other confidences.
         confidence_eos_eot_zero: Whether end tokens are committed last and other confidences stay.
@@ -82,11 +83,11 @@ def generate(
     """
     block_length = gen_length if block_length is None else block_length
     generation = Generation(
-        own_number(gen_length),
-        own_number(block_length),
-        own_number(steps),
-        own_number(temperature),
-        confidence_dtype,
+        gen_length,
+        block_length,
+        steps,
+        temperature,
+        str(confidence_dtype).removeprefix("torch."),
         logits_eos_inf,
         confidence_eos_eot_inf,
         confidence_eos_eot_zero,
@@ -97,6 +98,8 @@ def generate(
         encode(model, prompt, generation.gen_length, f"prompt {index}") for index, prompt in enumerate(listed(prompts))
     ]
     check_rule(rule)
+    if not callable(on_step):
+        raise UserError(f"on_step={reprlib.repr(on_step)} is none: give a function of a step's timing")
     requests = [Request(index, ids, rule, trace, cache) for index, ids in enumerate(encoded)]
     outputs = decode(model, requests, generation, batch_size=batch_size, seed=seed, on_step=on_step)
     bar = track(outputs, "answers", len(requests), console=Console(stderr=True), disable=not progress)
@@ -143,11 +146,6 @@ def decode(
         choose(batch, model, by_length, generation, how.seed)
     for output in denoise(model, by_length, generation, batch, **options):
         yield replace(output, text=answer_text(model, output.tokens))
-
-
-def own_number(value: Any) -> Any:
-    """Return a number of numpy's or torch's as Python's own, and anything else as it is."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def check_model(model: Any) -> None:

@@ -63,8 +63,13 @@ def check(key: str, value: object, kind: Any) -> None:
         raise UserError(*found)
 
 
+def own_number(value: Any) -> Any:
+    """Return a number of numpy's or torch's as Python's own, and anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
 def check_fields(owner: Any, prefix: str = "") -> None:
-    """Check the fields of a dataclass against their annotations.
+    """Check the fields of a dataclass against their annotations; a number of numpy's or torch's becomes Python's own.
 
     Args:
         owner: The dataclass's instance.
@@ -74,6 +79,8 @@ def check_fields(owner: Any, prefix: str = "") -> None:
         UserError: Some fields do not fit; a line for each.
     """
     own: Any = type(owner)
+    for key in kinds_of(own):
+        object.__setattr__(owner, key, own_number(getattr(owner, key)))
     if found := [
         line for key, kind in kinds_of(own).items() for line in faults(prefix + key, getattr(owner, key), kind)
     ]:

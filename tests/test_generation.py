@@ -177,6 +177,10 @@ def test_what_stands_for_numbers_and_lists_is_taken() -> None:
     prompts = (ids for ids in (np.array([1, 2]), torch.tensor([3])))
     numpy = {key: np.int64(value) for key, value in {**SETTINGS, "seed": 3, "batch_size": 2}.items()}
     assert dlmlab.generate(FakeModel(), prompts, Baseline(), **numpy) == usual
+    numbers = LocalLeap(kappa=np.float64(0.5), tau=torch.tensor(0.25), radius=np.int64(4))  # type: ignore[arg-type]
+    assert repr(numbers) == repr(LocalLeap(kappa=0.5, tau=0.25, radius=4))
+    precise = {"confidence_dtype": torch.float64, "logits_eos_inf": np.bool_(True), "temperature": np.float32(0.5)}
+    assert len(dlmlab.generate(FakeModel(), [[1]], Baseline(), **SETTINGS, **precise)) == 1
 
 
 @pytest.mark.parametrize(
@@ -200,6 +204,8 @@ def test_what_stands_for_numbers_and_lists_is_taken() -> None:
         ({"model": "tiny/v1"}, "model='tiny/v1' is a path"),
         ({"model": Path("tiny")}, "model='tiny' is a path"),
         ({"model": None}, "model=None is none"),
+        ({"on_step": 3}, "on_step=3 is none"),
+        ({"confidence_dtype": torch.float16}, "confidence_dtype='float16' is not one of float32, float64"),
     ],
 )
 def test_arguments_of_another_kind_are_a_line(arguments: dict[str, Any], message: str) -> None:

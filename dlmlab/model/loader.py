@@ -8,6 +8,7 @@ checkpoint is run, and nothing but safetensors and JSON is read.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def load(
         UserError: Something cannot be had; the line names the value and the remedy.
     """
     if not isinstance(path, str | Path):
-        raise UserError(f"path={path!r} is no path: name a checkpoint's folder or a model of the hub")
+        raise UserError(f"path={reprlib.repr(path)} is no path: name a checkpoint's folder or a model of the hub")
     path, dtype = str(path), str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
     place, number = pick_device(device), DTYPES[pick("dtype", dtype, DTYPES)]
     if place.index is not None:
