@@ -50,6 +50,7 @@ class Experts(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.act = ACTIVATIONS[config.activation_type]
+        self.n_experts = config.n_experts
         self.gate_up = nn.Parameter(torch.empty(config.n_experts, 2 * config.expert_width, config.d_model))
         self.down = nn.Parameter(torch.empty(config.n_experts, config.d_model, config.expert_width))
 
@@ -57,7 +58,7 @@ class Experts(nn.Module):
         """(N, D) to what the chosen experts make of it, weighted and summed up, (N, D)."""
         order = expert_NA.flatten().argsort(stable=True)
         token = order // expert_NA.shape[-1]
-        count_X = torch.bincount(expert_NA.flatten(), minlength=len(self.gate_up))
+        count_X = torch.bincount(expert_NA.flatten(), minlength=self.n_experts)
         mixed = self._mlps(x_ND[token], count_X)
         y_NAD = torch.empty_like(mixed).index_copy_(0, order, mixed).view(*expert_NA.shape, -1)
         y_ND: Tensor = (y_NAD.float() * weight_NA[..., None]).sum(1)
@@ -65,13 +66,22 @@ class Experts(nn.Module):
 
     def _mlps(self, x: Tensor, count_X: Tensor) -> Tensor:
         """Rows sorted by expert, so many for each, through their experts' MLPs."""
-        if x.is_cuda and x.dtype == torch.bfloat16:  # nothing waits for the counts
-            ends_X = count_X.cumsum(0).to(torch.int32)
-            gate, up = F.grouped_mm(x, self.gate_up.transpose(1, 2), offs=ends_X).chunk(2, -1)
-            return F.grouped_mm(self.act(gate) * up, self.down.transpose(1, 2), offs=ends_X)
-        parts = []
-        for expert, part in enumerate(x.split(count_X.tolist())):
-            if len(part):
-                gate, up = F.linear(part, self.gate_up[expert]).chunk(2, -1)
-                parts.append(F.linear(self.act(gate) * up, self.down[expert]))
-        return torch.cat(parts)
+        multiply = grouped if x.is_cuda and x.dtype == torch.bfloat16 else one_by_one
+        gate, up = multiply(x, stacked(self.gate_up, x.dtype), count_X).chunk(2, -1)
+        return multiply(self.act(gate) * up, stacked(self.down, x.dtype), count_X)
+
+
+def stacked(weight: nn.Parameter | nn.Module, dtype: torch.dtype) -> Tensor:
+    """Return the experts' matrices, (X, N, K); those that are quantised are unpacked, all of them at a time."""
+    return weight if isinstance(weight, Tensor) else weight().to(dtype)
+
+
+def one_by_one(x: Tensor, weight_XNK: Tensor, count_X: Tensor) -> Tensor:
+    """Multiply rows sorted by expert, so many for each, (M, K), with their experts' matrices: (M, N)."""
+    parts = x.split(count_X.tolist())
+    return torch.cat([F.linear(part, weight_XNK[expert]) for expert, part in enumerate(parts) if len(part)])
+
+
+def grouped(x: Tensor, weight_XNK: Tensor, count_X: Tensor) -> Tensor:
+    """Do what `one_by_one` does in one product that doesn't wait for the counts, in bfloat16."""
+    return F.grouped_mm(x, weight_XNK.transpose(1, 2), offs=count_X.cumsum(0).to(torch.int32))

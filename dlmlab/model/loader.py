@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, dummy
 from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.experts import Experts
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.place import SMALL_FILES, check_device_name, check_path, find, local
-from dlmlab.model.quantize import QUANTIZERS, check_bitsandbytes, check_float8
+from dlmlab.model.quantize import QUANTIZERS, STACK_QUANTIZERS, check_bitsandbytes, check_float8
 from dlmlab.settings import NonNegativeInt, one_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -54,7 +55,7 @@ def load(
         path: A local folder or a hub name.
         dtype: float32 or bfloat16, or torch's own of these; the type of everything that is not quantised.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
-        quantization: none, nf4, int8 or fp8, for the projections inside the blocks.
+        quantization: none, nf4, int8 or fp8, for the projections inside the blocks; for experts nf4 alone.
         revision: The revision of a hub name.
         load_format: safetensors, or dummy for random weights.
         config: Stands in for config.json with load_format=dummy, where `path` is no local folder.
@@ -193,6 +194,9 @@ def fill(model: LLaDAModelLM, tensor_of: Callable[[str, torch.Size], Tensor], ki
         tensor = tensor_of(name, parameter.shape)
         if kind in QUANTIZERS and name.startswith(QUANTIZED_PART) and isinstance(owner, nn.Linear) and leaf == "weight":
             model.set_submodule(owner_name, QUANTIZERS[kind](owner, tensor))
+        elif kind in STACK_QUANTIZERS and isinstance(owner, Experts):
+            delattr(owner, leaf)
+            setattr(owner, leaf, STACK_QUANTIZERS[kind](tensor))
         else:
             setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
 
