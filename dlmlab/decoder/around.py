@@ -5,11 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlmlab.errors import UserError
 from dlmlab.rule import Rule, Step
+
+ALONE = {
+    "edits": "overwrites committed tokens",
+    "shadows": "puts tokens beside the canvas",
+    "drafts": "puts drafts beside the canvas",
+    "cuts": "says how much of the canvas a pass sees",
+}
+"""What a rule that declares it does to more than the masks that another one leaves to it."""
 
 
 class Around(Rule):
     """A rule that leaves to another one, `inner`, what it doesn't decide itself. It asks for what that one asks for."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if does := [what for key, what in ALONE.items() if getattr(self.inner, key)]:
+            inner, outer = type(self.inner).__name__, type(self).__name__
+            raise UserError(f"rule={inner} {does[0]}, which it can't inside {outer}: choose another rule")
 
     @property
     def inner(self) -> Rule:

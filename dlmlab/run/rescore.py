@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,8 +89,10 @@ def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
     found.problems += [
         f"{at(each)} is there twice" for each in saved.samples if times[each.task, each.decoder, each.index] > 1
     ]
+    idle = {name: ends_idle(saved, name) for name in {each.decoder for each in saved.samples if idle_passes(each)}}
     for sample in saved.samples:
-        if len(sample.step_of) != len(sample.tokens) or sample.forwards != max(sample.step_of, default=-1) + 1:
+        counted = len(sample.step_of) == len(sample.tokens) and min(sample.step_of, default=0) >= 0
+        if not counted or idle_passes(sample) not in range(sample.forwards if idle.get(sample.decoder) else 1):
             found.problems.append(f"{at(sample)}: its steps are not those of {sample.forwards} forward passes")
     check_texts(saved, found)
     for name in dict.fromkeys(each.task for each in saved.samples):
@@ -99,6 +102,30 @@ def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
             found.unchecked.append(f"scores of {name}: {one_line(error)}")
         else:
             found.problems += score_again(task, [each for each in saved.samples if each.task == name])
+
+
+def idle_passes(sample: Sample) -> int:
+    """Return how many passes followed the one that committed the last of a sample's tokens."""
+    return sample.forwards - 1 - max(sample.step_of, default=-1)
+
+
+def ends_idle(saved: Saved, decoder: str) -> bool:
+    """Return whether a decoder's last passes may commit nothing of an answer.
+
+    A rule that edits looks over a full block once more; a block on a grid may reach beyond the answer's length.
+    """
+    name = decoder.partition(" + ")[0]  # of a decoder with a cache
+    try:
+        part = conf.choice(saved.cfg, "decoder", name) if name in conf.options("decoder") else saved.cfg.get("decoder")
+        trust.check_part("decoder", part)
+        if resolve_name(part["_target_"]).edits:
+            return True
+        folder = find(saved.cfg.model.path, saved.cfg.model.revision, SMALL_FILES, offline=True)
+        network = checkpoint.read_config(folder)
+        canvas = OmegaConf.select(saved.cfg, "generation.canvas") or network.canvas
+        return bool(network.block_size) or canvas == "growing"
+    except UserError:  # nothing says so
+        return False
 
 
 def check_texts(saved: Saved, found: Findings) -> None:

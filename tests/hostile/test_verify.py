@@ -160,6 +160,25 @@ def test_samples_of_any_kind_are_a_line(run: Path, name: str) -> None:
     assert any(message in line for line in said), said
 
 
+IDLE = {
+    "a rule that edits": ("decoder", conf("decoder", "editing")),
+    "a grid of blocks": ("model", {"path": str(Path(__file__).parents[1] / "data" / "families" / "sdar")}),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_last_passes_may_commit_nothing_where_blocks_are_looked_over_or_cut(run: Path, name: str) -> None:
+    rewritten(run, forwards=4)
+    steps = "its steps are not those of"
+    assert any(steps in line for line in verify.verify(run).problems)
+    part, values = IDLE[name]
+    config(run, part, **values)
+    assert not any(steps in line for line in verify.verify(run).problems)
+    for steps_of in ([0, 1, 4, 1], [0, -1, 1, 1], [0, 1, 1]):
+        rewritten(run, step_of=steps_of)
+        assert any(f"{steps} 4" in line for line in verify.verify(run).problems)
+
+
 def test_a_file_cut_at_the_end_of_a_line_shows(run: Path) -> None:
     file = run / "samples.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
