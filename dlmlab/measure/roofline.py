@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from dlmlab.measure.timing import clock
+from dlmlab.model.quantize import STACK_QUANTIZERS
 
 ATTENTION, MLP, HEAD = "attention", "MLP", "LM head and confidence"
 
@@ -34,7 +35,7 @@ class Work(NamedTuple):
 
     Attributes:
         products: FLOPs with stored weights.
-        others: FLOPs between activations.
+        others: FLOPs in the model's own type: between activations, by a router, with experts that aren't quantised.
         arithmetic: The type in which the products are computed.
         weight_bytes: Bytes of weights that are read once.
     """
@@ -96,27 +97,28 @@ def count(config: Any, storage: str, dtype: str, rows: int, length: int, positio
             projection before it, see no others.
     """
     storage = dtype if storage == "none" else storage
-    width, hidden, blocks = config.d_model, config.mlp_width, config.n_layers
-    qkv = width + 2 * config.kv_heads * config.head_width
-    everywhere = rows * length
+    width, blocks, everywhere = config.d_model, config.n_layers, rows * length
+    heads = config.n_heads * config.head_width
+    qkv = heads + 2 * config.kv_heads * config.head_width
     deep = (blocks - 1) * everywhere + positions
-
-    def stored(outputs: int, inputs: int, kind: str) -> float:
-        return outputs * inputs * BYTES[kind] + outputs * ROW_SCALE.get(kind, 0.0)
-
+    qkv_bias = qkv * (config.include_bias or config.include_qkv_bias) + width * config.include_bias
+    layers = [
+        mlp(config, layer, storage, dtype, everywhere if layer < blocks - 1 else positions) for layer in range(blocks)
+    ]
     arithmetic = ARITHMETIC.get(storage, storage)
     return {
         ATTENTION: Work(
-            products=2.0 * blocks * everywhere * width * qkv + 2.0 * deep * width * width,
-            others=4.0 * blocks * everywhere * length * width,
+            products=2.0 * blocks * everywhere * width * qkv + 2.0 * deep * width * heads,
+            others=4.0 * blocks * everywhere * length * heads,
             arithmetic=arithmetic,
-            weight_bytes=blocks * (stored(qkv, width, storage) + stored(width, width, storage)),
+            weight_bytes=blocks
+            * (stored(qkv, width, storage) + stored(width, heads, storage) + qkv_bias * BYTES[dtype]),
         ),
         MLP: Work(
-            products=6.0 * deep * width * hidden,
-            others=0.0,
+            products=sum(layer.products for layer in layers),
+            others=sum(layer.others for layer in layers),
             arithmetic=arithmetic,
-            weight_bytes=blocks * (2 * stored(hidden, width, storage) + stored(width, hidden, storage)),
+            weight_bytes=sum(layer.weight_bytes for layer in layers),
         ),
         HEAD: Work(
             products=2.0 * positions * width * config.padded_vocab_size,
@@ -125,6 +127,33 @@ def count(config: Any, storage: str, dtype: str, rows: int, length: int, positio
             weight_bytes=stored(config.padded_vocab_size, width, dtype),
         ),
     }
+
+
+def mlp(config: Any, layer: int, storage: str, dtype: str, positions: float) -> Work:
+    """Count the work of one layer's MLP at so many positions: of a dense one, or of a router, experts and a shared MLP.
+
+    Experts are taken to be chosen evenly and independently, so that few positions read few of them. They are stored in
+    NF4 or in dtype.
+    """
+    sparse = config.n_experts and layer not in config.dense_layers
+    width, hidden = config.d_model, config.shared_width if sparse else config.mlp_width
+    products, others = 6.0 * positions * width * hidden, 0.0
+    bytes_read = 2 * stored(hidden, width, storage) + stored(width, hidden, storage) if hidden else 0.0
+    bytes_read += (2 * hidden + width) * config.include_bias * BYTES[dtype]
+    if sparse:
+        chosen, experts = config.experts_per_token, config.n_experts
+        kind = storage if storage in STACK_QUANTIZERS else dtype
+        flops = 6.0 * positions * chosen * width * config.expert_width
+        products, others = (products + flops, others) if kind == storage else (products, flops)
+        others += 2.0 * positions * width * experts
+        read = experts * (1 - (1 - chosen / experts) ** positions)
+        bytes_read += stored(experts, width, dtype) + 3 * read * stored(config.expert_width, width, kind)
+    return Work(products, others, ARITHMETIC.get(storage, storage), bytes_read)
+
+
+def stored(outputs: int, inputs: int, kind: str) -> float:
+    """Return the bytes of a matrix of so many outputs and inputs, with its scales."""
+    return outputs * inputs * BYTES[kind] + outputs * ROW_SCALE.get(kind, 0.0)
 
 
 def floor(parts: Iterable[Work], ceilings: Ceilings, dtype: str) -> Floor:

@@ -15,6 +15,10 @@ from dlmlab.denoiser import Query
 from dlmlab.measure import roofline
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
 from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.dummy import network_config
+from dlmlab.model.loader import skeleton
+from tests.model.families import CONFIGS
+from tests.model.families import NAMES as FAMILIES
 from tests.model.helpers import save_small, small_model
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -34,6 +38,45 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
     work = count(model.config, "none", "float32", rows, length, places)
     assert sum(part.flops for part in work.values()) == counter.get_total_flops()
     assert work[HEAD].flops == 2 * places * 128 * model.config.padded_vocab_size
+
+
+def weights_of(model: Any) -> tuple[int, int]:
+    """Parameters that a pass multiplies with or adds, norms aside: all of them, and those that one token meets."""
+    config, total, active = model.config, 0, 0
+    for name, parameter in model.named_parameters():
+        if "norm" in name or "ln_f" in name or name.endswith("router.bias") or ".wte." in name:
+            continue
+        total += parameter.numel()
+        share = config.experts_per_token / config.n_experts if ".experts." in name else 1
+        active += round(parameter.numel() * share) if parameter.dim() > 1 else 0
+    head = config.padded_vocab_size * config.d_model if config.weight_tying else 0
+    return total + head, active + head
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_familys_flops_are_counted_by_torch_and_its_bytes_by_its_parameters(name: str) -> None:
+    rows, length = 3, 21
+    changes = {"head_dim": 24} if "head_dim" in CONFIGS[name] else {}
+    model = dlmlab.load("no-org/no-model", load_format="dummy", device="cpu", config=CONFIGS[name] | changes)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        model.head(model.hidden(Query(torch.randint(0, 90, (rows, length)), None, torch.arange(17) * 2)))
+    work = count(model.config, "none", "float32", rows, length, 17)
+    assert sum(part.flops for part in work.values()) == counter.get_total_flops()
+
+    total, active = weights_of(skeleton(model.config))
+    everything = count(model.config, "none", "bfloat16", 8, 64, 8 * 64)
+    assert sum(part.weight_bytes for part in everything.values()) == pytest.approx(2 * total)
+    one = count(model.config, "none", "bfloat16", 1, 1, 1)
+    between = 4 * model.config.n_layers * model.config.n_heads * model.config.head_width
+    assert sum(part.flops for part in one.values()) - between == 2 * active
+
+
+def test_one_position_reads_the_experts_that_it_meets() -> None:
+    config = skeleton(network_config(CONFIGS["llada2"])).config
+    one, many = (count(config, "nf4", "bfloat16", 1, 1, 1)[MLP], count(config, "nf4", "bfloat16", 8, 64, 512)[MLP])
+    unread = 2 * (8 - 3) * 3 * 24 * 64 * roofline.BYTES["nf4"]
+    assert many.weight_bytes - one.weight_bytes == pytest.approx(unread)
+    assert count(config, "int8", "bfloat16", 1, 1, 1)[MLP].weight_bytes > one.weight_bytes
 
 
 def test_llada_8b_at_batch_8() -> None:
