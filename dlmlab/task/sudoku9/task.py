@@ -54,6 +54,11 @@ class Sudoku9(BaseTask):
             for number, (puzzle, solution) in enumerate(texts)
         ]
 
+    def solution(self, item: Item) -> dict[int, str]:
+        """Return the digits of the empty cells, by position: no others are right."""
+        digits = item.answer.split()
+        return {cell: digits[cell] for cell, clue in enumerate(item.meta["puzzle"]) if clue == "0"}
+
     def score(self, item: Item, text: str) -> Score:
         """Check the 81 digits of the text against the rules and the clues."""
         puzzle, grid = item.meta["puzzle"], "".join(re.findall(r"[1-9]", text))
