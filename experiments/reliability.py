@@ -143,9 +143,9 @@ def report_fields(found: Sequence[Proposal], score: float) -> dict[str, Any]:
 def plain(found: Reliability) -> dict[str, Any]:
     """Return a reliability as JSON has it; what is not a number is null."""
     bins = [each._asdict() for each in found.bins]
-    return {key: None if value != value else value for key, value in {**found._asdict(), "bins": bins}.items()}  # noqa: PLR0124 (NaN)
+    return {key: None if value != value else value for key, value in {**found._asdict(), "bins": bins}.items()}
 
 
 def points(value: float) -> str:
     """Return a share in points of 100."""
-    return "–" if value != value else f"{100 * value:.1f}"  # noqa: PLR0124 (NaN)
+    return "–" if value != value else f"{100 * value:.1f}"
