@@ -23,7 +23,7 @@ from dlmlab.run.begin import begin
 from dlmlab.run.check import check_fit
 from dlmlab.run.kinds import gathered
 from dlmlab.task.base import Task
-from dlmlab.tracking import Report, Table
+from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation
 
 KINDS: Mapping[str, Any] = {}
@@ -121,10 +121,10 @@ def report_fields(found: Sequence[Proposal], score: float) -> dict[str, Any]:
     proposed, committed = by_stage(found), by_stage([each for each in found if each.committed])
     columns = ["filled", "proposals", "confidence", "right", "calibration error"]
     tables = [
-        Table(title, columns, [[name, each.n, *map(points, each[1:4])] for name, each in stages.items()])
+        Table(title, columns, [row(name, each) for name, each in stages.items()])
         for title, stages in (("All open positions", proposed), ("What was committed", committed))
     ]
-    bins = [[f"{each.confidence:.3f}", each.n, points(each.right)] for each in proposed[ALL].bins]
+    bins: list[Sequence[Cell]] = [[f"{each.confidence:.3f}", each.n, points(each.right)] for each in proposed[ALL].bins]
     tables.append(Table("By confidence", ["mean confidence", "proposals", "right"], bins))
     whole = proposed[ALL]
     return {
@@ -138,6 +138,11 @@ def report_fields(found: Sequence[Proposal], score: float) -> dict[str, Any]:
         },
         "summary": {"score": score, "calibration_error": whole.error, "confidence": whole.confidence},
     }
+
+
+def row(name: str, found: Reliability) -> Sequence[Cell]:
+    """Return a table's row."""
+    return [name, found.n, points(found.confidence), points(found.right), points(found.error)]
 
 
 def plain(found: Reliability) -> dict[str, Any]:
