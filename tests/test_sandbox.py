@@ -195,9 +195,11 @@ def check(candidate):
     assert (verdict.passed, verdict.reason) == (False, "exception")
 
 
-def test_a_broken_test_is_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match="test of solve is broken: NameError"):
-        run(Sandbox("rlimit"), RIGHT, "undefined\ndef check(candidate): pass\n")
+@pytest.mark.parametrize("setup", ["", "undefined"])
+def test_a_broken_test_is_a_verdict_that_says_so(setup: str) -> None:
+    test = "def check(candidate): pass\n" if setup else "undefined\ndef check(candidate): pass\n"
+    verdict = run(Sandbox("rlimit"), RIGHT, test, setup)
+    assert verdict == Verdict(False, "broken test", "NameError: name 'undefined' is not defined")
 
 
 def test_what_differs_as_root_or_not_is_not_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

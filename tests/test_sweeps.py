@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from dlmlab.run.cli import INTERRUPTED
 from dlmlab.run.multirun import summarise
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
@@ -57,11 +59,18 @@ def sweep(bench, tmp_path):
     return call
 
 
-def in_process(bench, *arguments, cwd):
-    """`python run.py -m ARGUMENTS` from another directory."""
+def start(bench, *arguments, cwd, **streams):
+    """`python run.py -m ARGUMENTS` from another directory, as it begins."""
     env = {key: value for key, value in os.environ.items() if key not in ("DLMLAB_ROOT", "PYTHONPATH")}
     command = [sys.executable, str(ROOT / "run.py"), "-m", *bench.arguments, *arguments]
-    return subprocess.run(command, cwd=cwd, env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    return subprocess.Popen(command, cwd=cwd, env={**env, "OMP_NUM_THREADS": "1"}, text=True, **streams)
+
+
+def in_process(bench, *arguments, cwd):
+    """`python run.py -m ARGUMENTS` from another directory."""
+    with start(bench, *arguments, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_a_sweep_is_a_file_in_sweeps():
@@ -309,6 +318,22 @@ def test_launchers(bench, name, tmp_path):
     if not installed(PLUGINS[name]):
         pytest.skip(f"needs pip install 'dlmlab[{EXTRAS[name]}]'")
     check_sharded(bench, LAUNCHERS[name], tmp_path)
+
+
+@needs(PLUGINS["joblib"], "joblib")
+def test_sigterm_ends_jobs_at_once_in_order(bench, tmp_path):
+    """130, a line for what is to do, and no semaphore left behind."""
+    sweep = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    setting = [*SETTING, "decoder.kappa=0.02,0.09", "memo=off", "task.limit=40", "task.steps=16", "batch_size=1"]
+    with (tmp_path / "said").open("w") as said:
+        run = start(bench, *setting, *sweep, cwd=tmp_path, stdout=said, stderr=said)
+    while run.poll() is None and not list(tmp_path.glob("sweep/*/samples.jsonl")):
+        time.sleep(0.01)
+    run.terminate()
+    assert run.wait() == INTERRUPTED
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert any(line.startswith("interrupted: ") and line.endswith(f"resume={tmp_path / 'sweep'}") for line in lines)
+    assert not [line for line in lines if "semaphore" in line or "Traceback" in line]
 
 
 @needs(PLUGINS["joblib"], "joblib")

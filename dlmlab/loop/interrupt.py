@@ -21,8 +21,12 @@ _asked = False
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Take SIGINT and SIGTERM, unless a launcher has its own use for them; outside the main thread nobody can."""
+def listening(last: bool = False) -> Iterator[None]:
+    """Take SIGINT and SIGTERM, unless a launcher has its own use for them; outside the main thread nobody can.
+
+    last: what follows only ends the process, and isn't cut short: both are ignored from then on. A launcher's workers
+    and semaphores are cleaned up there, and the exit status says what has come out.
+    """
     global _asked
     _asked = False
     taken = {}
@@ -34,7 +38,7 @@ def listening() -> Iterator[None]:
         yield
     finally:
         for number, handler in taken.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if last else handler)
 
 
 @contextmanager

@@ -60,10 +60,10 @@ def render(folder: Path, runs: Sequence[Run], watch: float = 0) -> str:
         "packed": packed(runs, rows, shelf),
         "plotly": plotly() if worth_plotting(rows) else "",
     }
-    template = (resources.files("dlmlab.page") / "static" / "page.html").read_text(encoding="utf-8")
-    return SLOT.sub(lambda slot: slots[slot[1]], template)
+    return SLOT.sub(lambda slot: slots[slot[1]], joined(".html"))
 
 
+@cache
 def joined(suffix: str) -> str:
     """Join every file of static/ with a suffix, in order of their names."""
     files = [each for each in (resources.files("dlmlab.page") / "static").iterdir() if each.name.endswith(suffix)]

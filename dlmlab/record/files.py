@@ -118,6 +118,8 @@ def _finite(text: str) -> float | None:
 
 def visible(text: str) -> str:
     """Return a text in one line without anything that acts on a terminal or hides: that becomes an escape."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

@@ -112,7 +112,13 @@ def command() -> None:
         sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
     ours = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([ours, here, os.environ.get("PYTHONPATH", "")])  # a launcher's workers'
-    sys.exit(exit_status(main))
+    with interrupt.listening(last=True):
+        try:
+            status = exit_status(main)
+        except KeyboardInterrupt:  # while what is finished was told
+            print(visible(f"interrupted: the summary isn't whole{how_to_go_on()}"), file=sys.stderr)
+            status = INTERRUPTED
+    sys.exit(status)
 
 
 def run_experiment(cfg: DictConfig) -> Any:

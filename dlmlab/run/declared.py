@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
@@ -171,14 +170,9 @@ def _tree(module: str) -> ast.Module | None:
 def _spec(module: str) -> ModuleSpec | None:
     """Return where a module lies, without importing what it lies in."""
     spec, places = None, None
-    for end in _ends(module):
-        spec = PathFinder.find_spec(module[:end], places)
+    for name in module.split("."):  # alone: for a dotted one Python asks the package, which isn't imported
+        spec = PathFinder.find_spec(name, places)
         if spec is None:
             return None
         places = list(spec.submodule_search_locations or [])
     return spec
-
-
-def _ends(module: str) -> Iterator[int]:
-    """Yield where the names of a module's packages end, and its own."""
-    yield from (place for place, letter in enumerate(f"{module}.") if letter == ".")

@@ -17,7 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from dlmlab.errors import UserError
 from dlmlab.settings import Fraction, Limits, check_fields, near
 
-SWITCHES = ("logits_eos_inf", "confidence_eos_eot_inf", "temperature", "confidence_dtype")
+SWITCHES = (
+    *("logits_eos_inf", "confidence_eos_eot_inf", "temperature", "confidence_dtype"),
+    *("schedule", "top_k", "top_p", "tempered"),
+)
 Points = Annotated[float, Limits(0, 100)]
 
 

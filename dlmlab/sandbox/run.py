@@ -9,14 +9,13 @@ import signal
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from dlmlab.errors import UserError
 from dlmlab.sandbox.clock import Countdown
 from dlmlab.sandbox.guests import Containment, Guests, exit_status, running
 from dlmlab.sandbox.trouble import SandboxError, patiently
 from dlmlab.settings import Limits, PositiveInt, check_fields, one_of
 
 KINDS = ("bubblewrap", "rlimit")
-REASONS = ("passed", "syntax error", "wrong answer", "exception", "timeout", "killed")
+REASONS = ("passed", "syntax error", "wrong answer", "exception", "timeout", "killed", "broken test")
 START_SECONDS = 60.0
 """Most seconds that a loaded machine may take to start two interpreters, before the program's own time counts."""
 _DETAIL = 500
@@ -72,13 +71,12 @@ class Sandbox:
         setup: trusted source that runs before the test, for helpers that it calls: the problem's prompt.
         The candidate's guest sees the program and the calls' arguments, never the test.
 
-        Raises UserError where the test or setup itself doesn't run, SandboxError where the sandbox doesn't.
+        Where the test or setup itself doesn't run, no program can pass, and the verdict says so: `broken test`.
+
+        Raises SandboxError where the sandbox fails.
         """
         job = {"program": program, "setup": setup, "test": test, "entry_point": entry_point}
-        verdict = patiently(lambda: self._attempt(job))
-        if verdict.reason == "broken test":
-            raise UserError(f"the test of {entry_point} is broken: {verdict.detail}")
-        return verdict
+        return patiently(lambda: self._attempt(job))
 
     def _attempt(self, job: dict[str, str]) -> Verdict:
         try:

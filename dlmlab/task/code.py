@@ -71,8 +71,8 @@ def extracted(problem: Problem, text: str, extract: str) -> str | Verdict:
 def run_program(sandbox: Sandbox, problem: Problem, program: str | Verdict) -> Verdict:
     """Run a program against a problem's tests. Blocks; safe to call from several threads. A verdict stays what it is.
 
-    Raises UserError where the sandbox does not hold on this machine, or the problem's own test doesn't run, and
-    SandboxError where the sandbox fails. Whatever else is raised is the program's failure.
+    Raises UserError where the sandbox does not hold on this machine, and SandboxError where it fails. Whatever else is
+    raised is the program's failure.
     """
     if isinstance(program, Verdict):
         return program

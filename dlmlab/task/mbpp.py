@@ -20,6 +20,7 @@ from dlmlab.task.base import Item, Score, until
 from dlmlab.task.code import EXTRACTORS, check_extractor, score_function
 from dlmlab.task.lm_eval import LmEval, Question
 from dlmlab.task.problem import Problem
+from dlmlab.task.statements import parse
 
 TEST_IDS = range(11, 511)
 """The test split's task ids; the published file has all 974."""
@@ -61,6 +62,8 @@ class MBPP(LmEval):
         found = [question for question in super()._questions(task) if question.request.doc["task_id"] in TEST_IDS]
         if not found:
             raise UserError(f"task.path={self.path} has none of the test problems, which are 11 to 510")
+        for question in found:
+            entry_point(question.request.doc)  # a problem that can't be scored is told before anything starts
         return found
 
 
@@ -80,15 +83,22 @@ def entry_point(doc: Mapping[str, Any]) -> str:
     """Return the function that the tests call: of those that the gold code defines, the one called first.
 
     Raises:
-        UserError: The tests call none.
+        UserError: The tests call none, or code or tests are no Python.
     """
-    code = ast.parse(doc["code"].replace("\r\n", "\n"))
+    code = _tree(doc, "code", doc["code"].replace("\r\n", "\n"))
     defined = {node.name for node in ast.walk(code) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    called = [name for test in doc["test_list"] for name in _calls(ast.parse(test))]
+    called = [name for test in doc["test_list"] for name in _calls(_tree(doc, "test_list", test))]
     found = next((name for name in called if name in defined), None)
     if found is None:
         raise UserError(f"MBPP's problem {doc['task_id']}: its tests call no function that its code defines")
     return found
+
+
+def _tree(doc: Mapping[str, Any], field: str, source: str) -> ast.Module:
+    tree = parse(source)
+    if tree is None:
+        raise UserError(f"MBPP's problem {doc['task_id']}: {field!r} has what is no Python: {source.strip()[:80]!r}")
+    return tree
 
 
 def _calls(tree: ast.AST) -> Iterator[str]:

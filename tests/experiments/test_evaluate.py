@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from dlmlab.record.samples import Sample
-from dlmlab.run.cli import FAILED_GATE
+from dlmlab.run.cli import FAILED_GATE, INTERRUPTED
 from dlmlab.run.samples import all_items, beats_empty, detail_tables
 from dlmlab.task.base import Item, Score
 from tests.experiments.fakes import Bench, Words
@@ -47,6 +50,37 @@ def test_a_score_that_empty_answers_reach_is_said_to_be_no_better(bench):
     assert results["score"] == 0
     assert results["verdict"].endswith("That is no better than empty answers score.")
     assert results["beats_empty"] is False
+
+
+def test_ctrl_c_while_answers_are_scored_keeps_what_was_scored(bench, monkeypatch, capfd):
+    scored = []
+    first = "words/2"  # decoded first, since its prompt is among the longest
+
+    def score(self, item, text):
+        if not text:  # at the end, what empty answers score
+            return Score(0.0)
+        if item.id == first:
+            os.kill(os.getpid(), signal.SIGINT)  # once: twice would end at once
+            time.sleep(0.1)  # until the main thread has seen it
+        scored.append(item.id)
+        return Score(1.0)
+
+    monkeypatch.setattr(Words, "score", score)
+    arguments = [
+        "experiment=evaluate",
+        "decoder=threshold",
+        "batch_size=1",
+        "memo=off",
+        f"hydra.run.dir={bench.folder / 'cut'}",
+    ]
+    assert bench(*arguments) == INTERRUPTED
+    kept = [json.loads(line)["id"] for line in (bench.folder / "cut" / "samples.jsonl").read_text().splitlines()]
+    assert sorted(kept) == sorted(scored)
+    assert 0 < len(kept) < 12
+    assert f"resume={bench.folder / 'cut'}" in capfd.readouterr().err
+    assert bench(*arguments) == 0
+    assert len(scored) == len(set(scored)) == 12, "nothing is scored twice"
+    assert bench.results("cut")["score"] == 1.0
 
 
 @dataclass(frozen=True)

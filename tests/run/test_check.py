@@ -258,6 +258,15 @@ def test_what_cannot_be_read_is_left_to_the_import(tmp_path, monkeypatch):
     assert fits("anything", told["level"])
 
 
+def test_a_package_needs_no_init_file(tmp_path, monkeypatch):
+    """Nor to be imported before, as it isn't in a launcher's workers."""
+    place = tmp_path / "no_init" / "inner"
+    place.mkdir(parents=True)
+    (place / "rules.py").write_text("def rule(depth: int = 1): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert declared.kinds("no_init.inner.rules.rule") == {"depth": int}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_setting_has_a_kind(experiment, monkeypatch):
     """A new key of conf/ is checked where it is read: by an annotation, by `KINDS`, or by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_protocol_sets_the_task_and_what_is_typed_goes_before_it(monkeypatch: 
     assert build.generation(cfg, task).logits_eos_inf is True
     cfg.generation.logits_eos_inf = False
     assert build.generation(cfg, task).logits_eos_inf is False
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "minerva_math", "humaneval", "mbpp"])
+def test_dream_is_decoded_as_its_own_code_does(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config(monkeypatch, "protocol=dream", "model=dream", f"task={task}")
+    protocol.apply(cfg)
+    layout: Any = SimpleNamespace(**cfg.task)
+    generation = build.generation(cfg, layout)
+    assert (generation.schedule, generation.top_k, generation.tempered) == ("timesteps", 50, True)
+    cfg.generation.schedule = "even"
+    assert build.generation(cfg, layout).schedule == "even"
 
 
 @pytest.mark.parametrize(

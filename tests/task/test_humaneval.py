@@ -6,7 +6,9 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -271,6 +273,38 @@ def test_what_has_been_scored_is_written_when_the_scoring_ends_early(
     assert len(printed.err.splitlines()) == 1
     assert printed.err.startswith(line)
     assert f"scored and written: 2 of 3 samples, {file}_results.jsonl" in printed.err
+
+
+def test_ctrl_c_keeps_what_was_scored(
+    toys: Path, samples: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal, which reaches the main thread while the others score."""
+
+    def run_program(sandbox: Sandbox, problem: Problem, program: str) -> Verdict:
+        if problem.task_id == "Toy/1":
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+        return Verdict(True, "passed")
+
+    monkeypatch.setattr("dlmlab.task.humaneval.run_program", run_program)
+    file = samples(sample(0, "    return x\n"), sample(1, "    return x\n"))
+    assert main([str(file), "--problems", str(toys), "--sandbox", KIND]) == 130
+    results = [json.loads(line) for line in Path(f"{file}_results.jsonl").read_text().splitlines()]
+    assert results[0] == {**sample(0, "    return x\n"), "result": "passed", "passed": True}
+    assert re.fullmatch(r"interrupted; scored and written: [12] of 2 samples, .*\n", capsys.readouterr().err)
+
+
+def test_a_problem_whose_test_is_broken_costs_its_own_samples_alone(
+    tmp_path: Path, samples: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {**TOY, "task_id": "Toy/1", "test": f"import no_such_module\n{TOY['test']}"}
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps(each) + "\n" for each in (TOY, broken)))
+    file = samples(sample(0, "    return x + 1\n"), sample(1, "    return x + 1\n"))
+    assert main([str(file), "--problems", str(problems), "--sandbox", KIND]) == 0
+    results = [json.loads(line)["result"] for line in Path(f"{file}_results.jsonl").read_text().splitlines()]
+    assert results == ["passed", "failed: broken test: ModuleNotFoundError: No module named 'no_such_module'"]
+    assert "broken test: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,17 @@ def test_the_function_that_mbpp_tests_is_found() -> None:
     assert [entry_point(row) for row in data.MBPP] == ["f", "double", "join", "check"]
 
 
+@pytest.mark.parametrize("change", [{"code": "def double(x)"}, {"test_list": ["assert double(2) = 4"] * 3}])
+def test_an_mbpp_problem_that_is_no_python_is_named_before_anything_starts(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    rows = [*data.MBPP[:2], {**data.MBPP[2], **change}]
+    data.lines(tmp_path / "mbpp.jsonl", [{**row, "test_setup_code": "", "challenge_test_list": []} for row in rows])
+    [field] = change
+    with pytest.raises(UserError, match=f"MBPP's problem 12: '{field}' has what is no Python"):
+        MBPP(task="mbpp", path=str(tmp_path), sandbox=Sandbox(), **CANVAS).items()
+
+
 def test_text_ends_before_the_first_stop() -> None:
     assert until("a\nQ: b</s>", ["</s>", "Q:"]) == "a\n"
     assert until("a", []) == until("a", [""]) == "a"
