@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated
 
 import numpy as np
@@ -81,7 +81,7 @@ class Generation:
                 f"steps={self.steps} is more than gen_length={self.gen_length}: a step commits at least one token"
             )
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         return -(-self.gen_length // self.block_length)
 
@@ -101,6 +101,7 @@ class Generation:
         return chance(left, steps, step, seed)
 
 
+@cache
 def even(block_length: int, steps: int, step: int) -> int:
     """Return as many at each of the steps, the first ones taking what is left over; 1 where the schedule has ended."""
     per_step, extra = divmod(block_length, steps)

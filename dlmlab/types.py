@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from dlmlab.policy import Policy
@@ -32,12 +33,12 @@ class Request:
     traced: bool = False
     cache: Policy | None = None
 
-    @property
+    @cached_property
     def cached(self) -> bool:
         """Return whether keys and values are kept from pass to pass."""
         return self.needs is not None
 
-    @property
+    @cached_property
     def needs(self) -> str | None:
         """Return what the model must keep for the cache, one of `dlmlab.policy.KEPT`; None without a cache."""
         return self.cache.needs if self.cache is not None and self.cache.keeps else None

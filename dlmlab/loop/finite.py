@@ -39,12 +39,14 @@ def on_host(
     Raises:
         UserError: A confidence is NaN.
     """
-    changes = torch.where(confidence_BK.isnan(), BROKEN, change_BK)
-    copied = torch.cat((changes, *more), -1).cpu().numpy() if more else changes.cpu().numpy()
-    width = change_BK.shape[-1]
-    check_finite(model, rows, (copied[:, :width] == BROKEN).any(-1))
-    ends = np.cumsum([part.shape[-1] for part in more])
-    return copied[:, :width], np.split(copied[:, width:], ends[:-1], axis=-1) if more else []
+    parts = [torch.where(confidence_BK.isnan(), BROKEN, change_BK), *more]
+    if more:
+        ends = np.cumsum([part.shape[-1] for part in parts])
+        changes, *numbers = np.split(torch.cat(parts, -1).cpu().numpy(), ends[:-1], axis=-1)
+    else:
+        changes, numbers = parts[0].cpu().numpy(), []
+    check_finite(model, rows, (changes == BROKEN).any(-1))
+    return changes, numbers
 
 
 def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:

@@ -60,14 +60,17 @@ class Pool:
 
     def evict(self) -> Iterator[Output]:
         """Yield the outputs of the rows that are finished, and drop these rows."""
-        yield from (row.output() for row in self.rows if row.finished)
-        self.rows = [row for row in self.rows if not row.finished]
+        done = [row for row in self.rows if row.finished]
+        if done:
+            yield from (row.output() for row in done)
+            self.rows = [row for row in self.rows if not row.finished]
 
     def _send_back(self) -> None:
         """Let rows with a cache wait again whose first pass found no room beside the others'."""
         surplus = [row for row in self.rows if row.request.cached and not row.begun and row.store is None]
-        self.rows = [row for row in self.rows if row not in surplus]
-        self._waiting.extendleft(row.request for row in reversed(surplus))
+        if surplus:
+            self.rows = [row for row in self.rows if row not in surplus]
+            self._waiting.extendleft(row.request for row in reversed(surplus))
 
     def _fleeting(self, row: Row) -> bool:
         """Return whether a kill would lose the row's steps."""

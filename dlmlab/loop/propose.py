@@ -210,7 +210,8 @@ def sample(
     Returns:
         The proposed tokens, (N,), and all probabilities, (N, V).
     """
-    logits_NV[:, model.config.vocab_size :] = -torch.inf
+    if logits_NV.shape[1] > model.config.vocab_size:
+        logits_NV[:, model.config.vocab_size :] = -torch.inf
     if generation.logits_eos_inf:
         logits_NV[:, model.config.eos_token_id] = -torch.inf
     if generation.tempered and generator is not None:

@@ -81,7 +81,7 @@ class Row:
         """Return the first of the K positions that the rule sees: the active block's, or the canvas's."""
         return len(self.request.prompt) if self.request.rule.sees_canvas else self.start
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Return K, the number of positions that the rule sees."""
         return self.generation.gen_length if self.request.rule.sees_canvas else self.generation.block_length
@@ -160,12 +160,12 @@ class Row:
         """Return whether the canvas is full."""
         return self.start == len(self.tokens)
 
-    @property
+    @cached_property
     def draws(self) -> bool:
         """Return whether the row's randomness plays a part."""
         return self.generation.temperature > 0 or self.request.rule.needs_noise
 
-    @property
+    @cached_property
     def shareable(self) -> bool:
         """Return whether the row's proposals depend on its canvas and block alone."""
         rule = self.request.rule
