@@ -46,6 +46,7 @@ def generate(
     logits_eos_inf: bool = False,
     confidence_eos_eot_inf: bool = False,
     confidence_eos_eot_zero: bool = False,
+    cfg_scale: float = 0.0,
     trace: bool = False,
     cache: Policy | None = None,
     on_step: Callable[[StepTiming], None] = lambda step: None,
@@ -67,6 +68,7 @@ def generate(
         logits_eos_inf: See `dlmlab.types.Generation`, as for the next two.
         confidence_eos_eot_inf: Whether end tokens are committed last and do not count in other confidences.
         confidence_eos_eot_zero: Whether end tokens are committed last and other confidences stay.
+        cfg_scale: Strength of classifier-free guidance, which makes a pass twice as dear; 0 is none.
         trace: Whether outputs list every forward pass.
         cache: Decides which positions a pass computes, such as `dlmlab.cache.dual.Dual`; without one, all of them.
         on_step: Called after each step of the loop with a `dlmlab.denoise.StepTiming`; what it raises ends the
@@ -91,6 +93,7 @@ def generate(
         logits_eos_inf,
         confidence_eos_eot_inf,
         confidence_eos_eot_zero,
+        cfg_scale=own_number(cfg_scale),
     )
     seed, batch_size = own_number(seed), own_number(batch_size)
     check_model(model)
@@ -136,10 +139,13 @@ def decode(
     """
     how = Options(**options)
     check_seed(how.seed)
+    guided = generation.cfg_scale > 0
     for request in requests:
         check_pair(request.rule, request.cache)
-        check_served(model.keeps, request.cache, grows(generation, model.config))
-        check_composition(request.rule, blockwise=blockwise(generation, model.config), lays_out=model.lays_out)
+        check_served(model.keeps, request.cache, grows(generation, model.config), guided)
+        check_composition(
+            request.rule, blockwise=blockwise(generation, model.config), lays_out=model.lays_out, guided=guided
+        )
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:

@@ -217,18 +217,22 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
         )
 
 
-def check_served(keeps: Iterable[str], cache: Policy | None, grows: bool = False) -> None:
+def check_served(keeps: Iterable[str], cache: Policy | None, grows: bool = False, guided: bool = False) -> None:
     """Raise UserError where a model doesn't keep what a cache needs.
 
     Args:
         keeps: What the model keeps.
         cache: The cache, if there is one.
         grows: Whether canvases grow block by block.
+        guided: Whether each row has a second canvas, for classifier-free guidance.
     """
     if cache is None or not cache.keeps:
         return
     if cache.needs not in keeps:
         raise UserError(f"cache {type(cache).__name__} needs a model that keeps {cache.needs}: set cache=none")
+    if guided:
+        name = type(cache).__name__
+        raise UserError(f"cache {name} keeps one canvas for a row, and cfg_scale makes it two: set cache=none")
     if grows and cache.needs not in (KEYS_AND_VALUES, FINAL_BLOCKS):
         name = type(cache).__name__
         raise UserError(f"cache {name} looks at a whole canvas, and this one grows: set generation.canvas=fixed")

@@ -157,6 +157,7 @@ def check_composition(
     frozen_commits: bool = False,
     blockwise: bool = False,
     lays_out: bool = True,
+    guided: bool = False,
 ) -> None:
     """Raise UserError where something around the loop counts on what the rule doesn't promise.
 
@@ -167,6 +168,7 @@ def check_composition(
             values.
         blockwise: Whether the canvas grows block by block, or its blocks lie on a grid.
         lays_out: Whether the model takes tokens beside a canvas.
+        guided: Whether each row has a second canvas, for classifier-free guidance.
 
     Raises:
         UserError: The rule needs more than the memo keeps, or changes tokens that the cache takes as
@@ -184,4 +186,8 @@ def check_composition(
     if rule.shadows and not lays_out:
         raise UserError(
             f"{name} needs tokens beside the canvas, which this model takes none of: choose another decoder"
+        )
+    if rule.shadows and guided:
+        raise UserError(
+            f"{name} needs tokens beside the canvas, which guidance has none of: set generation.cfg_scale=0"
         )

@@ -41,6 +41,8 @@ class Generation:
             commit nothing, which costs no pass, and there may be more steps than positions.
         top_k: The number of likeliest tokens that confidences and draws are among; None counts all.
         top_p: The probability that these tokens make up; None counts all.
+        cfg_scale: Strength of classifier-free guidance (LLaDA, appendix A.2). Above 0 each pass computes a second
+            canvas for a row, whose prompt is masked, and logits are extrapolated from its to the row's own.
         tempered: Whether confidences are of the distribution at the temperature, which tokens are drawn from.
     """
 
@@ -58,6 +60,7 @@ class Generation:
     top_k: PositiveInt | None = None
     top_p: Fraction | None = None
     tempered: bool = False
+    cfg_scale: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -261,6 +261,7 @@ def expressible(generation: Generation) -> bool:
         logits_eos_inf=False,
         confidence_eos_eot_inf=False,
         confidence_eos_eot_zero=False,
+        cfg_scale=0.0,
     )
     return generation == plain
 

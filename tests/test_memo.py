@@ -147,6 +147,7 @@ CHANGES = {
     "confidence_eos_eot_inf": {"confidence_eos_eot_inf": True},
     "confidence_eos_eot_zero": {"confidence_eos_eot_zero": True},
     "block_length": {"block_length": 4},
+    "cfg_scale": {"cfg_scale": 1.0},
 }
 
 

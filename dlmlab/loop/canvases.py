@@ -102,6 +102,7 @@ class Canvases:
         mask_token: The token id that stands for a missing token.
         kept: With a cache, what the pass takes over.
         shadows: The tokens beside the rows, for a rule that has such.
+        guided: Whether B more rows follow, which are the same but for their prompts, which are masked.
     """
 
     tokens_BL: np.ndarray
@@ -114,9 +115,17 @@ class Canvases:
     mask_token: int
     kept: Kept | None = None
     shadows: Shadows | None = None
+    guided: bool = False
 
     @classmethod
-    def of(cls, windows: Sequence[Window], block_length: int, config: Any, shadowed: bool = False) -> Self:
+    def of(
+        cls,
+        windows: Sequence[Window],
+        block_length: int,
+        config: Any,
+        shadowed: bool = False,
+        guided: bool = False,
+    ) -> Self:
         """Return the canvases of some rows.
 
         Args:
@@ -124,6 +133,7 @@ class Canvases:
             block_length: K, the positions of an active block.
             config: A model's config.
             shadowed: Whether each row is followed by shadows of its active block, see `dlmlab.rule.Rule`.
+            guided: Whether the pass is for classifier-free guidance, see `dlmlab.types.Generation`.
         """
         if windows[0].plan is not None:
             return cls._of_computed(windows, block_length, config)
@@ -131,6 +141,9 @@ class Canvases:
         if shadowed:
             shadows = Shadows.of(starts, list(map(len, rows)), block_length)
             rows = [np.append(tokens, [config.mask_token_id] * block_length) for tokens in rows]
+        if guided:
+            blind = [np.full(window.answer, config.mask_token_id) for window in windows]
+            rows += [np.append(masks, w.tokens[w.answer :]) for masks, w in zip(blind, windows, strict=True)]
         tokens_BL, real_BL = pad(rows, config.pad_token_id)
         row_B = np.arange(len(windows)) * tokens_BL.shape[1]
         position_BK = (row_B + starts)[:, None] + np.arange(block_length)
@@ -144,7 +157,8 @@ class Canvases:
             masked_BK = tokens_BL.ravel()[position_BK] == config.mask_token_id
         generators = [window.generator for window in windows]
         mask_token = config.mask_token_id
-        return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, mask_token, None, shadows)
+        told = (tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, mask_token)
+        return cls(*told, shadows=shadows, guided=guided)
 
     @classmethod
     def _of_computed(cls, windows: Sequence[Window], block_length: int, config: Any) -> Self:
@@ -173,7 +187,8 @@ class Canvases:
         """Return the forward pass over the canvases.
 
         Args:
-            slot: The active blocks' positions that the pass is asked for, as indices into B × K.
+            slot: The active blocks' positions that the pass is asked for, as indices into B × K; in guided canvases
+                they are asked for a second time, where prompts are masked.
         """
         reuse = layout = None
         asked_BK = self.position_BK
@@ -183,10 +198,13 @@ class Canvases:
         if self.kept is not None:
             position_BL, *others = self.kept[:-1]
             reuse = Reuse(torch.from_numpy(position_BL), *others)
+        wanted_N = np.take(asked_BK, slot)
+        if self.guided:
+            wanted_N = np.append(wanted_N, wanted_N + self.tokens_BL.size // 2)
         return Query(
             torch.from_numpy(self.tokens_BL),
             None if self.real_BL is None else torch.from_numpy(self.real_BL),
-            torch.from_numpy(np.take(asked_BK, slot)),
+            torch.from_numpy(wanted_N),
             reuse,
             self.position_BK.shape[1],
             layout,
@@ -225,7 +243,10 @@ class Canvases:
             Whether all rows have a position left to fill; where not, the canvases are of no more use.
         """
         changed_BK = change_BK >= 0
-        np.put(self.tokens_BL, self.position_BK[changed_BK], change_BK[changed_BK])
+        position = self.position_BK[changed_BK]
+        np.put(self.tokens_BL, position, change_BK[changed_BK])
+        if self.guided:
+            np.put(self.tokens_BL, position + self.tokens_BL.size // 2, change_BK[changed_BK])
         full_B = (self.at(self.position_BK) != self.mask_token).all(-1)
         if (may_end or self.kept is not None) and full_B.any():
             return False

@@ -28,7 +28,7 @@ class Pass(NamedTuple):
 
     Attributes:
         slot: The positions of the active blocks that it is asked for, as indices into B × K.
-        hidden_ND: The model's last hidden states there.
+        hidden_ND: The model's last hidden states there; twice as many in guided canvases, those of masked prompts last.
     """
 
     slot: np.ndarray
@@ -87,7 +87,7 @@ def propose(
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
     raw_BKV: Tensor | None = None
     if rule.needs_logits:
-        raw_NV = model.head(hidden_ND).to(dtype)
+        raw_NV = logits_of(model, hidden_ND, slice(0, len(slot)), generation.cfg_scale, dtype)
         raw_BKV = raw_NV.new_zeros(masked_BK.size, raw_NV.shape[-1]).index_copy_(0, slot_N, raw_NV)
         raw_BKV = raw_BKV.view(*masked_BK.shape, -1)
         logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
@@ -99,7 +99,10 @@ def propose(
         if fused:
             token, score = greedy(known(model.head(hidden_ND[part]), model), model, generation)
         else:
-            logits = logits_NV[part] if rule.needs_logits else model.head(hidden_ND[part]).to(dtype)
+            if rule.needs_logits:
+                logits = logits_NV[part]
+            else:
+                logits = logits_of(model, hidden_ND, part, generation.cfg_scale, dtype)
             finite = logits.sum(-1).isfinite()
             token, probability = sample(logits, model, generation, generator)
             score = probability.gather(-1, token[:, None])[:, 0].masked_fill(~finite, torch.nan)
@@ -139,6 +142,19 @@ def propose(
     return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK, review_BK)
 
 
+def logits_of(model: Denoiser, hidden_ND: Tensor, part: slice, cfg_scale: float, dtype: torch.dtype) -> Tensor:
+    """Return the logits at some of the positions that a pass was asked for, guided away from those of masked prompts.
+
+    Source: LLaDA, arXiv:2502.09992, appendix A.2, and its code, whose scale this is: at 0 there is no guidance.
+    """
+    logits_NV = model.head(hidden_ND[part]).to(dtype)
+    if not cfg_scale:
+        return logits_NV
+    half = len(hidden_ND) // 2
+    blind_NV = model.head(hidden_ND[half + part.start : half + part.stop]).to(dtype)
+    return blind_NV + (cfg_scale + 1) * (logits_NV - blind_NV)
+
+
 def measure_of_ignorance(rule: Rule, model: Denoiser, like: Tensor) -> Tensor:
     """Return the rule's measure, (1,) or (1, M), of a position at which all tokens are equally likely."""
     size = model.config.padded_vocab_size
@@ -158,7 +174,13 @@ def sent(values: np.ndarray, device: torch.device) -> Tensor:
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
     """Return whether tokens and confidences are all that is needed of the logits, at their own precision."""
     more = rule.needs_logits or rule.measures or rule.everywhere or generation.temperature > 0
-    more = more or generation.confidence_eos_eot_inf or generation.top_k is not None or generation.top_p is not None
+    more = (
+        more
+        or generation.cfg_scale > 0
+        or generation.confidence_eos_eot_inf
+        or generation.top_k is not None
+        or generation.top_p is not None
+    )
     return not more and generation.confidence_dtype == "float32"
 
 

@@ -131,7 +131,7 @@ class Row:
         if self.plan is not None:
             return int(self.plan.computed.sum())
         own = self.seen + self.width if self.request.rule.shadows else self.seen
-        return own * (1 + len(self.drafts))
+        return own * (1 + len(self.drafts)) * (2 if self.generation.cfg_scale else 1)
 
     @property
     def steady(self) -> bool:

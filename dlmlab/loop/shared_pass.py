@@ -134,7 +134,7 @@ def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
         if row.store is None and row.request.needs is not None:
             row.store = model.new_store(len(row.tokens), row.request.needs)
     windows, shadowed = [window for row in rows for window in row.windows], rows[0].request.rule.shadows
-    return Canvases.of(windows, rows[0].width, model.config, shadowed)
+    return Canvases.of(windows, rows[0].width, model.config, shadowed, rows[0].generation.cfg_scale > 0)
 
 
 def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:

@@ -85,7 +85,9 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
     try:
         proposal, canvases = share_pass(model, rows, share, ahead)
         computed = len(canvases.tokens_BL)
-        at_once = go_on and model.works_ahead and computed == len(rows) and all(row.steady for row in rows)
+        at_once = (
+            go_on and model.works_ahead and len(canvases.position_BK) == len(rows) and all(row.steady for row in rows)
+        )
         return Done(computed, decide(model, rows, proposal, canvases if at_once else None))
     except torch.OutOfMemoryError:
         for row, state in before:

@@ -21,6 +21,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "eb_margin": EB,
     "factor_nvlabs": lambda **parameters: Factor(**parameters, variant="published"),
     "klass_blocks": KLASS,
+    "llada_cfg": Baseline,
     "llada_confidence_eos_eot_inf": Baseline,
     "saber_published": SaberPublished,
 }
