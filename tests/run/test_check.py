@@ -103,7 +103,7 @@ BAD: dict[str, list[str]] = {
     f"{CALIBRATE} +grid.nonsense=[1]": [r"grid\.nonsense is no parameter of the decoder, which has"],
     f"{TRAIN} +data.weights.Shopp=1": [r"data\.weights\.Shopp is no kind of exercise; did you mean Shop\?"],
     # choices that there aren't: Hydra's own errors come alone
-    "model=llada2 decoder.kappa=9": [r"Could not find 'model/llada2' .*llada llada15 .*tiny; did you mean llada"],
+    "model=llada2 decoder.kappa=9": [r"Could not find 'model/llada2' .*llada llada15 .*tiny_v2; did you mean llada"],
     "tracking=wandbb": [r"Could not find 'tracking/wandbb' .*; did you mean wandb\?"],
     "experiment=quality_gates": [r"Could not find 'experiment/quality_gates' .*; did you mean quality_gate\?"],
     "tracking=null": [r"tracking=null: a group has one of its choices"],
@@ -188,6 +188,7 @@ def test_a_config_without_a_mistake_gets_to_the_model(command, no_model, tmp_pat
     mmlu = data.write(tmp_path / "data") / "mmlu"
     needed = {
         "answer": ["prompt=Hi"],
+        "reliability": ["model=sudoku", "task=sudoku9"],
         "trace": ["prompt=Hi"],
         "likelihood": ["task=mmlu_likelihood", "task.task=mmlu_astronomy", "task.num_fewshot=0", f"task.path={mmlu}"],
     }
@@ -237,7 +238,7 @@ def test_what_is_read_from_the_sources_is_what_is_declared(target):
 
 def test_kinds_of_experiments_are_read_too():
     for experiment in EXPERIMENTS:
-        module = "experiments.train_tiny.train" if experiment == "train_tiny" else f"experiments.{experiment}"
+        module = "experiments.train.train" if experiment == "train_tiny" else f"experiments.{experiment}"
         told = declared.constant(f"{module}.KINDS")
         assert told is not None
         assert set(told) == set(find(f"{module}.run").kinds)
