@@ -137,7 +137,7 @@ def test_company_and_order_change_nothing(name: str) -> None:
         for index, output in together.items():
             assert output.positions == alone[index].positions
             assert MASK not in output.tokens
-            assert 0 < output.full_passes
+            assert output.full_passes > 0
         for request in requests:
             dearer = request.rule.shadows or request.rule.drafts  # which compute tokens beside the canvas
             assert dearer or together[request.index].full_passes <= together[request.index].forwards
