@@ -29,11 +29,11 @@ def following(trackers: Iterable[Tracker], run: RunRecord) -> Iterator[None]:
         run: what is known of it; its report is empty.
     """
     followers = [tracker for tracker in trackers if isinstance(tracker, Follower)]
-    for follower in followers:
-        with warned(follower):
-            follower.begin(run)
     error: BaseException | None = None
     try:
+        for follower in followers:
+            with warned(follower):
+                follower.begin(run)
         yield
     except BaseException as raised:
         error = raised

@@ -20,7 +20,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a command changes in its process."""
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.setattr(sys, "path", [*sys.path])
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}  # other tests may leave some
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

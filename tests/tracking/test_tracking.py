@@ -8,7 +8,7 @@ import pytest
 
 from dlmlab.record.files import visible
 from dlmlab.record.report import show_cell
-from dlmlab.tracking import Report, Table, track
+from dlmlab.tracking import Report, Table, following, track
 
 
 class Full:
@@ -75,3 +75,20 @@ def test_cells_as_text(cell, text):
 
 def test_what_acts_or_hides_is_shown():
     assert visible("a\x1b[31m\nb\u202e\u200bκ ✓") == r"a\x1b[31m\nb\u202e\u200bκ ✓"
+
+
+def test_a_run_that_is_cut_off_while_it_begins_has_ended():
+    told = []
+
+    class Cut:
+        def begin(self, run):
+            raise KeyboardInterrupt
+
+        def log(self, run): ...
+
+        def end(self, error):
+            told.append(type(error))
+
+    with pytest.raises(KeyboardInterrupt), following([Cut()], None):
+        pass
+    assert told == [KeyboardInterrupt]
