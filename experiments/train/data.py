@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from dlmlab.errors import UserError
 from dlmlab.settings import Fraction, PositiveInt
 from dlmlab.task.tiny.exercise import draw_training
 from dlmlab.task.tiny.kinds import V2_KINDS as KINDS
@@ -100,6 +101,7 @@ def _draw_chunk(
     longest = max(layout.canvas for layout in layouts)
     found: list[tuple[list[int], list[int], int, int]] = []
     while len(found) < CHUNK:
+        before_these = len(found)
         names = rng.choices(list(weight_of), list(weight_of.values()), k=CHUNK)
         exercises = [draw_training(KINDS[name], rng) for name in names]
         prompts = tokenizer([exercise.prompt for exercise in exercises], add_special_tokens=False)["input_ids"]
@@ -110,6 +112,12 @@ def _draw_chunk(
                 continue
             if (fit := place(len(prompt), len(answer), layouts, rng)) is not None:
                 found.append((prompt, answer, *fit))
+        if len(found) == before_these:
+            shortest = min(len(before) + len(text) + len(after) for text in prompts)
+            raise UserError(
+                f"data.layouts hold none of {CHUNK} exercises, whose prompts have {shortest} tokens and more: "
+                "raise prompt"
+            )
     found = found[:CHUNK]
     return [
         lay_out(

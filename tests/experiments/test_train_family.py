@@ -114,11 +114,20 @@ def test_initial_weights_of_another_shape_are_refused() -> None:
         start(parts["tokenizer"], parts["architecture"], "tiny/v1", seed=0)
 
 
+def test_layouts_that_hold_no_exercise_are_refused() -> None:
+    network, parts = fresh("tiny_dream")
+    parts["data"]["layouts"] = [{"prompt": 8, "canvas": 64}]
+    with pytest.raises(
+        UserError, match=r"hold none of 2000 exercises, whose prompts have \d+ tokens and more: raise prompt"
+    ):
+        rows_of(network, parts["data"], seed=0)
+
+
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     changes = {
         "data": {"rows": 24, "workers": 1},
         "architecture": {"d_model": 32, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 32},
-        "tokenizer": {"vocab_size": 400, "samples": 2},
+        "tokenizer": {"vocab_size": 600, "samples": 20},
         "training": {"steps": 2, "seconds": None, "batch_size": 8, "measure_at": [], "warmup_steps": 1},
         "progress": {"per_kind": 1, "final_steps": []},
     }
