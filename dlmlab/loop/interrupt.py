@@ -37,6 +37,7 @@ def listening(last: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        _asked = False  # or what this process decodes next, as a notebook does, would end before it begins
         for number, handler in taken.items():
             signal.signal(number, signal.SIG_IGN if last else handler)
 

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from dlmlab.decoder.threshold import Threshold
+from dlmlab.generation import generate
 from dlmlab.loop import interrupt
 from dlmlab.run import cli
+from tests.fakes import FakeModel
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,9 +32,18 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_raised_where_nothing_is_under_way(number: int) -> None:
-    with interrupt.listening(), pytest.raises(KeyboardInterrupt):
+    with interrupt.listening():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert interrupt.asked()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_a_process_decodes_after_it_is_not_cut_off(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), interrupt.listening():
         os.kill(os.getpid(), number)
-    assert interrupt.asked()
+    [output] = generate(FakeModel(), [[1, 2]], Threshold(0.9), gen_length=8, block_length=4, steps=8)
+    assert len(output.tokens) == 8
 
 
 def test_work_under_way_is_finished_first() -> None:
