@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from dlmlab import settings as kinds
 from dlmlab.errors import UserError
 from dlmlab.measure.ranking import compare_orders
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build, conf
@@ -41,11 +42,12 @@ Grid = Mapping[str, Mapping[str, Sequence[Sample]]]
 
 
 class Parts(NamedTuple):
-    """What is decoded. tasks: by condition."""
+    """What is decoded. tasks: by condition. cache: of every decoder."""
 
     tasks: dict[str, Task]
     rules: dict[str, Rule]
     generation: Generation
+    cache: Policy
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -56,6 +58,7 @@ def check(cfg: DictConfig) -> Parts:
     """
     kinds.check("templates", conf.plain(cfg.templates), list_of(one_of(conf.options("template"))))
     rules = decoders(cfg, cfg.decoders)
+    cache = build.cache(cfg, rules.values())
     names = conditions(cfg)
     if len(rules) < 2 or len(names) < 2:
         raise UserError(f"{len(rules)} decoders under {len(names)} conditions have no order: give two of each")
@@ -66,7 +69,7 @@ def check(cfg: DictConfig) -> Parts:
     generation = build.generation(cfg, first)
     for task in tasks.values():
         check_fit(cfg, task, generation)
-    return Parts(tasks, rules, generation)
+    return Parts(tasks, rules, generation, cache)
 
 
 def conditions(cfg: DictConfig) -> dict[str, str]:
@@ -79,13 +82,15 @@ def conditions(cfg: DictConfig) -> dict[str, str]:
 def run(cfg: DictConfig, parts: Parts) -> None:
     """Decode and score the items by every decoder under every condition."""
     with begin(cfg, build.model(cfg), list(parts.tasks.values())) as run:
-        grid = {condition: run.evaluate(task, parts.rules, parts.generation) for condition, task in parts.tasks.items()}
+        caches = dict.fromkeys(parts.rules, parts.cache)
+        grid = {name: run.evaluate(task, parts.rules, parts.generation, caches) for name, task in parts.tasks.items()}
         report = Report(
             title=f"Rank stability: {cfg.task.get('name')}",
             question=f"Does the order of {len(parts.rules)} decoders hold under {len(grid)} ways to ask?",
             settings={
                 "model": build.model_name(cfg),
                 "generation": str(parts.generation),
+                "cache": str(parts.cache),
                 "batch_size": str(run.batch),
             },
             **report_fields(cfg, grid),

@@ -3,7 +3,8 @@
     python run.py experiment=variance task=tiny_humaneval '+factors={model.dtype: [float32, bfloat16]}'
 
 A factor is a setting of the config by its key (`seed`, `batch_size`, `device`, `model.dtype`, `model.quantization`,
-`generation.confidence_dtype`), or `share`. Every combination decodes all the items anew.
+`generation.confidence_dtype`), `cache` with names of conf/cache/, or `share`. Every combination decodes all the items
+anew, with the config's cache where none is a factor.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dlmlab import settings as kinds
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.factors import split
+from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build, conf
@@ -28,7 +31,7 @@ from dlmlab.run.check import check_fit
 from dlmlab.run.evaluate import evaluate
 from dlmlab.run.kinds import gathered
 from dlmlab.run.samples import score_of
-from dlmlab.settings import PositiveInt, list_of
+from dlmlab.settings import PositiveInt, list_of, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 
@@ -38,13 +41,17 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, Any] = {"factors": dict[str, list_of(Any)], "resamples": PositiveInt}  # type: ignore[misc]
 MOST_CELLS = 64
 SHARE = "share"
+CACHE = "cache"
+SETTINGS = ("seed", "batch_size", "device", "model", "generation", CACHE)
+"""What a combination's decoding reads of its config: only these settings, and those in them, can be factors."""
 
 
 class Parts(NamedTuple):
-    """What is decoded, by which rule."""
+    """What is decoded, by which rule. caches: by what the combinations are called."""
 
     task: Task
     rule: Rule
+    caches: dict[str, Policy]
 
 
 def check(cfg: DictConfig) -> Parts:
@@ -63,7 +70,7 @@ def check(cfg: DictConfig) -> Parts:
         with errors:
             if task.score(task.items()[0], "") is None:
                 raise UserError(f"task={task.name} has answers without a score: choose another")
-    return Parts(task, rule)
+    return Parts(task, rule, {called(cell): cache_of(cfg, cell, rule) for cell in cells(cfg)})
 
 
 def cells(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -85,20 +92,31 @@ def configured(cfg: DictConfig, cell: Mapping[str, Any]) -> DictConfig:
     """Return the config with a combination's values. Raises UserError for a factor that is no setting."""
     changed = cfg.copy()
     for key, value in cell.items():
-        if key == SHARE:
+        if key in (SHARE, CACHE):
             continue
+        home, _, name = key.rpartition(".")
+        unknown = UserError(
+            f"factors has {key!r}, which is no setting of decoding: try batch_size, model.dtype or cache"
+        )
         try:
-            if (
-                OmegaConf.select(cfg, key, throw_on_missing=False) is None
-                and key.rpartition(".")[2] not in cfg.generation
-            ):
-                raise UserError(f"factors has {key!r}, which is no setting: try batch_size, model.dtype or share")
+            there = name in (OmegaConf.select(cfg, home) if home else cfg)
+            if key.partition(".")[0] not in SETTINGS or not there or OmegaConf.is_dict(OmegaConf.select(cfg, key)):
+                raise unknown
             OmegaConf.update(changed, key, value)
-        except OmegaConfBaseException as error:
-            raise UserError(
-                f"factors has {key!r}, which is no setting: try batch_size, model.dtype or share"
-            ) from error
+        except (OmegaConfBaseException, TypeError) as error:
+            raise unknown from error
     return changed
+
+
+def cache_of(cfg: DictConfig, cell: Mapping[str, Any], rule: Rule) -> Policy:
+    """Return a combination's cache.
+
+    Raises:
+        UserError: there is no such cache, or it doesn't go with the rule.
+    """
+    if CACHE in cell:
+        kinds.check("factors.cache", cell[CACHE], one_of(conf.options("cache")))
+    return build.cache(configured(cfg, cell), [rule], cell.get(CACHE))
 
 
 def called(cell: Mapping[str, Any]) -> str:
@@ -130,7 +148,12 @@ def decoded(run: Run, parts: Parts, cell: Mapping[str, Any]) -> list[Sample]:
     """Return the samples of one combination."""
     own, name = configured(run.cfg, cell), called(cell)
     how = replace(
-        run.decoding(), batch=Batch(own.batch_size), seed=own.seed, share=bool(cell.get(SHARE, True)), traces=None
+        run.decoding(),
+        batch=Batch(own.batch_size),
+        seed=own.seed,
+        share=bool(cell.get(SHARE, True)),
+        traces=None,
+        caches={name: parts.caches[name]},
     )
     return evaluate(build.model(own), parts.task, {name: parts.rule}, build.generation(own, parts.task), how)[name]
 

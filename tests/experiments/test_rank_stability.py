@@ -49,6 +49,26 @@ def test_factors_are_combined_and_none_flips_what_is_exact(command, tmp_path: Pa
     check_summary(tmp_path / "run")
 
 
+def test_a_cache_is_a_factor(command, tmp_path: Path) -> None:
+    typed = ["~factors", "+factors={cache: [none, dual]}", "resamples=50", "task.limit=2"]
+    status, _, errors = command("experiment=variance", *COMMON, *typed, "decoder=baseline")
+    assert status == 0, errors
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    costs = {line["decoder"]: line["full_passes"] / line["forwards"] for line in lines}
+    assert costs.keys() == {"cache=none", "cache=dual"}
+    assert costs["cache=dual"] < costs["cache=none"] == 1
+    found = verify(tmp_path / "run")
+    assert (found.problems, found.unchecked) == ([], [])
+
+
+def test_decoders_are_ranked_with_their_cache(command, tmp_path: Path) -> None:
+    status, _, errors = command(*RANK, *COMMON, "cache=dual", "task.limit=2")
+    assert status == 0, errors
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert all(line["full_passes"] < line["forwards"] for line in lines if line["forwards"] > 1)
+    assert {line["decoder"] for line in lines if line["forwards"] > 1} >= {"baseline"}
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -57,6 +77,11 @@ def test_factors_are_combined_and_none_flips_what_is_exact(command, tmp_path: Pa
         ([*RANK, "num_fewshot=[0,1]"], "takes no"),
         (["experiment=variance", "factors.seed=[1]"], "factors has one with a single value"),
         (["experiment=variance", "+factors.sede=[1,2]"], "factors has 'sede', which is no setting"),
+        (["experiment=variance", "+factors.decoder=[eb,margin]"], "factors has 'decoder', which is no setting"),
+        (["experiment=variance", "+factors={task.limit: [1,2]}"], "factors has 'task.limit', which is no setting"),
+        (["experiment=variance", "+factors.model=[tiny,dream]"], "factors has 'model', which is no setting"),
+        (["experiment=variance", "+factors.cache=[none,duel]"], "factors.cache='duel' is not one of"),
+        (["experiment=variance", "+factors.cache=[none,dual]", "decoder=freedave"], "a cache keeps one: turn the cache off"),
     ],
 )
 def test_bad_input_is_one_line(command, typed: list[str], message: str) -> None:
