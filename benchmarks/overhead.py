@@ -9,6 +9,7 @@ aside. Goal: at most 15 % of a step's time for the baseline and the chosen decod
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -141,6 +142,7 @@ def memory_outside(
     model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, rule: Rule, batch: int
 ) -> int:
     """The most bytes that tensors made since the start hold outside the forward passes, from torch's profiler."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it writes about itself to stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         fill(Watched(model), prompts, generation, rule, batch)
     events = profiler.profiler.kineto_results.events()

@@ -17,20 +17,20 @@ from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.measure.likelihood import log_likelihood
-from dlmlab.measure.stats import proportion_interval
+from dlmlab.record.folder import LIKELIHOODS
 from dlmlab.record.journal import Journal
-from dlmlab.run import build, shown
+from dlmlab.run import build
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.display import bar
+from dlmlab.run.likelihoods import report_fields
 from dlmlab.settings import PositiveInt
 from dlmlab.task.base import Item, Score
 from dlmlab.task.lm_eval import LmEval
-from dlmlab.tracking import Cell, Report, Table
+from dlmlab.tracking import Report
 
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-FILE = "likelihoods.jsonl"
 KINDS: Mapping[str, Any] = {"samples": PositiveInt, "chat_template": bool}
 
 
@@ -71,7 +71,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 def answer(run: Run, task: LmEval) -> list[dict[str, Any]]:
     """Return an entry for each item, in order; those that an earlier sitting has left are not estimated again."""
-    journal = Journal(run.folder / FILE)
+    journal = Journal(run.folder / LIKELIHOODS)
     journal.warn("their items are estimated again")
     known = {entry["index"]: entry for entry in journal.entries}
     wanted = {task.shard + place * task.num_shards: item for place, item in enumerate(task.items())}
@@ -116,24 +116,6 @@ def tokens(run: Run, context: str, choice: str, name: str) -> tuple[Sequence[int
     return whole[: len(first)], whole[len(first) :]
 
 
-def report_fields(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the entries say, in a Report's fields."""
-    n = len(entries)
-    rows: list[list[Cell]] = []
-    for name in entries[0]["variants"]:
-        scores = [entry["variants"][name] for entry in entries]
-        low, high = proportion_interval(sum(score == 1 for score in scores), n)
-        rows.append([name, shown.points(sum(scores) / n), shown.interval(low, high), n])
-    low, high = proportion_interval(sum(entry["score"] == 1 for entry in entries), n)
-    figures = {"score": sum(entry["score"] for entry in entries) / n, "ci_low": low, "ci_high": high, "n": n}
-    return {
-        "tables": [Table("Score by metric", ["metric", "score", "95 % interval", "items"], rows, "In points of 100.")],
-        "verdict": f"Score {shown.points(figures['score'])} (95 % interval {shown.interval(low, high)}, {n} items).",
-        "results": figures,
-        "summary": figures,
-    }
-
-
 def recompute(saved: Saved) -> dict[str, Any]:
     """Return what must stand in the results of a run that left these likelihoods; see `dlmlab.verify`."""
-    return report_fields(Journal(saved.folder / FILE).entries)
+    return report_fields(Journal(saved.folder / LIKELIHOODS).entries)

@@ -14,6 +14,7 @@ from dlmlab.record.journal import MARK, decode
 RESULTS = "results.json"
 MANIFEST = "manifest.json"
 SAMPLES = "samples.jsonl"
+LIKELIHOODS = "likelihoods.jsonl"
 TRACES = "traces.jsonl"
 TIMINGS = "timings.jsonl"
 ERROR = "error.txt"

@@ -157,16 +157,24 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
     return found
 
 
-def fit_block(given: dict[str, tuple[str, Any]]) -> None:
-    """Make the task's own block as long as the canvas where a new gen_length is no multiple of it, and steps as few."""
+def fit_canvas(given: dict[str, tuple[str, Any]], own_length: int) -> None:
+    """Fit the task's own block and steps to a canvas of another length, in place.
+
+    A block that doesn't divide it becomes all of it. One token a step stays that; other steps are at most so many.
+
+    Args:
+        given: For each setting of the generation who gives it, and the value.
+        own_length: Positions of the task's own canvas.
+    """
     (home, length), (block_home, block), (steps_home, steps) = (
         given[key] for key in ("gen_length", "block_length", "steps")
     )
-    if home == "task" or block_home != "task" or not isinstance(length, int) or length < 1 or length % block == 0:
+    if home == "task" or not isinstance(length, int) or length < 1:
         return
-    given["block_length"] = home, length
+    if block_home == "task" and length % block:
+        given["block_length"] = home, length
     if steps_home == "task":
-        given["steps"] = home, min(steps, length)
+        given["steps"] = home, length if steps == own_length else min(steps, length)
 
 
 def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: str = "") -> Task:
@@ -204,7 +212,7 @@ def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
     switches = published.generation.get(task.name, {}) if published else {}
     layers = [("task", own), ("", overrides), ("protocol", switches), ("generation", cfg.generation)]
     given = {str(key): (home, value) for home, layer in layers for key, value in layer.items() if value is not None}
-    fit_block(given)
+    fit_canvas(given, task.gen_length)
     with homes({key: home for key, (home, _) in given.items() if home}):
         return Generation(**{key: value for key, (_, value) in given.items()})
 

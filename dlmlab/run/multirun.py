@@ -18,6 +18,7 @@ from dlmlab.record.files import plain, read_bytes
 from dlmlab.record.folder import (
     DAMAGE,
     ERROR,
+    LIKELIHOODS,
     MANIFEST,
     MANIFEST_SHAPE,
     OVERRIDES,
@@ -27,13 +28,17 @@ from dlmlab.record.folder import (
     read_object,
     read_results,
 )
+from dlmlab.record.journal import Journal
 from dlmlab.record.report import results_of
 from dlmlab.record.samples import Sample, lost_samples, read_samples
-from dlmlab.run import shown
+from dlmlab.run import likelihoods, shown
 from dlmlab.run.samples import AGAIN, TOKENS, cost_of, evaluated, evaluation_tables, joined, score_of, verdict
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
+LIKELIHOOD = "likelihood"
+JOINED = ("evaluate", LIKELIHOOD)
+"""The experiments whose shards are joined."""
 PLACES = {"config.device", "model.device"}
 """Keys that say where a shard ran: each on a GPU of its own."""
 
@@ -103,6 +108,10 @@ class Job:
     @property
     def samples(self) -> list[Sample]:
         return read_samples(self.folder)
+
+    @property
+    def likelihoods(self) -> list[dict[str, Any]]:
+        return Journal(self.folder / LIKELIHOODS).entries
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,10 @@ def row_of(group: Sequence[Job]) -> Row:
     if first.num_shards == 1:
         return Row(group, figures_of(first), [], first.results["verdict"])
     check_shards(group)
+    if first.results["experiment"] == LIKELIHOOD:
+        entries = sorted((entry for job in group for entry in job.likelihoods), key=lambda entry: int(entry["index"]))
+        found = likelihoods.report_fields(entries)
+        return Row(group, found["summary"], found["tables"], found["verdict"])
     samples = sorted((sample for job in group for sample in job.samples), key=lambda sample: sample.index)
     counted = [key for key in (*TOKENS, AGAIN) if all(key in job.results for job in group)]
     tokens = {key: sum(job.results[key] for job in group) for key in counted}
@@ -236,8 +249,8 @@ def check_shards(group: Sequence[Job]) -> None:
             for name, a, b in manifest.differences({key: group[0].manifest[key]}, {key: job.manifest[key]}):
                 if name != f"config.{SHARD}" and not (name in PLACES and kind_of(a) == kind_of(b)):
                     raise ValueError(f"the shards differ in {name}: {a} in job {group[0].name}, {b} in job {job.name}")
-    if group[0].results["experiment"] != "evaluate":
-        raise ValueError(f"shards of experiment={group[0].results['experiment']} can't be joined: use evaluate")
+    if (experiment := group[0].results["experiment"]) not in JOINED:
+        raise ValueError(f"shards of experiment={experiment} can't be joined: use {' or '.join(JOINED)}")
 
 
 def kind_of(device: Any) -> str:
@@ -273,7 +286,7 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
 
 def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
     """Return the joined score, or the settings that no other beats."""
-    if len(rows) == 1 and "forwards per item" in rows[0].figures:
+    if len(rows) == 1 and "score" in rows[0].figures:
         return rows[0].said
     front = [f"{point['name']} ({shown.points(point['score'])} in {cost(point):.2f})" for point in pareto(points)]
     what = COST if is_cached(points) else PASSES

@@ -26,6 +26,8 @@ TEMPLATES = ("prompt", "answer", "template")
 """Parameters of tasks that fields of an item are put into."""
 FIELD = re.compile(r"\{\{\s*\w+\s*\}\}|\{\w+\}")
 """How a template names a field, and nothing else."""
+SUBJECT = re.compile(r"mmlu_[a-z_]+_generative|minerva_math_[a-z_]+")
+"""lm-eval's names of one subject of a benchmark that conf/task has whole."""
 MOST_BYTES = 2**30
 """Most bytes of a data file that a recorded config names."""
 MOST: Mapping[str, float] = {
@@ -108,7 +110,7 @@ def check_plain(key: str, value: Any, kind: Any) -> None:
         check_path(Path(value))
     if key in TEMPLATES and isinstance(value, str) and re.search(r"[{}]", FIELD.sub("", value)):
         raise UserError(f"{key}={value!r} does more than to name fields: a recorded template may do no more")
-    if key == "task" and value not in harness_tasks():
+    if key == "task" and value not in harness_tasks() and not SUBJECT.fullmatch(value):
         raise UserError(f"the run's config names lm-eval's {value}, which no file of conf/task does")
 
 

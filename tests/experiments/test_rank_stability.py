@@ -81,7 +81,10 @@ def test_decoders_are_ranked_with_their_cache(command, tmp_path: Path) -> None:
         (["experiment=variance", "+factors={task.limit: [1,2]}"], "factors has 'task.limit', which is no setting"),
         (["experiment=variance", "+factors.model=[tiny,dream]"], "factors has 'model', which is no setting"),
         (["experiment=variance", "+factors.cache=[none,duel]"], "factors.cache='duel' is not one of"),
-        (["experiment=variance", "+factors.cache=[none,dual]", "decoder=freedave"], "a cache keeps one: turn the cache off"),
+        (
+            ["experiment=variance", "+factors.cache=[none,dual]", "decoder=freedave"],
+            "a cache keeps one: turn the cache off",
+        ),
     ],
 )
 def test_bad_input_is_one_line(command, typed: list[str], message: str) -> None:

@@ -61,6 +61,30 @@ def test_a_protocol_sets_the_task_and_what_is_typed_goes_before_it(monkeypatch: 
     assert build.generation(cfg, task).logits_eos_inf is False
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("gsm8k", {"gen_length": 512}, (512, 32, 512)),  # one token a step, as the task has it
+        ("gsm8k", {"gen_length": 64}, (64, 32, 64)),
+        ("gsm8k", {"gen_length": 24}, (24, 24, 24)),
+        ("gsm8k", {"gen_length": 8, "block_length": 8}, (8, 8, 8)),
+        ("gsm8k", {"gen_length": 64, "steps": 16}, (64, 32, 16)),
+        ("tiny_humaneval", {"gen_length": 128}, (128, 64, 16)),
+        ("tiny_humaneval", {"gen_length": 8}, (8, 8, 8)),
+        ("tiny_humaneval", {"gen_length": 32, "block_length": 8}, (32, 8, 16)),
+        ("gsm8k", {"block_length": 64}, (256, 64, 256)),
+    ],
+)
+def test_block_and_steps_of_a_task_fit_another_canvas(
+    task: str, given: dict[str, int], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = (f"generation.{key}={value}" for key, value in given.items())
+    cfg = config(monkeypatch, "experiment=evaluate", f"task={task}", *typed)
+    layout: Any = SimpleNamespace(**cfg.task)
+    found = build.generation(cfg, layout)
+    assert (found.gen_length, found.block_length, found.steps) == expected
+
+
 @pytest.mark.parametrize("task", ["gsm8k", "minerva_math", "humaneval", "mbpp"])
 def test_dream_is_decoded_as_its_own_code_does(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(monkeypatch, "protocol=dream", "model=dream", f"task={task}")
