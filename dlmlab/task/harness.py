@@ -24,10 +24,12 @@ from typing import Any
 from unittest.mock import patch
 
 from dlmlab.errors import UserError
+from dlmlab.task import hub
 from dlmlab.task.local_data import read_split
 
 OLDEST = (0, 4, 9)
 INSTALL = "pip install 'dlmlab[eval]'"
+SET_PATH = "set task.path to a file or folder in its format, or HF_HUB_OFFLINE=1 to use what is cached"
 FEWSHOT_SEED = 1234
 """lm-eval's own default: examples are drawn with it, item by item."""
 
@@ -49,7 +51,12 @@ def load(name: str, path: str | None, revision: str | None, num_fewshot: int | N
         from lm_eval.api.task import ConfigurableTask
 
         def download(task: Any, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
-            task.dataset = local(task, path) if path else from_hub(task, dataset_kwargs or {}, revision)
+            settings = dataset_kwargs or {}
+            task.dataset = (
+                local(task, path)
+                if path
+                else hub.load(task.DATASET_PATH, task.DATASET_NAME, revision, SET_PATH, **settings)
+            )
 
         manager = find(name)
         with patch.object(ConfigurableTask, "download", download):
@@ -158,25 +165,6 @@ def local(task: Any, path: str) -> dict[str, Any]:
         if split and split not in splits:
             splits[split] = Dataset.from_list(read_split(Path(path).expanduser(), name, split, alone=False))
     return splits
-
-
-def from_hub(task: Any, settings: dict[str, Any], revision: str | None) -> Any:
-    """Return a task's splits from the hub. Raises UserError, without retrying, where the hub can't be reached."""
-    from datasets import load_dataset
-    from huggingface_hub import HfApi, constants
-
-    name = task.DATASET_PATH
-    settings = {**settings, **({"revision": revision} if revision else {})}
-    settings.pop("trust_remote_code", None)
-    try:
-        if not constants.HF_HUB_OFFLINE and "/" in name:
-            HfApi().dataset_info(name, revision=revision, timeout=10)  # load_dataset would retry for half a minute
-        return load_dataset(path=name, name=task.DATASET_NAME, **settings)
-    except Exception as error:  # its type depends on the versions of three libraries
-        raise UserError(
-            f"{name} could not be loaded from the hub ({one_line(error)}): set task.path to a file or folder in its "
-            "format, or HF_HUB_OFFLINE=1 to use what is cached"
-        ) from error
 
 
 def check_examples(task: Any, path: str | None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlmlab.errors import UserError
+from dlmlab.task import hub
 
 HUB = "cais/mmlu"
 LETTERS = "ABCD"
@@ -56,20 +57,15 @@ class Question(NamedTuple):
 def from_hub(subjects: Sequence[str], revision: str) -> dict[str, list[Question]]:
     """Return the test questions of each subject, from `cais/mmlu` at a revision.
 
-    Raises UserError for an unknown subject and, without retrying, where the hub can't be reached.
-    """
-    from datasets import load_dataset
-    from huggingface_hub import HfApi, constants
+    Args:
+        subjects: Names of subjects, such as `astronomy`.
+        revision: The hub's commit.
 
+    Raises:
+        UserError: A subject is unknown, or `dlmlab.task.hub.load` can't give it.
+    """
     _check_subjects(subjects, SUBJECTS)
-    try:
-        if not constants.HF_HUB_OFFLINE:
-            # load_dataset alone would retry for half a minute before it says that there is no network.
-            HfApi().dataset_info(HUB, revision=revision, timeout=10)
-        tables = {subject: load_dataset(HUB, subject, split="test", revision=revision) for subject in subjects}
-    except Exception as error:  # its type depends on the versions of three libraries
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{HUB} could not be loaded from the hub ({reason}): {PLACE_FILES}") from error
+    tables = {subject: hub.load(HUB, subject, revision, PLACE_FILES, split="test") for subject in subjects}
     return {
         subject: [_question(row, f"{HUB} {subject}, row {number}") for number, row in enumerate(table, 1)]
         for subject, table in tables.items()
