@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> bool:
     policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual(), "onward": Onward()}
 
     def timed(name: str, batch: int) -> Timing:
-        prompts = random_prompts(model, batch, PROMPT, generation, cfg.seed)
+        prompts = random_prompts(model, [PROMPT] * batch, generation, cfg.seed)
         requests = [Request(index, prompt, Baseline(), cache=policies[name]) for index, prompt in enumerate(prompts)]
         return time_decode(model, requests, generation, batch)
 

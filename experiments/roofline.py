@@ -133,7 +133,7 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
     """Time the step and its pass at each batch size, in turns, then watch where it goes."""
     cfg, model = run.cfg, run.model
     batches = list(dict.fromkeys(cfg.batch_sizes))
-    prompts = random_prompts(model, max(batches), cfg.prompt_length, generation, cfg.seed)
+    prompts = random_prompts(model, [cfg.prompt_length] * max(batches), generation, cfg.seed)
     dtype, storage = arithmetic(cfg, model)
 
     def job(batch: int) -> Timing:

@@ -1,6 +1,7 @@
 """How fast is a decoder against the baseline, and the loop against the reference?
 
     python run.py decoder=localleap model=llada15
+    python run.py workload=gsm8k decoder=baseline cache=dual
 
 Every setting (a decoder at a batch size) decodes the same distinct prompts, none of whose forward passes are shared.
 Settings take turns, `repeats` times, after a warm-up that isn't counted; figures are medians over the repeats. Tokens
@@ -67,6 +68,7 @@ REFERENCE = "reference"
 KINDS: Mapping[str, Any] = {
     "batch_sizes": list_of(PositiveInt),
     "prompts": PositiveInt,
+    "prompt_lengths": list_of(PositiveInt) | None,
     "repeats": PositiveInt,
     "warmup": NonNegativeInt,
     "memory_limit_gb": NonNegativeFloat,
@@ -114,7 +116,7 @@ def check(cfg: DictConfig) -> Parts:
             generation = build.generation(cfg, task)
             with errors:
                 check_fit(cfg, task, generation)
-            if fits(cfg.prompts, PositiveInt):
+            if cfg.prompt_lengths is None and fits(cfg.prompts, PositiveInt):
                 texts = distinct_prompts(task, cfg.prompts)
     return Parts(task, generation, texts, chosen, rules, caches)
 
@@ -123,9 +125,8 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     """Time the decoder and the baseline at `batch_sizes`, and the reference loop."""
     generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
-    with begin(cfg, build.model(cfg), [parts.task]) as run:
-        dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
-        prompts = token_ids(run.model, parts.texts, generation, cfg.seed, dummy)
+    with begin(cfg, build.model(cfg), [parts.task] if parts.texts else []) as run:
+        prompts = token_ids(cfg, run.model, parts)
         jobs = {name: (rule, parts.caches.get(name)) for name, rule in parts.rules.items()}
         timings = measure(cfg, run.model, prompts, generation, jobs, batches, run.timings)
         chosen = " with ".join(map(str, [parts.chosen, *parts.caches.values()]))
@@ -202,19 +203,29 @@ def display_name(rule: Rule) -> str:
     return type(rule).__name__ if choice == type(rule).__name__.lower() else choice
 
 
-def token_ids(
-    model: Any, texts: Sequence[str], generation: Generation, seed: int, dummy: bool
-) -> list[tuple[int, ...]]:
-    """Return the prompts as the model reads them. Random weights without a tokenizer get random tokens."""
-    if model.tokenizer is None and dummy:
-        return random_prompts(model, len(texts), RANDOM_PROMPT, generation, seed)
-    return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
+def token_ids(cfg: DictConfig, model: Any, parts: Parts) -> list[tuple[int, ...]]:
+    """Return the prompts as the model reads them: the task's, or random tokens.
+
+    Random tokens are for `prompt_lengths`, and for random weights that have no tokenizer.
+    """
+    dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
+    if cfg.prompt_lengths is None and not (model.tokenizer is None and dummy):
+        gen_length = parts.generation.gen_length
+        return [encode(model, text, gen_length, f"prompt {index}") for index, text in enumerate(parts.texts)]
+    lengths = [RANDOM_PROMPT] if cfg.prompt_lengths is None else list(cfg.prompt_lengths)
+    shuffled = np.random.default_rng(cfg.seed).permutation(np.resize(lengths, cfg.prompts))
+    return random_prompts(model, shuffled.tolist(), parts.generation, cfg.seed)
 
 
-def random_prompts(model: Any, number: int, length: int, generation: Generation, seed: int) -> list[tuple[int, ...]]:
-    """Prompts of random tokens."""
-    drawn = np.random.default_rng(seed).integers(0, model.config.vocab_size, (number, length))
-    return [encode(model, row.tolist(), generation.gen_length, "prompt") for row in drawn]
+def random_prompts(model: Any, lengths: Sequence[int], generation: Generation, seed: int) -> list[tuple[int, ...]]:
+    """Return a prompt of random tokens of each length.
+
+    Raises:
+        UserError: One leaves no room for the canvas in the model's context.
+    """
+    draw = np.random.default_rng(seed)
+    prompts = [draw.integers(0, model.config.vocab_size, length).tolist() for length in lengths]
+    return [encode(model, prompt, generation.gen_length, "prompt") for prompt in prompts]
 
 
 def measure(
@@ -317,13 +328,15 @@ def performance_table(
             [
                 f"Step duration p99 ({name})",
                 f"{1e3 * step_percentile(timings, at, 99):.1f} ms",
-                shown[f"p99/p50 ratio ({name})"],
+                shown.get(f"p99/p50 ratio ({name})", ""),
             ],
             [f"p99/p50 ratio ({name})", f"{step_ratio(timings, at):.2f}×", ""],
             [f"Steps executed ({name})", str(most_steps(timings, name)), fewer],
             [f"{memory} ({name})", f"{peak_gb(timings, name):.2f} GB", shown[f"mem peak ({name})"]],
         ]
-    note = " ".join([explain(device), *([f"Over the rounds: {'; '.join(ranges)}."] if ranges else [])])
+    cached = any(f"p99/p50 ratio ({name})" not in shown for name in names)
+    notes = [explain(device), *(["A cache's steps are uneven by design: their ratio has no bound."] if cached else [])]
+    note = " ".join([*notes, *([f"Over the rounds: {'; '.join(ranges)}."] if ranges else [])])
     return Table("", ["Metric", "Value", "Gate"], rows, note)
 
 
@@ -400,7 +413,8 @@ def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, An
     """Return the settings that a reader must know to compare the figures."""
     numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
-    return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")}
+    lengths = {} if cfg.prompt_lengths is None else {"prompt_lengths": str(cfg.prompt_lengths)}
+    return numbers | schedule | asdict(rule) | {key: cfg[key] for key in ("prompts", "repeats", "seed")} | lengths
 
 
 def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:

@@ -172,6 +172,32 @@ def test_random_weights_without_a_tokenizer_read_random_prompts(bench, go, tmp_p
     assert re.fullmatch(r"error: words item words/0 is a string, but .+\n", errors)
 
 
+def test_a_cache_is_timed_on_random_prompts_of_given_lengths(go):
+    lengths = ["prompt_lengths=[5,9,30]", "prompts=8", "decoder=baseline", "cache=dual", "generation.block_length=8"]
+    status, results, _, errors = go("lengths", *lengths)
+    assert status == expected(results), errors
+    assert results["settings"]["prompt_lengths"] == "[5, 9, 30]"
+    plain, cached = (
+        next(each["ledger"] for each in results["timings"] if (each["decoder"], each["batch"]) == (name, 1))
+        for name in ("baseline", "baseline + dual")
+    )
+    drawn = [5, 9, 30, 5, 9, 30, 5, 9]
+    assert (
+        plain["positions"]
+        == sum(length + results["settings"]["gen_length"] for length in drawn) * plain["forwards"] / 8
+    )
+    assert cached["positions"] < plain["positions"]
+    gates = [gate["name"] for gate in results["performance_gates"]]
+    assert "p99/p50 ratio (baseline)" in gates
+    assert "p99/p50 ratio (baseline + dual)" not in gates, "a cache renews by design"
+
+
+def test_the_fields_workload_is_chosen_by_name(go):
+    status, _, _, errors = go("field", "workload=gsm8k", "prompts=4", "decoder=threshold")
+    assert status == 1
+    assert "prompts=4 cannot fill a batch of 32" in errors
+
+
 def test_an_entry_in_the_performance_log(bench, go):
     log = bench.folder / "perf_log.md"
     tracker = f"+tracking.markdown={{_target_:dlmlab.tracking.markdown.Markdown,log_file:{log}}}"
@@ -197,6 +223,8 @@ BAD = {
     "prompts=3": r"prompts=3 cannot fill a batch of 8",
     "prompts=13": r"prompts=13 is more than the 12 distinct prompts of words",
     "prompts=many": r"prompts='many' is not a positive integer",
+    "prompt_lengths=[]": r"prompt_lengths=\[\] is not a list, each a positive integer, not empty",
+    "prompt_lengths=[0]": r"prompt_lengths has 0, which is not a positive integer",
     "repeats=0": r"repeats=0 is not a positive integer",
     "warmup=-1": r"warmup=-1 is not a whole number, 0 or more",
     "memory_limit_gb=-1": r"memory_limit_gb=-1 is not a number of at least 0",
