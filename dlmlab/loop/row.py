@@ -123,7 +123,7 @@ class Row:
         tokens = self.tokens[: self.seen] if self.grows else self.tokens
         committed_L = np.where(tokens == self.mask_token, self.forwards, self.step_of[: len(tokens)])
         committed_L[:prompt] = -1
-        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan)
+        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan, self.seed)
 
     @property
     def computed(self) -> int:
