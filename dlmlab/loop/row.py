@@ -58,6 +58,8 @@ class Row:
         self.seed = [seed, request.index]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
+        self.beside = self.width if request.rule.shadows else 0
+        self.copies = 2 if generation.cfg_scale else 1
         self.scheduled = self.reviews = self.left = self.most_masks = 0
         self.drafts: list[np.ndarray] = []
         self._count()
@@ -130,8 +132,7 @@ class Row:
         """Return how many positions the next pass computes for the row."""
         if self.plan is not None:
             return int(self.plan.computed.sum())
-        own = self.seen + self.width if self.request.rule.shadows else self.seen
-        return own * (1 + len(self.drafts)) * (2 if self.generation.cfg_scale else 1)
+        return (self.seen + self.beside) * (1 + len(self.drafts)) * self.copies
 
     @property
     def steady(self) -> bool:
@@ -212,12 +213,14 @@ class Row:
         np.copyto(self.tokens[first:last], change_K, where=changed_K)
         np.copyto(self.step_of[first:last], self.forwards, where=changed_K)
         self.left = self._masks(self.start, self.end)
-        self.most_masks -= not full
+        if full:
+            self.reviews += 1
+        else:
+            self.most_masks -= 1
         if (self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
             raise RuntimeError(f"{rule} left too many masks at step {self.step} of its block")
         self.forwards += 1
         self.step += 1
-        self.reviews += full
         self.state = state
         if not self.left:
             settled = full and (not changed_K.any() or self.reviews == rule.post_steps)
@@ -233,10 +236,10 @@ class Row:
 
     def _schedule(self) -> None:
         """Go to the schedule's next step that commits something; those before it would leave the canvas as it is."""
-        self.quota = 0
-        while not self.quota:
-            self.quota = self.generation.quota(self.scheduled, self.left, (*self.seed, self.start))
-            self.scheduled += not self.quota
+        seed = (*self.seed, self.start)
+        while not (quota := self.generation.quota(self.scheduled, self.left, seed)):
+            self.scheduled += 1
+        self.quota = quota
 
     def _count(self) -> None:
         """Count the masks of a block that begins; every pass has to leave fewer than it may have had."""
@@ -245,7 +248,7 @@ class Row:
         self.most_masks = self._masks(self.first, self.first + self.width) if sees_canvas else self.left
 
     def _masks(self, start: int, end: int) -> int:
-        return int(np.count_nonzero(self.tokens[start:end] == self.mask_token))
+        return np.count_nonzero(self.tokens[start:end] == self.mask_token)
 
     def quotas(self, count: int) -> tuple[list[int], int]:
         """Return what the schedule asks for at the next steps that commit something, and the step that follows them.
@@ -263,8 +266,7 @@ class Row:
         return found, step
 
     def _next_block(self) -> None:
-        answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]
-        ended = self.end_tokens and np.isin(answer, self.end_tokens).any()
+        ended = self.end_tokens and self._ended()
         self.start, self.step, self.scheduled, self.reviews = self.end, 0, 0, 0
         self.end = min(self.start + self.generation.block_length, len(self.tokens))
         self.seen = self.end if self.grows else len(self.tokens)
@@ -279,6 +281,11 @@ class Row:
             self.step_of[self.start :][left_L] = self.forwards - 1
             self.start = len(self.tokens)
         self._count()
+
+    def _ended(self) -> bool:
+        """Return whether the block holds an end token of the answer."""
+        answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]
+        return bool(np.isin(answer, self.end_tokens).any())
 
     def output(self) -> Output:
         """Return the canvas as it is, and what it took."""
