@@ -156,6 +156,11 @@ class FeatureReuse:
     computed: np.ndarray
     watched: np.ndarray | None
 
+    @property
+    def skipped(self) -> int:
+        """Return how many positions of the pass each layer after the first takes no half of, for the ledger."""
+        raise NotImplementedError
+
     def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
         """Choose the watched positions that are computed too.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
 from dlmlab.loop.canvases import Window
-from dlmlab.policy import Plan, View
+from dlmlab.policy import FeatureReuse, Plan, View
 from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, TraceStep
 
 
@@ -50,7 +50,8 @@ class Row:
         self.grows = grows(generation, model.config)
         self.seen = self.end if self.grows else total
         self.step_of = np.zeros(total, dtype=np.int64)
-        self.forwards = self.step = self.positions = self.unasked = 0
+        self.forwards = self.step = self.positions = self.skipped = self.unasked = 0
+        self.layers: int = getattr(model.config, "n_layers", 1)
         self.end_tokens = model.end_token_ids if generation.stop_at_end or self.grows else ()
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
@@ -231,7 +232,8 @@ class Row:
             self.drafts = [draft_K for draft_K in drafts if 0 < (draft_K[in_block] >= 0).sum() < len(in_block)]
         if not self.finished:
             self._schedule()
-        if self.request.cached:
+        if self.plan is not None:
+            self.skipped += self.plan.hook.skipped if isinstance(self.plan.hook, FeatureReuse) else 0
             self.plan = self._next_plan()
 
     def _schedule(self) -> None:
@@ -297,7 +299,7 @@ class Row:
             self.step_of[answer].tolist(),
             trace=tuple(self.trace),
             positions=self.positions,
-            full_passes=self.positions / len(self.tokens),
+            full_passes=(self.positions - self.skipped * (1 - 1 / self.layers)) / len(self.tokens),
             unasked=self.unasked,
         )
 
