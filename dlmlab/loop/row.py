@@ -250,7 +250,7 @@ class Row:
         self.most_masks = self._masks(self.first, self.first + self.width) if sees_canvas else self.left
 
     def _masks(self, start: int, end: int) -> int:
-        return np.count_nonzero(self.tokens[start:end] == self.mask_token)
+        return int(np.count_nonzero(self.tokens[start:end] == self.mask_token))
 
     def quotas(self, count: int) -> tuple[list[int], int]:
         """Return what the schedule asks for at the next steps that commit something, and the step that follows them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -176,7 +176,7 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     return ahead
 
 
-def noted(row: Row, told: Mapping[str, np.ndarray]) -> tuple[int, Sequence[np.ndarray]]:
+def noted(row: Row, told: Mapping[str, np.ndarray]) -> tuple[int, Iterable[np.ndarray]]:
     """Tell a row where its block ends and what it sees next; return what its commit is told besides.
 
     told: what the row's rule has said of it, by name, each (n,).
