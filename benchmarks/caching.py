@@ -4,9 +4,9 @@
     python -m benchmarks.caching limit=60 picture=docs/images/caches.png
 
 The tiny model. First a canvas of 256 positions (`canvas`) at blocks of 32, batch 1, in turns: seconds with each cache,
-against what its positions alone would save. Goal: prefix and dual save at least half of that; the rest is the passes'
-fixed cost. Then the tasks tiny_humaneval and tiny_mmlu (`limit` items of each) at blocks of 8, 16 and 32: the share of
-answers that are those without a cache, and the paired difference of the score with its 95 % interval.
+against what its full-pass equivalents alone would save. Goal: prefix and dual save at least half of that; the rest is
+the passes' fixed cost. Then the tasks tiny_humaneval and tiny_mmlu (`limit` items of each) at blocks of 8, 16 and 32:
+the share of answers that are those without a cache, and the paired difference of the score with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def speed(cfg: Any, model: Any, caches: dict[str, Policy], canvas: int) -> bool:
         seconds = spread(run.seconds for run in runs).median
         took = f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
         rows.append([name, ledger.forwards, ledger.positions, f"{share:.3f}", f"{seconds:.2f}", took, told])
-    columns = ["cache", "forwards", "positions", "share of positions", "seconds", "share of seconds", "goal"]
+    columns = ["cache", "forwards", "positions", "share of full passes", "seconds", "share of seconds", "goal"]
     show(Table(f"A canvas of {canvas} at blocks of {generation.block_length}, {generation.steps} steps", columns, rows))
     return kept
 

@@ -10,7 +10,7 @@ computes, H heads, E width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
@@ -52,6 +52,7 @@ class View:
         committed_L: For each position the pass that committed its token; -1 for the prompt, `forwards` for what is
             still masked.
         last: The plan of the row's last pass, whose hook that pass has called by now; None before the first.
+        seed: The row's, for a policy that draws.
     """
 
     prompt: int
@@ -61,6 +62,7 @@ class View:
     forwards: int
     committed_L: np.ndarray
     last: Plan | None = None
+    seed: Sequence[int] = ()
 
     @property
     def everything(self) -> np.ndarray:
@@ -154,6 +156,11 @@ class FeatureReuse:
     computed: np.ndarray
     watched: np.ndarray | None
 
+    @property
+    def skipped(self) -> int:
+        """Return how many positions of the pass each layer after the first takes no half of, for the ledger."""
+        raise NotImplementedError
+
     def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
         """Choose the watched positions that are computed too.
 
@@ -171,7 +178,7 @@ class Policy:
     """A cache: a pure function from a row's View to a Plan. Subclasses are frozen dataclasses.
 
     A plan computes at least one masked position of the active block. What it lets a pass attend to was computed in this
-    pass or an earlier one; a row's first pass computes all that any pass attends to.
+    pass or an earlier one.
     """
 
     keeps: ClassVar[bool] = True

@@ -88,6 +88,13 @@ class Generation:
     def blocks(self) -> int:
         return -(-self.gen_length // self.block_length)
 
+    @cached_property
+    def _even(self) -> tuple[int, ...]:
+        """As many at each of a block's steps, the first ones taking what is left over."""
+        steps = self.steps // self.blocks
+        per_step, extra = divmod(self.block_length, steps)
+        return tuple(max(1, per_step + (step < extra)) for step in range(steps))
+
     def quota(self, step: int, left: int | None = None, seed: Sequence[int] = ()) -> int:
         """Return how many positions the schedule commits at a block's step, counted from 0; 1 where it has ended.
 
@@ -96,19 +103,12 @@ class Generation:
             left: Masked positions of the block, where not all are.
             seed: The row's seed, for a schedule that draws.
         """
-        steps, left = self.steps // self.blocks, self.block_length if left is None else left
         if self.schedule == "even":
-            return even(self.block_length, steps, step)
+            return self._even[step] if step < len(self._even) else 1
+        steps, left = self.steps // self.blocks, self.block_length if left is None else left
         if self.schedule == "timesteps":
             return timesteps(left, steps, step)
         return chance(left, steps, step, seed)
-
-
-@cache
-def even(block_length: int, steps: int, step: int) -> int:
-    """Return as many at each of the steps, the first ones taking what is left over; 1 where the schedule has ended."""
-    per_step, extra = divmod(block_length, steps)
-    return max(1, per_step + (step < extra)) if step < steps else 1
 
 
 def timesteps(left: int, steps: int, step: int) -> int:

@@ -75,7 +75,8 @@ class Output:
         step_of: For each token, the forward pass (counted from 0) after which it was committed for good.
         text: The tokens up to the first end token, as text; None where the checkpoint has no tokenizer.
         positions: The positions that the forward passes computed for the request, the prompt's among them.
-        full_passes: Full-pass equivalents: `positions` divided by the row's length.
+        full_passes: Full-pass equivalents: `positions` divided by the row's length. Where a cache spares a part of the
+            layers at some of them, the layers' mean.
         unasked: Positions that hold an end token since `stop_at_end` ended the answer, not since a pass proposed it.
     """
 

@@ -158,7 +158,7 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
                 committed = [-1] * start + [
                     forwards if x[start + at] == MASK else step_of[at] for at in range(len(step_of))
                 ]
-                view = View(start, begin, end, step, forwards, np.array(committed))
+                view = View(start, begin, end, step, forwards, np.array(committed), seed=(seed, request.index))
                 all_logits, computed = ask(x, view)
             logits = all_logits[None, place].to(dtype)
             eligible = (x[place] == MASK)[None] & computed[place]

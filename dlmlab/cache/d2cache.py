@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dlmlab.policy import ATTENTION, AttentionProbe, Frozen, Plan, Policy, View
-from dlmlab.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from dlmlab.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, one_of
 
 
 @dataclass
@@ -52,21 +53,23 @@ class D2Cache(Policy):
     These are the current_k masked ones of the highest confidence × certainty density, among those from the block's
     start to the block edge that has as many masks before it, the active block's first; what the last pass committed;
     and of the rest, those that attention roll-out draws on most, as many as make up rollout_p of it, one at least. Gaps
-    of up to inflate_w between them are filled. The density of a position is the share of committed tokens around it,
-    weighted by a Gaussian of width sigma.
+    of up to inflate_w between them are filled. The confidence is that of the last pass over a position; its density is
+    the share of committed tokens around it, weighted by a Gaussian of width sigma.
 
-    renew_confidence: whether the confidence is that of the last pass over a position, as the paper has it, or of the
-    first pass for good, as in the published code, whose update has no effect.
+    variant: `published` follows two slips of the published code. Its update of the confidences has no effect, so that
+    those of the first pass are used for good. And its check of whether a block has masks left narrows the block in
+    place (`check_can_generate`), so that block edges lie at multiples of what was left to fill before the last pass.
 
-    Source: d2Cache, arXiv:2509.23094. The published code also leaves masks that it doesn't compute eligible; here they
-    are not.
+    Source: d2Cache, arXiv:2509.23094. Its published code also leaves masks that it doesn't compute eligible, at the
+    confidence of a flat distribution; puts no masks first in the pass that follows a full block; and in a batch
+    computes more positions of some rows, so that all have as many. Here none of this is so.
     """
 
     current_k: PositiveInt = 32
     rollout_p: Fraction = 0.1
     sigma: NonNegativeFloat = 10.0
     inflate_w: NonNegativeInt = 0
-    renew_confidence: bool = False
+    variant: Annotated[str, one_of(("paper", "published"))] = "paper"
     needs = ATTENTION
     frozen = Frozen.COMMITS
 
@@ -77,20 +80,26 @@ class D2Cache(Policy):
         chosen_L = self._candidates(view, seen.confidence_L) | (view.committed_L == view.forwards - 1)
         chosen_L |= nucleus(np.where(chosen_L, 0.0, seen.drawn_on), self.rollout_p)
         computed_L = filled(chosen_L, self.inflate_w)
-        scored_L = computed_L & view.masked if self.renew_confidence else None
+        scored_L = computed_L & view.masked if self.variant == "paper" else None
         return Plan(computed_L, hook=RollOut(seen.confidence_L.copy(), scored_L))
 
     def _candidates(self, view: View, confidence_L: np.ndarray) -> np.ndarray:
         masked = np.flatnonzero(view.masked & view.between(view.start, len(view.masked)))
-        width = view.end - view.start
-        edge = view.start + -(-(masked[: self.current_k][-1] + 1 - view.start) // width) * width
-        masked = masked[masked < edge]
+        width = view.end - view.start if self.variant == "paper" else left_before(view)
+        kth = masked[: self.current_k][-1] - view.prompt
+        masked = masked[masked < view.prompt + (kth // width + 1) * width]
         density_G = certainty_density(~view.masked[view.prompt :], self.sigma)
         score = confidence_L[masked] * density_G[masked - view.prompt]
         score += (masked < view.end) * score.max()
         chosen_L = np.zeros_like(view.masked)
         chosen_L[masked[np.argsort(-score, kind="stable")[: self.current_k]]] = True
         return chosen_L
+
+
+def left_before(view: View) -> int:
+    """Return how many masks the block that the last pass was for had before it."""
+    begin, end = (view.start, view.end) if view.step else (view.prompt, view.start)
+    return int(np.count_nonzero(view.between(begin, end) & (view.committed_L >= view.forwards - 1)))
 
 
 def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:

@@ -20,6 +20,11 @@ class LeastSimilar(FeatureReuse):
     watched: np.ndarray | None
     count: int
 
+    @property
+    def skipped(self) -> int:
+        """See `FeatureReuse`."""
+        return int((~self.computed).sum()) - (0 if self.watched is None else self.count)
+
     def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
         """See `FeatureReuse`."""
         return F.cosine_similarity(new_ND, old_ND, dim=-1).argsort(stable=True)[: self.count]
@@ -31,7 +36,8 @@ class DLLM(Policy):
 
     In between, each layer computes the values of all of the canvas, and all else for the ⌊gen_length · ratio⌋ positions
     whose values have changed most. Elsewhere attention and MLP add what they added last. The first layer computes
-    everything. So every pass goes through all positions, though not through all of each layer.
+    everything. So every pass goes through all positions, though not through all of each layer: what it spares shows in
+    the full-pass equivalents, in which values that are computed to be compared alone count nothing.
 
     Source: dLLM-Cache, arXiv:2506.06295; the first layer is its published code's.
     """

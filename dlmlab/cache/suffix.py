@@ -15,8 +15,8 @@ class Suffix(Policy):
     What lies before the block is kept as with `Prefix`: it is computed when the block begins.
 
     Source: Streaming-dLLM, arXiv:2601.17917, whose published windows are 96 to 192; its threshold, which follows the
-    share of masks, and its early end are the decoder's and `generation.stop_at_end`'s. DPad (arXiv:2508.14148) keeps a
-    random part of what lies further off instead of the last position. No published decodes are held against this one.
+    share of masks, and its early end are the decoder's and `generation.stop_at_end`'s. No published decodes are held
+    against this one.
     """
 
     window: PositiveInt = 96

@@ -83,6 +83,7 @@ def search(rate: Callable[[int], float], most: int) -> tuple[int, dict[int, floa
     return best, dict(sorted(rates.items()))
 
 
+@torch.inference_mode()
 def canvases_per_second(model: Any, requests: Sequence[Request], generation: Generation, seed: int, size: int) -> float:
     """Return how many canvases a step of the first `size` requests advances in a second; 0 where the device has
     no room.

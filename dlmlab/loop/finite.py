@@ -45,23 +45,23 @@ def on_host(
         changes, *numbers = np.split(torch.cat(parts, -1).cpu().numpy(), ends[:-1], axis=-1)
     else:
         changes, numbers = parts[0].cpu().numpy(), []
-    check_finite(model, rows, (changes == BROKEN).any(-1))
+    check_finite(model, rows, changes == BROKEN)
     return changes, numbers
 
 
-def check_finite(model: Denoiser, rows: Sequence[Row], broken_B: np.ndarray) -> None:
+def check_finite(model: Denoiser, rows: Sequence[Row], broken_BK: np.ndarray) -> None:
     """Check that the logits of all rows were finite.
 
     Args:
         model: The model, to be asked again where they were not.
         rows: The rows, whose canvases are still those that the model saw.
-        broken_B: Whether a row's logits were not finite.
+        broken_BK: Where the logits were not finite.
 
     Raises:
         UserError: Some were not; the line names the layer and the step.
     """
-    if broken_B.any():
-        row = rows[int(broken_B.argmax())]
+    if broken_BK.any():
+        row = rows[int(broken_BK.any(-1).argmax())]
         where = f"the logits of request {row.request.index} are not finite at its step {row.forwards}"
         raise UserError(f"{where}: {origin(model, rows)}")
 

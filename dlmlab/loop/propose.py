@@ -59,7 +59,6 @@ def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
     return Pass(slot, model.hidden(canvases.query(slot)))
 
 
-@torch.inference_mode()
 def propose(
     model: Denoiser,
     canvases: Canvases,
@@ -92,7 +91,10 @@ def propose(
         raw_BKV = raw_BKV.view(*masked_BK.shape, -1)
         logits_NV = rule.transform(raw_BKV, state).flatten(0, 1)[slot_N]
 
-    tokens, scores, measures, kept = (list[Tensor]() for _ in range(4))
+    tokens: list[Tensor] = []
+    scores: list[Tensor] = []
+    measures: list[Tensor] = []
+    kept: list[Tensor] = []
     fused = model.greedy_kernel and in_one_pass(generation, rule)
     most = max(1, (FUSED_CHUNK_ELEMENTS if fused else CHUNK_ELEMENTS) // model.config.vocab_size)
     for part, generator in chunks(row_N, canvases.generators, most, generation.temperature > 0):

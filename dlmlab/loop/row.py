@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
 from dlmlab.loop.canvases import Window
-from dlmlab.policy import Plan, View
+from dlmlab.policy import FeatureReuse, Plan, View
 from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, TraceStep
 
 
@@ -50,7 +50,8 @@ class Row:
         self.grows = grows(generation, model.config)
         self.seen = self.end if self.grows else total
         self.step_of = np.zeros(total, dtype=np.int64)
-        self.forwards = self.step = self.positions = self.unasked = 0
+        self.forwards = self.step = self.positions = self.skipped = self.unasked = 0
+        self.layers: int = getattr(model.config, "n_layers", 1)
         self.end_tokens = model.end_token_ids if generation.stop_at_end or self.grows else ()
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
@@ -58,6 +59,8 @@ class Row:
         self.seed = [seed, request.index]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
+        self.beside = self.width if request.rule.shadows else 0
+        self.copies = 2 if generation.cfg_scale else 1
         self.scheduled = self.reviews = self.left = self.most_masks = 0
         self.drafts: list[np.ndarray] = []
         self._count()
@@ -123,15 +126,14 @@ class Row:
         tokens = self.tokens[: self.seen] if self.grows else self.tokens
         committed_L = np.where(tokens == self.mask_token, self.forwards, self.step_of[: len(tokens)])
         committed_L[:prompt] = -1
-        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan)
+        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan, self.seed)
 
     @property
     def computed(self) -> int:
         """Return how many positions the next pass computes for the row."""
         if self.plan is not None:
             return int(self.plan.computed.sum())
-        own = self.seen + self.width if self.request.rule.shadows else self.seen
-        return own * (1 + len(self.drafts)) * (2 if self.generation.cfg_scale else 1)
+        return (self.seen + self.beside) * (1 + len(self.drafts)) * self.copies
 
     @property
     def steady(self) -> bool:
@@ -212,12 +214,14 @@ class Row:
         np.copyto(self.tokens[first:last], change_K, where=changed_K)
         np.copyto(self.step_of[first:last], self.forwards, where=changed_K)
         self.left = self._masks(self.start, self.end)
-        self.most_masks -= not full
+        if full:
+            self.reviews += 1
+        else:
+            self.most_masks -= 1
         if (self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
             raise RuntimeError(f"{rule} left too many masks at step {self.step} of its block")
         self.forwards += 1
         self.step += 1
-        self.reviews += full
         self.state = state
         if not self.left:
             settled = full and (not changed_K.any() or self.reviews == rule.post_steps)
@@ -228,15 +232,16 @@ class Row:
             self.drafts = [draft_K for draft_K in drafts if 0 < (draft_K[in_block] >= 0).sum() < len(in_block)]
         if not self.finished:
             self._schedule()
-        if self.request.cached:
+        if self.plan is not None:
+            self.skipped += self.plan.hook.skipped if isinstance(self.plan.hook, FeatureReuse) else 0
             self.plan = self._next_plan()
 
     def _schedule(self) -> None:
         """Go to the schedule's next step that commits something; those before it would leave the canvas as it is."""
-        self.quota = 0
-        while not self.quota:
-            self.quota = self.generation.quota(self.scheduled, self.left, (*self.seed, self.start))
-            self.scheduled += not self.quota
+        seed = (*self.seed, self.start)
+        while not (quota := self.generation.quota(self.scheduled, self.left, seed)):
+            self.scheduled += 1
+        self.quota = quota
 
     def _count(self) -> None:
         """Count the masks of a block that begins; every pass has to leave fewer than it may have had."""
@@ -263,8 +268,7 @@ class Row:
         return found, step
 
     def _next_block(self) -> None:
-        answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]
-        ended = self.end_tokens and np.isin(answer, self.end_tokens).any()
+        ended = self.end_tokens and self._ended()
         self.start, self.step, self.scheduled, self.reviews = self.end, 0, 0, 0
         self.end = min(self.start + self.generation.block_length, len(self.tokens))
         self.seen = self.end if self.grows else len(self.tokens)
@@ -280,6 +284,11 @@ class Row:
             self.start = len(self.tokens)
         self._count()
 
+    def _ended(self) -> bool:
+        """Return whether the block holds an end token of the answer."""
+        answer = self.tokens[max(self.start, len(self.request.prompt)) : self.end]
+        return bool(np.isin(answer, self.end_tokens).any())
+
     def output(self) -> Output:
         """Return the canvas as it is, and what it took."""
         answer = slice(len(self.request.prompt), len(self.request.prompt) + self.generation.gen_length)
@@ -290,7 +299,7 @@ class Row:
             self.step_of[answer].tolist(),
             trace=tuple(self.trace),
             positions=self.positions,
-            full_passes=self.positions / len(self.tokens),
+            full_passes=(self.positions - self.skipped * (1 - 1 / self.layers)) / len(self.tokens),
             unasked=self.unasked,
         )
 

@@ -118,7 +118,7 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
         asked = [different[key] for key in part]
         proposal = run_pass(model, asked, canvases_of(model, asked))
         tokens, confidences = proposal.token_BK.cpu().numpy(), proposal.confidence_BK.cpu().numpy()
-        check_finite(model, asked, np.isnan(confidences).any(-1))  # before it is remembered
+        check_finite(model, asked, np.isnan(confidences))  # before it is remembered
         return dict(zip(part, zip(tokens, confidences, strict=True), strict=True))
 
     for computed in batch.each(fresh, compute):
@@ -130,11 +130,12 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
 
 def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
     """Return the rows' canvases for the model. With a cache each row gets its store before its first pass."""
-    for row in rows:
-        if row.store is None and row.request.needs is not None:
-            row.store = model.new_store(len(row.tokens), row.request.needs)
-    windows, shadowed = [window for row in rows for window in row.windows], rows[0].request.rule.shadows
-    return Canvases.of(windows, rows[0].width, model.config, shadowed, rows[0].generation.cfg_scale > 0)
+    rule, needs = rows[0].request.rule, rows[0].request.needs
+    if needs is not None:
+        for row in rows:
+            row.store = model.new_store(len(row.tokens), needs) if row.store is None else row.store
+    windows = [window for row in rows for window in row.windows] if rule.drafts else [row.window for row in rows]
+    return Canvases.of(windows, rows[0].width, model.config, rule.shadows, rows[0].generation.cfg_scale > 0)
 
 
 def run_pass(model: Denoiser, rows: Sequence[Row], canvases: Canvases, launched: Pass | None = None) -> Proposal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ class Done(NamedTuple):
     ahead: Ahead | None
 
 
+@torch.inference_mode()
 def step(
     model: Denoiser, rows: Sequence[Row], batch: Batch, share: bool, memo: Memo | None, ahead: Ahead | None
 ) -> Done:
@@ -118,7 +119,6 @@ def held(rows: Sequence[Row], before: tuple[Tensor, ...], after: tuple[Tensor, .
     )
 
 
-@torch.inference_mode()
 def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: Canvases | None = None) -> Ahead | None:
     """Apply the rows' rules to the proposals, and commit what they decide.
 
@@ -171,11 +171,19 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
     record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
     for index, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
-        if "end" in found:
-            row.end = len(row.request.prompt) + int(found["end"][index, 0])
-        if "seen" in found:
-            row.seen = row.start + int(found["seen"][index, 0])
-        taken = int(found["taken"][index, 0]) if "taken" in found else 1
-        drafts_CK = found["drafts"][index].reshape(-1, row.width) if "drafts" in found else ()
-        row.commit(change_K, tuple(part[index] for part in decision.state), taken, drafts_CK)
+        more = noted(row, {name: part[index] for name, part in found.items()}) if found else ()
+        row.commit(change_K, tuple(part[index] for part in decision.state), *more)
     return ahead
+
+
+def noted(row: Row, told: Mapping[str, np.ndarray]) -> tuple[int, Iterable[np.ndarray]]:
+    """Tell a row where its block ends and what it sees next; return what its commit is told besides.
+
+    told: what the row's rule has said of it, by name, each (n,).
+    """
+    if "end" in told:
+        row.end = len(row.request.prompt) + int(told["end"][0])
+    if "seen" in told:
+        row.seen = row.start + int(told["seen"][0])
+    taken = int(told["taken"][0]) if "taken" in told else 1
+    return taken, told["drafts"].reshape(-1, row.width) if "drafts" in told else ()

@@ -8,6 +8,7 @@ are asked for need.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from dlmlab.model.llada import Block, LLaDAModelLM
 from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear
+
+log = logging.getLogger(__name__)
 
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""
@@ -82,6 +85,17 @@ def obstacle(model: LLaDAModelLM) -> str | None:
     return None if dtype == torch.bfloat16 else f"dtype={str(dtype).removeprefix('torch.')}"
 
 
+def what_bars(query: Query) -> str | None:
+    """Return what a cache does that keeps a pass out of the kernels; None where nothing does: all rows are in the
+    arena, and see all of themselves.
+    """
+    assert query.reuse is not None
+    if not all(isinstance(each, Slot) for each in query.reuse.stores):
+        return "looks into the pass"
+    whole = all(visible is None or visible.all() for visible in query.reuse.visible)
+    return None if whole else "leaves positions out"
+
+
 class Fast:
     """A callable like `LLaDAModelLM.hidden`, for positions that are named.
 
@@ -99,6 +113,7 @@ class Fast:
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
         self.arena = Arena(model.config, like=self._embedding)
         self._seen: set[Shape | KeptShape] = set()
+        self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
         self._pool: Any = None
         self._written = self._embedding.new_empty(2, 0, self._embedding.shape[1])
@@ -119,12 +134,13 @@ class Fast:
         packed, where = pack_kept(query, self._config.n_heads)
         return self._from_last(*self._until_last(packed), where)
 
-    @staticmethod
-    def serves(query: Query) -> bool:
-        """Return whether the kernels know a pass that reuses: all rows are in the arena, and see all of themselves."""
-        assert query.reuse is not None
-        whole = all(visible is None or visible.all() for visible in query.reuse.visible)
-        return whole and query.wanted_N is not None and all(isinstance(each, Slot) for each in query.reuse.stores)
+    def serves(self, query: Query) -> bool:
+        """Return whether the kernels know a pass that reuses; the first time that its cache is why not, log it."""
+        reason = what_bars(query)
+        if reason and reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("the cache %s: such passes are the plain ones, and not recorded", reason)
+        return reason is None and query.wanted_N is not None
 
     def _from_last(self, x_TD: Tensor, mixed_TD: Tensor, where: np.ndarray) -> Tensor:
         """The final norm's output at some positions, from the residual stream and the heads of the last block."""

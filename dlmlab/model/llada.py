@@ -295,10 +295,11 @@ class LLaDAModelLM(PreTrainedModel):
             query = shifted(query)
         ids_BL, real_BL, wanted_N, reuse, block_length, layout = query
         if reuse is not None:
+            if self.fast is not None and self.fast.serves(query):
+                return self.fast.cached(query)
             if isinstance(reuse.hooks[0], FeatureReuse):
                 return feature_pass(self.model, query)
-            known = self.fast is not None and self.fast.serves(query)
-            return self.fast.cached(query) if self.fast and known else cached_pass(self.model, query, self.head)
+            return cached_pass(self.model, query, self.head)
         if self.fast is not None and wanted_N is not None and layout is None:
             self.model.check_length(ids_BL)
             return self.fast(ids_BL, real_BL, wanted_N)

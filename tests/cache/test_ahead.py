@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from dlmlab.cache.dkv import DKV
+from dlmlab.cache.dpad import DPad
 from dlmlab.cache.dual import Dual
 from dlmlab.cache.onward import Onward
 from dlmlab.cache.prefix import Prefix
@@ -24,7 +25,7 @@ from tests.model.helpers import small_model
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8, 9], [7], [3, 1, 4, 1, 5]]
 
 
-STEADY = [Prefix(), Dual(), Onward(), Suffix(4)]
+STEADY = [Prefix(), Dual(), Onward(), Suffix(4), DPad(8)]
 PAIRS = [*product(STEADY, [Baseline(), Threshold(0.02), Saber(2, 2)]), (DKV(), Baseline()), (DKV(), Threshold(0.02))]
 
 

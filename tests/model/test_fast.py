@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from dlmlab.cache.d2cache import D2Cache
+from dlmlab.cache.dkv import DKV
+from dlmlab.cache.dllm import DLLM
+from dlmlab.cache.dpad import DPad
+from dlmlab.cache.dual import Dual
+from dlmlab.cache.sparse import Sparse
+from dlmlab.cache.suffix import Suffix
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoiser import Query, Reuse
 from dlmlab.errors import UserError
 from dlmlab.generation import generate
+from dlmlab.model.cached import cached_pass
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
-from tests.model.helpers import save_small
+from dlmlab.policy import Policy
+from tests.model.helpers import save_small, small_model
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -154,6 +164,47 @@ def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
             wanted, kept = (of[name].kept.float() for of in (plain, own))
             assert (kept - wanted).norm() / wanted.norm() < error, name
     assert (fast.arena.slots, len(fast.arena.free)) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        (Dual(), None),
+        (DKV(), None),
+        (Suffix(4), "leaves positions out"),
+        (DPad(4), "leaves positions out"),
+        (D2Cache(4), "looks into the pass"),
+        (Sparse(), "looks into the pass"),
+        (DLLM(), "looks into the pass"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_cache_that_takes_the_plain_pass_says_so_once(
+    cache: Policy, said: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the kernels, which asks the plain pass."""
+    pytest.importorskip("triton")
+    from dlmlab.model.fast import Fast
+
+    def generated() -> list[tuple[int, ...]]:
+        outs = generate(model, [[1, 2, 3], [4, 5]], Baseline(), gen_length=24, block_length=8, steps=24, cache=cache)
+        return [(*out.tokens, out.positions) for out in outs]
+
+    model = small_model()
+    plain, fast = generated(), Fast(model, "auto")
+    recorded = []
+
+    def cached(query: Query) -> torch.Tensor:
+        recorded.append(query)
+        return cached_pass(model.model, query, model.head)
+
+    monkeypatch.setattr(fast, "cached", cached)
+    monkeypatch.setattr(LLaDAModelLM, "greedy_kernel", False)
+    model.fast = fast
+    assert generated() == generated() == plain
+    lines = [each.getMessage() for each in caplog.records]
+    assert lines == ([] if said is None else [f"the cache {said}: such passes are the plain ones, and not recorded"])
+    assert (said == "looks into the pass") == (not recorded)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there graphs are recorded")

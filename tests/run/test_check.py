@@ -120,6 +120,7 @@ BAD: dict[str, list[str]] = {
     f"{GATE} gates.mmlu=null": [r"gates\.mmlu=None is not a group of settings"],
     # what does not go together
     "decoder=klass memo=force": [r"KLASS sees more of the model than the memo keeps"],
+    "cache=dual memo=force": [r"memo=force cannot be kept with a cache, .*: set memo=on or cache=none"],
     "memo=force generation.temperature=0.5": [r"memo=force cannot be kept at generation\.temperature=0\.5"],
     "generation.block_length=128": [r"generation\.block_length=128 is longer than the canvas of gen_length=64"],
     "generation.block_length=24": [r"generation\.gen_length=64 is not divisible by block_length=24"],
