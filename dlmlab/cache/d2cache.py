@@ -56,9 +56,10 @@ class D2Cache(Policy):
     of up to inflate_w between them are filled. The confidence is that of the last pass over a position; its density is
     the share of committed tokens around it, weighted by a Gaussian of width sigma.
 
-    variant: `published` follows two slips of the published code. Its update of the confidences has no effect, so that
-    those of the first pass are used for good. And its check of whether a block has masks left narrows the block in
-    place (`check_can_generate`), so that block edges lie at multiples of what was left to fill before the last pass.
+    variant: `published`, with which the paper's figures were made, follows two slips of its code; `paper` doesn't. The
+    code's update of the confidences has no effect, so that those of the first pass are used for good. And its check of
+    whether a block has masks left narrows the block in place (`check_can_generate`), so that block edges lie at
+    multiples of what was left to fill before the last pass.
 
     Source: d2Cache, arXiv:2509.23094. Its published code also leaves masks that it doesn't compute eligible, at the
     confidence of a flat distribution; puts no masks first in the pass that follows a full block; and in a batch
@@ -69,7 +70,7 @@ class D2Cache(Policy):
     rollout_p: Fraction = 0.1
     sigma: NonNegativeFloat = 10.0
     inflate_w: NonNegativeInt = 0
-    variant: Annotated[str, one_of(("paper", "published"))] = "paper"
+    variant: Annotated[str, one_of(("paper", "published"))] = "published"
     needs = ATTENTION
     frozen = Frozen.COMMITS
 

@@ -2,9 +2,9 @@
 
 A case of the data holds the decoder, the cache, the settings, the prompt's token ids, the filled canvas (`tokens`), the
 pass that committed each position (`step_of`), and the ranges of positions that each pass computed. It is a part of the
-published cases, one a setting. Their `factor` is `factor_published` here, and two cases of d2cache are of the code
-where it isn't the paper: `AS_PUBLISHED`. Passes of dInfer that commit nothing are left out. Logits are every eighth of
-the vocabulary's.
+published cases, one a setting. Their `factor` is `factor_published` here, and two cases of d2cache hang on
+slips of the code: `AS_PUBLISHED`. Passes of dInfer that commit nothing are left out. Logits are every eighth of the
+vocabulary's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DATA = Path(__file__).parents[1] / "data" / "caches"
 TINY = Path(__file__).parents[2] / "dlmlab" / "model" / "tiny" / "v1"
 METHODS = sorted(path.stem for path in DATA.glob("*.json"))
 AS_PUBLISHED = ("d2cache/2/Sentence-14", "d2cache/5/StrChain-26")
-"""Cases in which the published code computes other positions than the paper's rule: held with `variant="published"`."""
+"""Cases in which the published code computes other positions than `variant="paper"`."""
 
 
 @cache
@@ -62,8 +62,6 @@ def logits(method: str) -> dict[tuple[str, int], tuple[slice, torch.Tensor]]:
 def policy_of(case: dict[str, Any]) -> Policy:
     """The policy of a case, which is its file's only one."""
     parameters = dict(case["cache"])
-    if case["id"] in AS_PUBLISHED:
-        parameters["variant"] = "published"
     module = import_module(f"dlmlab.cache.{parameters.pop('name')}")
     [own] = [
         each
