@@ -44,7 +44,13 @@ def prepare(cfg: DictConfig) -> tuple[Any, list[tuple[int, ...]], Generation]:
     texts = throughput.distinct_prompts(task, cfg.prompts)
     model = build.model(cfg)
     dummy = cfg.model.load_format == "dummy"
-    return model, throughput.token_ids(model, texts, generation, cfg.seed, dummy), generation
+    if model.tokenizer is None and dummy:
+        return (
+            model,
+            throughput.random_prompts(model, [throughput.RANDOM_PROMPT] * len(texts), generation, cfg.seed),
+            generation,
+        )
+    return model, throughput.encoded(model, texts, generation), generation
 
 
 def show(table: Table) -> None:

@@ -210,11 +210,15 @@ def token_ids(cfg: DictConfig, model: Any, parts: Parts) -> list[tuple[int, ...]
     """
     dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
     if cfg.prompt_lengths is None and not (model.tokenizer is None and dummy):
-        gen_length = parts.generation.gen_length
-        return [encode(model, text, gen_length, f"prompt {index}") for index, text in enumerate(parts.texts)]
+        return encoded(model, parts.texts, parts.generation)
     lengths = [RANDOM_PROMPT] if cfg.prompt_lengths is None else list(cfg.prompt_lengths)
     shuffled = np.random.default_rng(cfg.seed).permutation(np.resize(lengths, cfg.prompts))
     return random_prompts(model, shuffled.tolist(), parts.generation, cfg.seed)
+
+
+def encoded(model: Any, texts: Sequence[str], generation: Generation) -> list[tuple[int, ...]]:
+    """Return the texts' token ids."""
+    return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
 
 
 def random_prompts(model: Any, lengths: Sequence[int], generation: Generation, seed: int) -> list[tuple[int, ...]]:
