@@ -43,14 +43,7 @@ def prepare(cfg: DictConfig) -> tuple[Any, list[tuple[int, ...]], Generation]:
     generation = build.generation(cfg, task)
     texts = throughput.distinct_prompts(task, cfg.prompts)
     model = build.model(cfg)
-    dummy = cfg.model.load_format == "dummy"
-    if model.tokenizer is None and dummy:
-        return (
-            model,
-            throughput.random_prompts(model, [throughput.RANDOM_PROMPT] * len(texts), generation, cfg.seed),
-            generation,
-        )
-    return model, throughput.encoded(model, texts, generation), generation
+    return model, throughput.token_ids(cfg, model, texts, generation), generation
 
 
 def show(table: Table) -> None:

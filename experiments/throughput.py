@@ -126,7 +126,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
     with begin(cfg, build.model(cfg), [parts.task] if parts.texts else []) as run:
-        prompts = token_ids(cfg, run.model, parts)
+        prompts = token_ids(cfg, run.model, parts.texts, generation)
         jobs = {name: (rule, parts.caches.get(name)) for name, rule in parts.rules.items()}
         timings = measure(cfg, run.model, prompts, generation, jobs, batches, run.timings)
         chosen = " with ".join(map(str, [parts.chosen, *parts.caches.values()]))
@@ -203,22 +203,17 @@ def display_name(rule: Rule) -> str:
     return type(rule).__name__ if choice == type(rule).__name__.lower() else choice
 
 
-def token_ids(cfg: DictConfig, model: Any, parts: Parts) -> list[tuple[int, ...]]:
-    """Return the prompts as the model reads them: the task's, or random tokens.
+def token_ids(cfg: DictConfig, model: Any, texts: Sequence[str], generation: Generation) -> list[tuple[int, ...]]:
+    """Return the prompts as the model reads them: the texts, or random tokens.
 
     Random tokens are for `prompt_lengths`, and for random weights that have no tokenizer.
     """
     dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
     if cfg.prompt_lengths is None and not (model.tokenizer is None and dummy):
-        return encoded(model, parts.texts, parts.generation)
+        return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
     lengths = [RANDOM_PROMPT] if cfg.prompt_lengths is None else list(cfg.prompt_lengths)
     shuffled = np.random.default_rng(cfg.seed).permutation(np.resize(lengths, cfg.prompts))
-    return random_prompts(model, shuffled.tolist(), parts.generation, cfg.seed)
-
-
-def encoded(model: Any, texts: Sequence[str], generation: Generation) -> list[tuple[int, ...]]:
-    """Return the texts' token ids."""
-    return [encode(model, text, generation.gen_length, f"prompt {index}") for index, text in enumerate(texts)]
+    return random_prompts(model, shuffled.tolist(), generation, cfg.seed)
 
 
 def random_prompts(model: Any, lengths: Sequence[int], generation: Generation, seed: int) -> list[tuple[int, ...]]:

@@ -53,13 +53,13 @@ class D2Cache(Policy):
     These are the current_k masked ones of the highest confidence × certainty density, among those from the block's
     start to the block edge that has as many masks before it, the active block's first; what the last pass committed;
     and of the rest, those that attention roll-out draws on most, as many as make up rollout_p of it, one at least. Gaps
-    of up to inflate_w between them are filled. The confidence is that of the last pass over a position; its density is
-    the share of committed tokens around it, weighted by a Gaussian of width sigma.
+    of up to inflate_w between them are filled. The density of a position is the share of committed tokens around it,
+    weighted by a Gaussian of width sigma.
 
-    variant: `published`, with which the paper's figures were made, follows two slips of its code; `paper` doesn't. The
-    code's update of the confidences has no effect, so that those of the first pass are used for good. And its check of
-    whether a block has masks left narrows the block in place (`check_can_generate`), so that block edges lie at
-    multiples of what was left to fill before the last pass.
+    variant: With `paper` the confidence is that of the last pass over a position, and a block is as long as it is set.
+    `published` follows two slips of the published code. Its update of the confidences has no effect, so that those of
+    the first pass are used for good. And its check of whether a block has masks left narrows the block in place
+    (`check_can_generate`), so that block edges lie at multiples of what was left to fill before the last pass.
 
     Source: d2Cache, arXiv:2509.23094. Its published code also leaves masks that it doesn't compute eligible, at the
     confidence of a flat distribution; puts no masks first in the pass that follows a full block; and in a batch

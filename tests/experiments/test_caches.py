@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from dataclasses import asdict
 
 import pytest
@@ -53,11 +52,10 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_samples(bench, cache, monkeyp
     own = ["experiment=evaluate", "decoder=threshold", f"cache={cache}", "batch_size=3", "memo=off"]
     whole, cut = bench.folder / f"{cache} whole", bench.folder / f"{cache} cut"
     assert bench(*own, f"hydra.run.dir='{whole}'") == 0
-    real, asked = Words.score, Counter()
+    real = Words.score
 
     def score(self, item, text):
-        asked[item.id] += bool(text)
-        if len(asked) == 2:
+        if text and item.id == "words/2":  # among the first; scored once, since two signals would end the process
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)  # until the main thread has seen it
         return real(self, item, text)

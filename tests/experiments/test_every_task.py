@@ -62,13 +62,16 @@ def test_a_run_of_every_task(
         f"task.path={folder / PATHS.get(name, name)}",
         "device=cpu",
         f"memo_path={tmp_path}/memo.sqlite",
+        "~tracking.markdown",
     ]
-    common += ["~tracking.markdown"]
+
+    def kept(run: Path) -> Path:
+        [path] = [run / each for each in FILES if (run / each).exists()]
+        return path
 
     def read(run: Path) -> tuple[bytes, dict[str, Any]]:
-        [journal] = [run / each for each in FILES if (run / each).exists()]
         results = json.loads((run / "results.json").read_text())
-        return journal.read_bytes(), {key: results[key] for key in ("score", "ci_low", "ci_high", "n", "verdict")}
+        return kept(run).read_bytes(), {key: results[key] for key in ("score", "ci_low", "ci_high", "n", "verdict")}
 
     def succeed(*arguments: str) -> str:
         status, shown, errors = command(*arguments, *common)
@@ -84,15 +87,14 @@ def test_a_run_of_every_task(
     # A kill leaves what was finished, and no results.
     shutil.copytree(whole, run)
     (run / "results.json").unlink()
-    [path] = [run / each for each in FILES if (run / each).exists()]
-    journal = Journal(path)
+    journal = Journal(kept(run))
     journal.rewrite(journal.entries[:1])
     succeed()
     assert read(run) == read(whole)
     shutil.rmtree(run)
 
     succeed()  # again, from the memo where there is one
-    if path.name == "samples.jsonl":
+    if kept(run).name == "samples.jsonl":
         assert json.loads((run / "results.json").read_text())["forwards"]["computed"] == 0
     assert read(run) == read(whole)
     shutil.rmtree(run)
