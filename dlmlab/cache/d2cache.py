@@ -26,7 +26,13 @@ class RollOut(AttentionProbe):
     total_LL: Tensor | None = None
 
     def attend(self, layer: int, position_T: Tensor, attention_TL: Tensor) -> None:
-        """Multiply by (A + I) / row sum, which is the identity where nothing is computed."""
+        """Multiply by (A + I) / row sum, which is the identity where nothing is computed.
+
+        Args:
+            layer: The layer, counted from 0, at which a pass begins anew.
+            position_T: The row's positions that are computed.
+            attention_TL: A, their attention to all positions, the mean of the heads.
+        """
         if layer == 0:
             size = attention_TL.shape[1]
             self.total_LL = torch.eye(size, dtype=attention_TL.dtype, device=attention_TL.device)
@@ -104,9 +110,16 @@ def left_before(view: View) -> int:
 
 
 def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the share of certain positions around each, by a Gaussian of width sigma.
+    """Return the share of certain positions around each position of the canvas, weighted by a Gaussian.
 
     All before the canvas is certain; what follows it is what its last position is.
+
+    Args:
+        certain_G: bool: whether each of the canvas's G positions holds a token.
+        sigma: Standard deviation of the Gaussian, in positions.
+
+    Returns:
+        A fraction for each position, (G,), in float64.
     """
     size = len(certain_G)
     around = np.concatenate([np.ones(size), certain_G, np.full(size, certain_G[-1])])
@@ -117,7 +130,15 @@ def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def nucleus(score_L: np.ndarray, share: float) -> np.ndarray:
-    """The largest scores that together make up at most this share of all, and the largest at any rate, as (L,) mask."""
+    """Return the largest scores that together make up at most a share of all, and the largest at any rate.
+
+    Args:
+        score_L: A number for each position, at least 0; a position of 0 is never chosen.
+        share: The share, as a fraction of the sum of all scores.
+
+    Returns:
+        The positions of these scores, bool (L,).
+    """
     order = np.argsort(-score_L, kind="stable")
     within = np.cumsum(score_L[order] / (score_L.sum() + 1e-9)) <= share
     within[0] = True
@@ -127,7 +148,15 @@ def nucleus(score_L: np.ndarray, share: float) -> np.ndarray:
 
 
 def filled(chosen_L: np.ndarray, width: int) -> np.ndarray:
-    """Return the chosen positions, and those between two that are at most `width` apart."""
+    """Return the chosen positions, and those between two that are at most `width` apart.
+
+    Args:
+        chosen_L: bool: the positions that are chosen.
+        width: Largest distance between two chosen neighbours that is filled, in positions; 0 and 1 fill nothing.
+
+    Returns:
+        The positions, bool (L,), in an array of their own.
+    """
     chosen = np.flatnonzero(chosen_L)
     filled_L = chosen_L.copy()
     for before, after in pairwise(chosen):

@@ -26,7 +26,15 @@ class LeastSimilar(FeatureReuse):
         return int((~self.computed).sum()) - (0 if self.watched is None else self.count)
 
     def stale(self, new_ND: Tensor, old_ND: Tensor) -> Tensor:
-        """See `FeatureReuse`."""
+        """Choose the `count` watched positions whose values have the least cosine with what they were.
+
+        Args:
+            new_ND: The values of the N watched positions now.
+            old_ND: Their values when they were last computed.
+
+        Returns:
+            Indices into the N watched positions, the least alike first; equals from left to right.
+        """
         return F.cosine_similarity(new_ND, old_ND, dim=-1).argsort(stable=True)[: self.count]
 
 

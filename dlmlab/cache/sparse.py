@@ -49,7 +49,15 @@ class MostAttended(KeyChoice):
     policy: Sparse
 
     def choose(self, q_HLE: Tensor, k_HLE: Tensor) -> Tensor:
-        """Return the block, and the most important positions outside."""
+        """Return the block, and the most important positions outside.
+
+        Args:
+            q_HLE: Rotated queries, of all heads and positions.
+            k_HLE: Rotated keys, of as many heads.
+
+        Returns:
+            The positions whose keys stay, bool (L,), on the queries' device.
+        """
         block_L = torch.from_numpy(self.block).to(q_HLE.device)
         mean_HE1 = q_HLE[:, block_L].mean(1).unsqueeze(-1)
         importance_N = (k_HLE[:, ~block_L] @ mean_HE1).squeeze(-1).mean(0)

@@ -66,7 +66,15 @@ class Around(Rule):
 
 
 def within(rule: Rule, step: Step, block_BK: Tensor) -> Step:
-    """Return the step that a rule is to see whose active block this is."""
+    """Return the step that a rule inside another one is to see: the active block alone is eligible to it.
+
+    A rule with `sees_canvas` sees the same step, with this active block.
+
+    Args:
+        rule: The rule inside.
+        step: The outer rule's step, whose K positions are the canvas's.
+        block_BK: bool: the active block, which may be another one than the step's.
+    """
     if rule.sees_canvas:
         return step._replace(active_BK=block_BK)
     measure_BK = step.measure_BK

@@ -34,7 +34,13 @@ class Credit(Rule):
     scheduled: ClassVar[bool] = False
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """No credit."""
+        """Return a row's credit where a block begins: none for any token, (K, V).
+
+        Args:
+            block_length: K, the positions of the active block.
+            vocab_size: V, the width of the logits.
+            like: A tensor with the device, and with the dtype of logits.
+        """
         return (like.new_zeros(block_length, vocab_size),)
 
     def transform(self, logits_BKV: Tensor, state: tuple[Tensor, ...]) -> Tensor:
@@ -46,7 +52,12 @@ class Credit(Rule):
         return Decision(commit_BK, state=(self.updated(step.logits_BKV, *step.state),))
 
     def updated(self, logits_BKV: Tensor, credit_BKV: Tensor) -> Tensor:
-        """Return the credit after one more look at the model's logits."""
+        """Return the credit after one more look at the model's logits.
+
+        Args:
+            logits_BKV: The model's own logits, to which no credit has been added.
+            credit_BKV: The credit as of the last step; it stays as it is.
+        """
         probability_BK, token_BK = logits_BKV.softmax(-1).max(-1)
         gain_BK = probability_BK.pow(self.gamma)
         return (per_row(self.beta) * credit_BKV).scatter_add_(-1, token_BK[..., None], gain_BK[..., None])

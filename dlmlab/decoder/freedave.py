@@ -56,5 +56,13 @@ class FreeDave(Rule):
 
 
 def most(confidence_BCK: Tensor, quota_BC: Tensor) -> Tensor:
-    """Return the surest positions of each canvas, as many as its quota says."""
+    """Return the surest positions of each canvas, as many as its quota says.
+
+    Args:
+        confidence_BCK: The proposals' probabilities on C canvases of each row; -inf where nothing is proposed.
+        quota_BC: int64: how many positions of each canvas; where fewer have a proposal, all of them.
+
+    Returns:
+        The positions, bool (B, C, K); of equals the leftmost go first.
+    """
     return top_k(confidence_BCK.flatten(0, 1), quota_BC.flatten()[:, None]).view_as(confidence_BCK)

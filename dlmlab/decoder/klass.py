@@ -32,7 +32,14 @@ class KLASS(Rule):
     sees_canvas: ClassVar[bool] = True
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """The log-probabilities of the step before, for how many steps they have hardly changed, the block's steps."""
+        """Return the log-probabilities of the step before, (K, V), for how many steps they have hardly changed, (K,),
+        and the block's steps, (1,).
+
+        Args:
+            block_length: K, the positions of the canvas.
+            vocab_size: V, the width of the logits.
+            like: A tensor with the device, and with the dtype of logits.
+        """
         never_KV = like.new_full((block_length, vocab_size), -torch.inf)
         none = torch.zeros(1, dtype=torch.int64, device=like.device)
         return never_KV, none.expand(block_length), none

@@ -48,9 +48,17 @@ class PCSampler(Rule):
 
 @cache
 def surprise(name: str, device: str) -> Tensor:
-    """−ln(f + 1e-9) of each token, in single precision as published; the last stands for all that are not counted.
+    """Return −ln(f + 1e-9) of each token, in single precision as published.
 
-    Raises UserError where there is no such table.
+    Args:
+        name: A table of `conf/frequency/`, or a path to one.
+        device: The device that the numbers go to; what is returned is kept for each name and device.
+
+    Returns:
+        A number for each token id; the last stands for all that are not counted.
+
+    Raises:
+        UserError: There is no such table.
     """
     path = CONF / "frequency" / f"{name}.json" if (CONF / "frequency" / f"{name}.json").exists() else Path(name)
     try:

@@ -36,7 +36,13 @@ class Saber(Rule):
     scheduled: ClassVar[bool] = False
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """Return the committed tokens' probabilities as of the last step and as of their commit."""
+        """Return the committed tokens' probabilities as of the last step and as of their commit, each (K,).
+
+        Args:
+            block_length: K, the positions of the active block.
+            vocab_size: V, the width of the logits; no part of this state.
+            like: A tensor with the device, and with the dtype of confidences.
+        """
         return like.new_zeros(block_length), like.new_zeros(block_length)
 
     def __call__(self, step: Step) -> Decision:

@@ -37,7 +37,15 @@ class SaberPublished(Rule):
         return probability_NV.amax(-1)
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """The likeliest tokens' probabilities as of the last step, and as of the last commit; -inf where none was."""
+        """Return the likeliest tokens' probabilities as of the last step, and as of the last commit, each (K,).
+
+        At first the former are 0, and the latter -inf, which stands for no commit.
+
+        Args:
+            block_length: K, the positions of the active block.
+            vocab_size: V, the width of the logits; no part of this state.
+            like: A tensor with the device, and with the dtype of confidences.
+        """
         return like.new_zeros(block_length), like.new_full((block_length,), -float("inf"))
 
     def __call__(self, step: Step) -> Decision:

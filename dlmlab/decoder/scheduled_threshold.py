@@ -23,7 +23,13 @@ class ScheduledThreshold(Rule):
     threshold: Fraction
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """How many positions the block is behind its schedule."""
+        """Return how many positions the block is behind its schedule, (1,): none where it begins.
+
+        Args:
+            block_length: K, the positions of the active block; no part of this state.
+            vocab_size: V, the width of the logits; no part of this state.
+            like: A tensor with the device, and with the dtype of confidences.
+        """
         return (like.new_zeros(1),)
 
     def __call__(self, step: Step) -> Decision:

@@ -37,7 +37,15 @@ class SlowFast(Rule):
     alike: ClassVar[tuple[str, ...]] = ("cycle_length_stability_window",)
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """Where the cycle begins and ends, whether that is settled, its slow passes, the last ends (NaN: none)."""
+        """Return where the cycle begins and ends, whether that is settled, its slow passes, the last ends (NaN: none).
+
+        The last ends are (cycle_length_stability_window,), the others (1,).
+
+        Args:
+            block_length: K, the positions of the active block, where the first cycle ends.
+            vocab_size: V, the width of the logits; no part of this state.
+            like: A tensor on the device that the state is for.
+        """
         zero = torch.zeros(1, dtype=torch.int64, device=like.device)
         last = torch.full((self.cycle_length_stability_window,), torch.nan, dtype=torch.float64, device=like.device)
         return zero, zero + block_length, zero, zero, last

@@ -9,8 +9,11 @@ from torch import Tensor
 def top_k(score_BK: Tensor, quota: Tensor | int) -> Tensor:
     """Return the positions of each row with the highest scores, as a (B, K) mask.
 
-    quota: how many of each row, (B, 1) or one number; where fewer positions have a score above -inf, all of them.
     Equal scores go to the leftmost position, on every device and batch size (torch.topk leaves that open).
+
+    Args:
+        score_BK: A number for each position; -inf where it can't be chosen.
+        quota: How many of each row, (B, 1) or one number; where fewer positions have a score above -inf, all of them.
     """
     return (rank(descending(score_BK)) < quota) & (score_BK > -torch.inf)
 
@@ -27,9 +30,11 @@ def rank(order_BK: Tensor) -> Tensor:
 
 
 def longest_prefix(score_BK: Tensor, holds_BK: Tensor) -> Tensor:
-    """Return the n positions of each row with the highest scores, as a (B, K) mask.
+    """Return the n positions of each row with the highest scores, as a (B, K) mask, n the largest that is allowed.
 
-    n: the largest for which `holds_BK[:, n - 1]`, at least 1. Positions with a score of -inf are never among them.
+    Args:
+        score_BK: A number for each position; one of -inf is never chosen. Of equals the leftmost go first.
+        holds_BK: bool: whether n may be 1, 2, … K; where none is allowed, n is 1.
     """
     order_BK = descending(score_BK)
     count_K = torch.arange(1, order_BK.shape[-1] + 1, device=order_BK.device)

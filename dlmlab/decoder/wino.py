@@ -42,7 +42,13 @@ class WINO(Rule):
     scheduled: ClassVar[bool] = False
 
     def initial_state(self, block_length: int, vocab_size: int, like: Tensor) -> tuple[Tensor, ...]:
-        """Return how many positions the pass before has committed."""
+        """Return how many positions the pass before has committed, (1,).
+
+        Args:
+            block_length: K, the positions of the active block; no part of this state.
+            vocab_size: V, the width of the logits; no part of this state.
+            like: A tensor on the device that the state is for.
+        """
         return (torch.full((1,), MOST_AT_FIRST, device=like.device),)
 
     def __call__(self, step: Step) -> Decision:
