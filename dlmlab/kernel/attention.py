@@ -74,12 +74,16 @@ def attention(
     heads: tuple[int, int],
     out_TD: Tensor,
 ) -> None:
-    """Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E), to
-    (T, heads × E) in `out_TD`. What stands behind the last row stays as it is.
+    """Rotate queries and keys by their positions, and mix for each token the values of all of its row.
 
-    position_T: each token's position in its row, int32. begin_B: where each row begins, and behind them where the last
-    one ends, (B + 1,) int32. tiles: QUERIES tokens each, as many as the longest row has at least. rotary: see
-    `dlmlab.model.llada.LLaDAModel.rotary`. heads: of the queries, and of keys and values.
+    Args:
+        qkv_TD: Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E).
+        position_T: int32: each token's position in its row.
+        begin_B: int32: where each row begins, and behind them where the last one ends, (B + 1,).
+        tiles: Tiles of QUERIES tokens, at least as many as the longest row has.
+        rotary: See `dlmlab.model.llada.LLaDAModel.rotary`.
+        heads: How many heads the queries have, and how many keys and values have.
+        out_TD: Takes the mixed heads, (T, heads × E). What stands behind the last row stays as it is.
     """
     query_heads, kv_heads = heads
     head_width = qkv_TD.shape[-1] // (query_heads + 2 * kv_heads)

@@ -66,6 +66,13 @@ def _join(part_token_ptr, best_ptr, top_ptr, total_ptr, token_ptr, probability_p
 def greedy(logits_NV: Tensor, mask_token: int, banned: int | None = None) -> tuple[Tensor, Tensor]:
     """Return each position's likeliest token but the mask token, (N,) int64, and its softmax probability, (N,)
     float32.
+
+    The probability is NaN where a logit isn't finite. Of equal logits the token with the smallest id is taken.
+
+    Args:
+        logits_NV: Logits in any precision, on a GPU, in contiguous memory; computed with in float32.
+        mask_token: The id of a token that is never returned, but counts in the softmax.
+        banned: The id of a token that is never returned, and doesn't count in the softmax; None bans none.
     """
     positions, vocabulary = logits_NV.shape
     count = PARTS_OF_FEW if positions <= FEW_POSITIONS else PARTS_OF_MANY

@@ -169,7 +169,15 @@ def _unpack(
 
 
 def matmul(x_MK: Tensor, packed: Packed) -> Tensor:
-    """(M, K) in bfloat16 to (M, N): unpacked in registers for few rows, in memory for many."""
+    """Multiply rows with packed weights: unpacked in registers for few rows, in memory for many.
+
+    Args:
+        x_MK: The rows, in bfloat16.
+        packed: A matrix of N × K weights.
+
+    Returns:
+        The product, (M, N), in bfloat16.
+    """
     if len(x_MK) <= ROWS:
         return matmul_few(x_MK, packed)
     columns, inner = packed.shape
@@ -182,7 +190,15 @@ def matmul(x_MK: Tensor, packed: Packed) -> Tensor:
 
 
 def matmul_few(x_MK: Tensor, packed: Packed) -> Tensor:
-    """Multiply by the one kernel, for any number of rows."""
+    """Multiply by the one kernel, for any number of rows.
+
+    Args:
+        x_MK: The rows, in bfloat16.
+        packed: A matrix of N × K weights.
+
+    Returns:
+        The product, (M, N), in bfloat16.
+    """
     rows, (columns, inner) = len(x_MK), packed.shape
     tiles = triton.cdiv(columns, COLUMNS)
     split = next((each for each in (1, 2) if tiles * each >= 1.4 * MULTIPROCESSORS), 4)
@@ -204,7 +220,14 @@ def matmul_few(x_MK: Tensor, packed: Packed) -> Tensor:
 
 
 def unpack(packed: Packed, begin: int, end: int, dtype: torch.dtype) -> Tensor:
-    """Rows of the matrix, (end - begin, K), each weight what bitsandbytes makes of it, to the bit."""
+    """Return rows of the matrix, (end - begin, K), each weight what bitsandbytes makes of it, to the bit.
+
+    Args:
+        packed: A matrix of N × K weights.
+        begin: The first row, of N.
+        end: The first row that is left out.
+        dtype: What the weights are rounded to; they are computed in float32.
+    """
     inner = packed.shape[1]
     out = packed.codes.new_empty(end - begin, inner, dtype=dtype)
     size = next(each for each in (UNPACK_BYTES, 512, 256, 128, 64, 32) if out.numel() // 2 % each == 0)

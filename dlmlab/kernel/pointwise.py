@@ -94,7 +94,18 @@ def _quantize(x_ptr, out_ptr, scale_ptr, D, BLOCK: tl.constexpr):
 
 
 def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, float8: bool) -> Tensor | Float8:
-    """Add y to x in place, where there is one, and answer x's RMS norm (arXiv:1910.07467), (M, D)."""
+    """Add y to x in place, where there is one, and return x's RMS norm (arXiv:1910.07467).
+
+    Args:
+        x_MD: The residual stream at M positions; written to where there is a y.
+        y: What a projection to D columns has left to be added; None where there is nothing.
+        weight_D: The norm's weight.
+        eps: What is added to the mean square of a row, so that its root isn't 0.
+        float8: Whether the result is rounded to FP8, with a scale for each row.
+
+    Returns:
+        The norm, (M, D), in x's dtype or in FP8; it is computed in float32.
+    """
     out, scale = _rows(x_MD, x_MD.shape[-1], float8)
     width = x_MD.shape[-1]
     pointers, flags = _arguments(y or Product(x_MD[None]))
@@ -108,7 +119,15 @@ def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, floa
 
 
 def swiglu(h: Product, float8: bool) -> Tensor | Float8:
-    """silu(gate) × up (arXiv:2002.05202) of rows that hold first all gates, then all ups: (M, 2 D) to (M, D)."""
+    """Return silu(gate) × up (arXiv:2002.05202) of rows that hold first all gates, then all ups.
+
+    Args:
+        h: What the gate's and the up projection have left, side by side: M rows of 2 D columns.
+        float8: Whether the result is rounded to FP8, with a scale for each row.
+
+    Returns:
+        The product, (M, D), in the dtype of h's parts or in FP8; it is computed in float32.
+    """
     *_, rows, width = h.parts_SMN.shape
     width //= 2
     out, scale = _rows(h.parts_SMN[0], width, float8)

@@ -63,7 +63,15 @@ class Packed(NamedTuple):
 
 
 def pack(query: Query, model: LLaDAModel) -> Packed:
-    """Leave out the padding of a query with a cache, on the model's device."""
+    """Leave out the padding of a query with a cache, on the model's device.
+
+    Args:
+        query: It says what the pass reuses; its tensors may lie on the host.
+        model: The network that is asked; its config says whether attention is block-causal.
+
+    Returns:
+        The query's rows, one behind the other. Where it names no positions, all that are computed are wanted.
+    """
     assert query.reuse is not None
     positions_BL, *told = query.reuse
     like: Any = model.transformer["wte"].weight
@@ -84,14 +92,31 @@ def pack(query: Query, model: LLaDAModel) -> Packed:
 
 
 def block_causal(position_T: Tensor, length: int, block_length: int, like: Tensor) -> Tensor:
-    """(T, L): what keeps each position from seeing a later block."""
+    """Return what keeps each position from seeing a later block.
+
+    Args:
+        position_T: The positions that look, of the row's.
+        length: L, the positions of the row.
+        block_length: Positions of a block; the first block begins with the row.
+        like: A tensor with the dtype and device that the result is to have.
+
+    Returns:
+        What is added to attention scores, (T, L): -inf where the block is a later one, else 0.
+    """
     block_L = torch.arange(length, device=like.device) // block_length
     later_TL = block_L > (position_T // block_length)[:, None]
     return torch.zeros(later_TL.shape, dtype=like.dtype, device=like.device).masked_fill_(later_TL, -torch.inf)
 
 
 def cached_pass(model: LLaDAModel, query: Query, head: Callable[[Tensor], Tensor]) -> Tensor:
-    """The final norm's output, (N, D), at the positions that are wanted; all that are computed where none are named."""
+    """Return the final norm's output, (N, D), at the positions that are wanted; all that are computed where none are
+    named.
+
+    Args:
+        model: The network under its head.
+        query: It says what the pass reuses; the rows' stores take the new keys and values, the hooks are called.
+        head: Turns the final norm's output into logits, (…, V); only called for a hook that asks for confidences.
+    """
     packed = pack(query, model)
     x_TD = model.embed(packed.ids_T)
     cos_T1E, sin_T1E = model.angles(x_TD, packed.position_T)
@@ -112,7 +137,17 @@ def cached_pass(model: LLaDAModel, query: Query, head: Callable[[Tensor], Tensor
 
 
 def attend(block: Block, layer: int, parts: list[Part], heads: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Write the new keys and values into the rows' stores, and gather with each row's queries what is visible there."""
+    """Write the new keys and values into the rows' stores, and gather with each row's queries what is visible there.
+
+    Args:
+        block: The layer's block, which mixes.
+        layer: The layer, counted from 0.
+        parts: The rows, one behind the other; their hooks are shown the layer's keys or attention.
+        heads: Queries, keys and values of all rows' positions, each (positions, heads, E); the first two are rotated.
+
+    Returns:
+        What the heads of all rows' positions have gathered, (positions, H × E).
+    """
     mixed = []
     for part in parts:
         q_THE, k_THE, v_THE = (each[part.share] for each in heads)
@@ -134,12 +169,24 @@ def attend(block: Block, layer: int, parts: list[Part], heads: tuple[Tensor, Ten
 
 
 def write(kept_2HLE: Tensor, position_T: Tensor, k_THE: Tensor, v_THE: Tensor) -> None:
-    """Keep a layer's keys and values of these positions."""
+    """Keep a layer's keys and values of these positions.
+
+    Args:
+        kept_2HLE: What a row's store has of the layer, keys first; written in place.
+        position_T: The row's positions that are written.
+        k_THE: Their keys, rotated.
+        v_THE: Their values.
+    """
     kept_2HLE.index_copy_(2, position_T, torch.stack((k_THE, v_THE)).transpose(1, 2))
 
 
 def visible_keys(layer: int, part: Part) -> Tensor | None:
-    """Return the keys that a row sees in a layer, bool (L,): those that were chosen, else the plan's; None for all."""
+    """Return the keys that a row sees in a layer, bool (L,): those that were chosen, else the plan's; None for all.
+
+    Args:
+        layer: The layer, counted from 0.
+        part: The row's share of the pass; where it computes the whole row, the layer's choice is forgotten first.
+    """
     chosen = part.store.seen if isinstance(part.store, KeyValueStore) else None
     if chosen is not None and part.whole:
         chosen[layer] = None
@@ -147,12 +194,23 @@ def visible_keys(layer: int, part: Part) -> Tensor | None:
 
 
 def spread(k_HLE: Tensor, q_HTE: Tensor) -> Tensor:
-    """Keys of as many heads as there are of queries; under grouped-query attention several share one."""
+    """Return keys of as many heads as there are of queries; under grouped-query attention several share one.
+
+    Args:
+        k_HLE: Keys, of fewer heads or as many.
+        q_HTE: Queries, whose first axis says how many heads there are to be.
+    """
     return k_HLE.repeat_interleave(len(q_HTE) // len(k_HLE), dim=0)
 
 
 def tell_confidences(part: Part, hidden_TD: Tensor, head: Callable[[Tensor], Tensor]) -> None:
-    """Tell a row's hook, if it asks, how sure the model is where it asks."""
+    """Tell a row's hook, if it asks, how sure the model is where it asks.
+
+    Args:
+        part: The row's share of the pass, with its hook.
+        hidden_TD: The final norm's output at the positions of the row that the pass computes.
+        head: Turns the final norm's output into logits, (…, V).
+    """
     if isinstance(part.hook, AttentionProbe) and part.hook.scored is not None:
         scored_T = torch.from_numpy(part.hook.scored).to(hidden_TD.device)[part.position_T]
         part.hook.score(head(hidden_TD[scored_T]).double().softmax(-1).amax(-1))
