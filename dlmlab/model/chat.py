@@ -50,6 +50,10 @@ class Renderer:
     def render(self, template: str, context: Mapping[str, Any]) -> str:
         """Return the text of a template.
 
+        Args:
+            template: The checkpoint's chat template, in Jinja's language.
+            context: The values of its variables, by name; they go to the process as JSON.
+
         Raises:
             UserError: It fails, or takes too much time, memory or room.
         """
@@ -110,7 +114,12 @@ class Renderer:
 
 
 def hand_on(pipe: int, parts: queue.SimpleQueue[bytes]) -> None:
-    """Read a pipe to its end, which is empty: Windows can't wait for one but by reading it."""
+    """Read a pipe to its end, and hand on what it gives: Windows can't wait for one but by reading it.
+
+    Args:
+        pipe: The file descriptor that is read.
+        parts: The queue that takes each part as it comes; an empty one stands for the end.
+    """
     part = b"more"
     while part:
         try:
@@ -168,7 +177,15 @@ def token_ids(model: Any, messages: str | Sequence[Message], name: str) -> list[
 
 
 def template_of(tokenizer: Any, name: str) -> str:
-    """Return the chat template of a tokenizer. Raises UserError where there is none that is meant for a plain chat."""
+    """Return the chat template of a tokenizer.
+
+    Args:
+        tokenizer: The checkpoint's; None where it has none.
+        name: What an error calls the conversation.
+
+    Raises:
+        UserError: There is none that is a text and meant for a plain chat.
+    """
     found = None if tokenizer is None else tokenizer.chat_template
     if isinstance(found, dict) and found:
         if "default" not in found:
@@ -183,7 +200,12 @@ def template_of(tokenizer: Any, name: str) -> str:
 
 
 def check_turn(turn: Any, name: str) -> None:
-    """Raise UserError for what is no turn of a conversation."""
+    """Raise UserError for what is no turn of a conversation.
+
+    Args:
+        turn: What a caller has given: a mapping of `role` and `content`, to texts, is a turn.
+        name: What an error calls the conversation.
+    """
     if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
         raise UserError(f"{name} has a turn {reprlib.repr(turn)}: give each as {{'role': …, 'content': …}}")
     if not isinstance(turn["role"], str) or not re.fullmatch(r"[\w-]+", turn["role"]):
@@ -192,7 +214,15 @@ def check_turn(turn: Any, name: str) -> None:
 
 
 def check_text(text: Any, name: str) -> str:
-    """Return a text. Raises UserError for what is none, or holds half a character (a lone surrogate)."""
+    """Return a text as it is given.
+
+    Args:
+        text: What must be a text.
+        name: What an error calls that in which the text stands.
+
+    Raises:
+        UserError: It is no text, or holds half a character (a lone surrogate).
+    """
     if not isinstance(text, str):
         raise UserError(f"{name} has {reprlib.repr(text)} where a text is wanted")
     try:
@@ -212,6 +242,15 @@ def control_ids(model: Any) -> frozenset[int]:
 
 
 def control_spans(tokenizer: Any, text: str, control: frozenset[int]) -> list[tuple[int, int]]:
-    """Return where a text spells a control token, however the tokenizer lets that be spelt."""
+    """Return where a text spells a control token, however the tokenizer lets that be spelt.
+
+    Args:
+        tokenizer: A fast one, which says what part of a text each token stands for.
+        text: What is searched.
+        control: The ids of the control tokens.
+
+    Returns:
+        Spans [begin, end) of characters, from left to right.
+    """
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return [span for token, span in zip(found["input_ids"], found["offset_mapping"], strict=True) if token in control]

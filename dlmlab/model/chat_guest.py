@@ -36,7 +36,13 @@ def refuse(message: object) -> NoReturn:
 
 
 def to_json(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
-    """Return a value as JSON; Jinja's own filter would escape it for HTML."""
+    """Return a value as JSON; Jinja's own filter would escape it for HTML.
+
+    Args:
+        value: What a template has.
+        ensure_ascii: Whether characters beyond ASCII are escaped.
+        **how: Other options of `json.dumps`, such as `indent`.
+    """
     return json.dumps(value, ensure_ascii=ensure_ascii, **how)
 
 
@@ -63,7 +69,11 @@ def answer(line: str) -> dict[str, str]:
 
 
 def main(memory: int) -> None:
-    """Answer requests until there are no more. memory: bytes of address space that this may take; not on Windows."""
+    """Answer requests until there are no more.
+
+    Args:
+        memory: Bytes of address space that this process may take; Windows sets no such limit.
+    """
     if sys.platform != "win32":
         import resource
 

@@ -42,9 +42,14 @@ def hub_commit(folder: Path) -> str | None:
 
 
 def read_config(folder: Path, mask_token_id: int | None = None) -> LLaDAConfig:
-    """Return the network that the folder's config.json describes. mask_token_id: stands in for the file's.
+    """Return the network that the folder's config.json describes.
 
-    Raises UserError where it can't be had.
+    Args:
+        folder: The checkpoint's folder, with config.json and, where there is one, generation_config.json.
+        mask_token_id: Stands in for the file's; None takes what the file says.
+
+    Raises:
+        UserError: A file can't be read, or the network that it describes can't be had.
     """
     config = _read_json(folder / CONFIG)
     if mask_token_id is not None:
@@ -189,7 +194,13 @@ class Checkpoint:
 
 
 def check_shapes(folder: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
-    """Raise UserError unless a checkpoint holds exactly the tensors that its config.json asks for."""
+    """Raise UserError unless a checkpoint holds exactly the tensors that its config.json asks for.
+
+    Args:
+        folder: The checkpoint's folder, which an error names.
+        found: The shapes of the tensors that its files hold, by name.
+        wanted: The shapes that the config asks for, by the checkpoint's names.
+    """
     for problem, names in (
         ("lacks", wanted.keys() - found.keys()),
         ("has an unexpected", found.keys() - wanted.keys()),
@@ -209,7 +220,13 @@ def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTraine
     """Return the checkpoint's tokenizer, or None where it has none.
 
     The class is fixed: a tokenizer_config.json that names another, or code of its own, is not followed.
-    config: the network's, whose special tokens it must have. Raises UserError where it can't be read or has not.
+
+    Args:
+        folder: The checkpoint's folder.
+        config: The network's, whose special tokens it must have; with None they are not checked.
+
+    Raises:
+        UserError: The tokenizer can't be read, or lacks a special token, or has another mask.
     """
     if not (folder / TOKENIZER).exists():
         return None
@@ -233,7 +250,13 @@ def read_tokenizer(folder: Path, config: LLaDAConfig | None = None) -> PreTraine
 
 
 def check_mask(folder: Path, config: LLaDAConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise UserError where the mask token of a config is none of the tokenizer's."""
+    """Raise UserError where the mask token of a config is none of the tokenizer's.
+
+    Args:
+        folder: The checkpoint's folder, which an error names.
+        config: The network's; where its family's special tokens aren't checked, its mask must be no plain text.
+        tokenizer: The checkpoint's; where it names a mask token, that must be the config's.
+    """
     asked, own = config.mask_token_id, tokenizer.mask_token_id
     text = tokenizer.convert_ids_to_tokens(asked) if asked is not None else None
     if own not in (None, asked):
@@ -244,7 +267,13 @@ def check_mask(folder: Path, config: LLaDAConfig, tokenizer: PreTrainedTokenizer
 
 
 def check_special_tokens(folder: Path, config: LLaDAConfig, vocabulary: Mapping[str, int]) -> None:
-    """Raise UserError where a tokenizer lacks the mask, or what ends an answer of its family."""
+    """Raise UserError where a tokenizer lacks the mask, or what ends an answer of its family.
+
+    Args:
+        folder: The checkpoint's folder, which an error names.
+        config: The network's; its family says whether anything is checked.
+        vocabulary: The tokenizer's ids, by the texts of its tokens.
+    """
     family = FAMILIES[config.family]
     if not family.special_tokens_checked:
         return

@@ -55,7 +55,13 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(config.n_experts, config.d_model, config.expert_width))
 
     def forward(self, x_ND: Tensor, expert_NA: Tensor, weight_NA: Tensor) -> Tensor:
-        """(N, D) to what the chosen experts make of it, weighted and summed up, (N, D)."""
+        """Return what the chosen experts make of each token, weighted and summed up, (N, D), in x's dtype.
+
+        Args:
+            x_ND: The hidden states of N tokens, behind the norm.
+            expert_NA: int64: the numbers of the experts that see a token.
+            weight_NA: float32: how much each of them counts.
+        """
         order = expert_NA.flatten().argsort(stable=True)
         token = order // expert_NA.shape[-1]
         count_X = torch.bincount(expert_NA.flatten(), minlength=self.n_experts)
@@ -72,16 +78,39 @@ class Experts(nn.Module):
 
 
 def stacked(weight: nn.Parameter | nn.Module, dtype: torch.dtype) -> Tensor:
-    """Return the experts' matrices, (X, N, K); those that are quantised are unpacked, all of them at a time."""
+    """Return the experts' matrices, (X, N, K); those that are quantised are unpacked, all of them at a time.
+
+    Args:
+        weight: The matrices as a parameter, which is returned as it is, or as a module that unpacks them.
+        dtype: The dtype of matrices that are unpacked.
+    """
     return weight if isinstance(weight, Tensor) else weight().to(dtype)
 
 
 def one_by_one(x: Tensor, weight_XNK: Tensor, count_X: Tensor) -> Tensor:
-    """Multiply rows sorted by expert, so many for each, (M, K), with their experts' matrices: (M, N)."""
+    """Multiply rows with their experts' matrices.
+
+    Args:
+        x: The rows, (M, K), sorted by expert.
+        weight_XNK: The experts' matrices.
+        count_X: int64: how many of the rows belong to each expert; the host waits for these numbers.
+
+    Returns:
+        The products, (M, N), in the rows' order.
+    """
     parts = x.split(count_X.tolist())
     return torch.cat([F.linear(part, weight_XNK[expert]) for expert, part in enumerate(parts) if len(part)])
 
 
 def grouped(x: Tensor, weight_XNK: Tensor, count_X: Tensor) -> Tensor:
-    """Do what `one_by_one` does in one product that doesn't wait for the counts, in bfloat16."""
+    """Do what `one_by_one` does in one product that doesn't wait for the counts, in bfloat16.
+
+    Args:
+        x: The rows, (M, K), sorted by expert, in bfloat16 on a GPU.
+        weight_XNK: The experts' matrices, in bfloat16.
+        count_X: int64: how many of the rows belong to each expert.
+
+    Returns:
+        The products, (M, N), in the rows' order.
+    """
     return F.grouped_mm(x, weight_XNK.transpose(1, 2), offs=count_X.cumsum(0).to(torch.int32))

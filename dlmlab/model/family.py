@@ -21,9 +21,7 @@ STATED = (
     *("rope_theta", "layer_norm_type", "include_bias", "bias_for_layer_norm", "weight_tying"),
     *("mask_token_id", "eos_token_id", "pad_token_id"),
 )
-"""Keys that LLaDA's config.json must hold: where it doesn't, the published code and ours would assume different
-values.
-"""
+"""Keys that LLaDA's config.json must hold: the published code and ours would assume different values for them."""
 
 SHAPE = {
     "vocab_size": "vocab_size",
@@ -153,7 +151,13 @@ def trained_blocks(config: Values) -> Values:
 
 
 def whole(config: Values, key: str, missing: int | None = None) -> int:
-    """Return a key's value, a positive integer, or `missing` where it is null. Raises UserError for anything else."""
+    """Return a key's value, a positive integer. Raises UserError for anything else.
+
+    Args:
+        config: The keys of a config.json.
+        key: The key that is read.
+        missing: What is returned where the value is null, 0 or not there; with None such a value is refused.
+    """
     value = config.get(key)
     if missing is not None and value in (None, 0):
         return missing
@@ -296,9 +300,11 @@ FAMILIES = {
 
 
 def of(config: Mapping[str, Any], where: str) -> Family:
-    """Return the family of a config.json; LLaDA's where it names none. where: what an error calls the file.
+    """Return the family of a config.json; LLaDA's where it names none. Raises UserError for one that is not known.
 
-    Raises UserError for an architecture that is not known.
+    Args:
+        config: The keys of the config.json; `architectures` names the family.
+        where: What an error calls the file.
     """
     named = config.get("architectures") or [FAMILIES["llada"].architecture]
     for family in FAMILIES.values():
@@ -311,8 +317,13 @@ def of(config: Mapping[str, Any], where: str) -> Family:
 def network_config(config: Mapping[str, Any], where: str, ends: Mapping[str, Any] | None = None) -> LLaDAConfig:
     """Return the network that a config.json describes.
 
-    where: what an error calls the file. ends: generation_config.json, whose tokens end an answer too.
-    Raises UserError, naming the key, for what is missing and for what can't be honoured.
+    Args:
+        config: The keys of the config.json.
+        where: What an error calls the file.
+        ends: The keys of generation_config.json, whose tokens end an answer too; None where there is no such file.
+
+    Raises:
+        UserError: A key is missing or can't be honoured; the line names it.
     """
     family = of(config, where)
     if family.name == "llada":
@@ -331,7 +342,12 @@ def network_config(config: Mapping[str, Any], where: str, ends: Mapping[str, Any
 
 
 def llada_config(config: Mapping[str, Any], where: str) -> LLaDAConfig:
-    """LLaDA's own. Raises UserError, naming the key, for what is missing and for what can't be honoured."""
+    """Return the network of a config.json that is LLaDA's own. Raises UserError as `network_config` does.
+
+    Args:
+        config: The keys of the config.json, all of which must be LLaDA's.
+        where: What an error calls the file.
+    """
     if config.get("model_type") != "llada":
         raise UserError(f"{where} describes model_type={config.get('model_type')!r}, not llada: fetch it again")
     if missing := [key for key in STATED if key not in config]:
@@ -340,7 +356,13 @@ def llada_config(config: Mapping[str, Any], where: str) -> LLaDAConfig:
 
 
 def check_key(family: Family, key: str, value: Any) -> None:
-    """Raise UserError where a config key's value can't be honoured."""
+    """Raise UserError where a config key's value can't be honoured.
+
+    Args:
+        family: The family whose keys are known.
+        key: The key of a config.json.
+        value: Its value there; null is always taken.
+    """
     if key in family.fixed:
         if value not in family.fixed[key] and value is not None:
             only = " or ".join(map(repr, family.fixed[key]))
@@ -350,7 +372,14 @@ def check_key(family: Family, key: str, value: Any) -> None:
 
 
 def tokens(family: Family, config: Mapping[str, Any], ends: Mapping[str, Any], where: str) -> Values:
-    """Return the special tokens' ids. Raises UserError where the mask token must be stated and isn't."""
+    """Return the special tokens' ids. Raises UserError where the mask token must be stated and isn't.
+
+    Args:
+        family: The family, which may know the mask token where config.json doesn't state it.
+        config: The keys of a config.json.
+        ends: The keys of generation_config.json, whose tokens end an answer too; empty where there is none.
+        where: What an error calls config.json.
+    """
     mask = config.get("mask_token_id")
     if mask is None:
         if family.mask_token_id is None:
@@ -372,7 +401,12 @@ def listed(ids: Any) -> list[Any]:
 
 
 def in_their_words(line: str, names: Mapping[str, str]) -> str:
-    """Return an error about one of our keys, about theirs."""
+    """Return an error about one of our keys as an error about a key of the family's config.json.
+
+    Args:
+        line: The error's line.
+        names: Our names of config keys, by the family's.
+    """
     for theirs, ours in names.items():
         line = line.replace(f"config key {ours}=", f"config key {theirs}=")
     return line
@@ -386,7 +420,12 @@ class Source(NamedTuple):
 
 
 def source(config: LLaDAConfig, name: str) -> Source:
-    """Return where one of the network's parameters lies in a checkpoint of its family."""
+    """Return where one of the network's parameters lies in a checkpoint of its family.
+
+    Args:
+        config: The network's, which names the family.
+        name: The parameter's name in the network, such as `model.transformer.blocks.0.q_proj.weight`.
+    """
     family = FAMILIES[config.family]
     inner = name.removeprefix("model.transformer.")
     if not isinstance(config, NetworkConfig):

@@ -225,7 +225,12 @@ class Fast:
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:
-    """Return a block's weights, side by side where they see the same input."""
+    """Return a block's weights, side by side where they see the same input.
+
+    Args:
+        block: A block of the network; its projections look into the joined memory afterwards, where there is one.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+    """
     norms = [norm.weight for norm in (block.attn_norm, block.ff_norm)]
     assert norms[0] is not None
     assert norms[1] is not None
@@ -241,7 +246,15 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
 
 
 def speed_up(model: LLaDAModelLM, nf4_kernel: str) -> None:
-    """Give the model a fast pass. Raises UserError, before anything is changed, where it can't have one."""
+    """Give the model a fast pass.
+
+    Args:
+        model: A model on a GPU, whose `fast` is set.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+
+    Raises:
+        UserError: It can't have one, or Triton doesn't work; nothing is changed then.
+    """
     if reason := obstacle(model):
         raise UserError(f"the kernels don't know {reason}: set compile=auto or false")
     probe = torch.zeros(1, 16, dtype=torch.bfloat16, device=model.device)

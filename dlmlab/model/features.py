@@ -32,7 +32,12 @@ class FeatureStore(KeyValueStore):
 
 
 def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
-    """Return the final norm's output, (N, D), at the positions that are wanted; all where none are named."""
+    """Return the final norm's output, (N, D), at the positions that are wanted; all where none are named.
+
+    Args:
+        model: The network under its head.
+        query: A pass over all positions of its rows; each has a `FeatureStore` and a hook of the kind `FeatureReuse`.
+    """
     packed = pack(query, model)
     x_TD = model.embed(packed.ids_T)
     blocks: list[Any] = list(model.transformer["blocks"].children())
@@ -46,7 +51,18 @@ def feature_pass(model: LLaDAModel, query: Query) -> Tensor:
 
 
 def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
-    """Pass one row, (L, D), through a block, computed only where the row's hook says."""
+    """Pass one row through a block, computed only where the row's hook says.
+
+    Args:
+        model: The network under its head, which has the angles of positions.
+        block: The block, whose halves are computed.
+        layer: The block's number, counted from 0; the first computes everything.
+        part: The row's share of the pass; its store takes what is computed, and gives the rest.
+        x_LD: The residual stream before the block, at all positions of the row.
+
+    Returns:
+        The residual stream behind the block, (L, D).
+    """
     store: FeatureStore = part.store
     own_T = computed_positions(block, layer, part, x_LD)
     attended_LD, fed_LD = store.added[layer]
@@ -66,7 +82,14 @@ def pass_block(model: LLaDAModel, block: Block, layer: int, part: Part, x_LD: Te
 
 
 def computed_positions(block: Block, layer: int, part: Part, x_LD: Tensor) -> Tensor:
-    """Return the positions that a layer computes, in order. Watched ones get their new values, among these or not."""
+    """Return the positions that a layer computes, in order. Watched ones get their new values, among these or not.
+
+    Args:
+        block: The layer's block, which computes values.
+        layer: The layer, counted from 0; the first computes everything.
+        part: The row's share of the pass; its store's values of watched positions are compared, then written.
+        x_LD: The residual stream before the block, at all positions of the row.
+    """
     if layer == 0:
         return part.position_T
     hook, store, device = part.hook, part.store, x_LD.device

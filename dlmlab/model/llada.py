@@ -96,9 +96,14 @@ class Block(nn.Module):
         bias: Tensor | None,
         where_N: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D) to the same; to (N, D) where only some positions, counted through the batch, are asked for.
+        """Return the residual stream behind the block, (B, L, D); (N, D) where only some positions are asked for.
 
-        bias: see `attention_bias`.
+        Args:
+            x: The residual stream before the block, (B, L, D).
+            cos_L1E: Cosines of the positions' angles; see `LLaDAModel.angles`.
+            sin_L1E: Their sines.
+            bias: What hides padding and later blocks; see `attention_bias`.
+            where_N: The positions that are asked for, as indices into B × L; None asks for all.
         """
         q_BHLE, k_BHLE, v_BHLE = (each.transpose(1, 2) for each in self.heads(x, cos_L1E, sin_L1E))
         mixed = self.mix(q_BHLE, k_BHLE, v_BHLE, bias)
@@ -308,7 +313,7 @@ class LLaDAModelLM(PreTrainedModel):
         return self.model(*sent, block_length, layout)  # type: ignore[no-any-return]
 
     def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
-        """See `dlmlab.denoiser.Denoiser`. Raises UserError for a row longer than the model's context."""
+        """See `dlmlab.denoiser.Denoiser`; a slot of the arena where the fast pass can use it."""
         if self.fast is not None and kept == KEYS_AND_VALUES:
             return self.fast.arena.take(positions)
         kind = FeatureStore if kept == FEATURES else KeyValueStore
@@ -404,9 +409,13 @@ def rotate(x_BLHE: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> Tensor:
 
 
 def attention_bias(attention_mask_BL: Tensor | None, length: int, block_length: int, like: Tensor) -> Tensor | None:
-    """What is added to attention scores so that nothing sees padding, nor a later block: (B or 1, 1, L or 1, L).
+    """Return what hides padding and later blocks in attention scores; None where everything is seen; see `bias_of`.
 
-    None where everything is seen. block_length: 0 where attention sees both directions. like: gives dtype and device.
+    Args:
+        attention_mask_BL: 0 at padding; None where there is none.
+        length: L, the positions of a row.
+        block_length: Positions of a block; 0 where attention sees both directions.
+        like: Gives dtype and device.
     """
     if attention_mask_BL is None and not block_length:
         return None

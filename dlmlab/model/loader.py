@@ -112,8 +112,14 @@ def preview(
 ) -> Preview | None:
     """Return what a checkpoint's folder says of the model that `load` would make of it; None where only the hub knows.
 
+    Args:
+        path: A local folder or a hub name; None is returned for anything but a text.
+        load_format: As `load` has it: with `dummy`, `config` is looked at where `path` is no folder.
+        config: Stands in for config.json then.
+        **_: Other settings of `load`, of which no notice is taken.
+
     Raises:
-        UserError: the path is neither a checkpoint's folder nor a name on the hub.
+        UserError: The path is neither a checkpoint's folder nor a name on the hub, or a file there can't be used.
     """
     if not isinstance(path, str):
         return None
@@ -148,7 +154,12 @@ def _load_checkpoint(model: LLaDAModelLM, folder: Path, place: torch.device, dty
 
 
 def precision(name: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of a parameter in a model of one dtype: a router's biases would be rounded alike by bfloat16."""
+    """Return the dtype of a parameter in a model of one dtype: a router's biases would be rounded alike by bfloat16.
+
+    Args:
+        name: The parameter's name in the network, such as `model.transformer.blocks.0.router.bias`.
+        dtype: The model's, which all but a router's biases have; theirs is float32.
+    """
     return torch.float32 if name.endswith(".router.bias") else dtype
 
 
@@ -203,6 +214,11 @@ def fill(model: LLaDAModelLM, tensor_of: Callable[[str, torch.Size], Tensor], ki
 
 def pick(key: str, value: str, choices: Iterable[str]) -> str:
     """Return a value that is one of the choices.
+
+    Args:
+        key: What an error calls the setting.
+        value: What a caller has given.
+        choices: All that it may be.
 
     Raises:
         UserError: It is not.

@@ -78,7 +78,16 @@ class PackedKept(NamedTuple):
 
 
 def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
-    """Return the rows without their padding, on the host, and where the positions `where_N` are then."""
+    """Return the rows without their padding, on the host, and where the positions `where_N` are then.
+
+    Args:
+        ids_BL: Token ids of B rows, padded to L.
+        real_BL: bool: True at positions that count; None where all do.
+        where_N: Positions that are asked for, as indices into B × L.
+
+    Returns:
+        The packed rows, rounded up to a shape that comes often, and N indices into their tokens.
+    """
     rows, length = ids_BL.shape
     if real_BL is None:
         ids_T, position_T = ids_BL.ravel(), np.tile(np.arange(length), rows)
@@ -99,7 +108,15 @@ def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarra
 
 
 def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
-    """Return the new tokens without padding, on the host, and where the wanted ones are then."""
+    """Return the new tokens without padding, on the host, and where the wanted ones are then.
+
+    Args:
+        query: It names the positions that it wants, and reuses rows which all have a slot in one arena.
+        heads: Heads of the queries; where these and the tokens are few, more programs share a row's keys.
+
+    Returns:
+        The packed tokens, rounded up to a shape that comes often, and an index into them for each wanted position.
+    """
     assert query.reuse is not None
     assert query.wanted_N is not None
     slots: list[Slot] = list(query.reuse.stores)

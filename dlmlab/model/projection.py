@@ -31,7 +31,14 @@ PACKED_SCALES = 256
 
 
 def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = False) -> Projection:
-    """Return one projection to all that these project to, in their order."""
+    """Return one projection to all that these project to, in their order.
+
+    Args:
+        modules: Projections of one kind that see the same input; where weights are joined, theirs look into the joined
+            memory afterwards.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+        whole: Whether the product comes in one part, with nothing left to be multiplied by.
+    """
     first = modules[0]
     if isinstance(first, Float8Linear):
         return _biased(_float8(modules, whole), modules)

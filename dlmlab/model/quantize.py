@@ -35,7 +35,12 @@ def check_bitsandbytes(quantization: str) -> None:
 
 
 def nf4(layer: nn.Linear, weight: Tensor) -> nn.Module:
-    """The layer in 4 bits, scales quantised too, computing in bfloat16, with this weight; on the weight's device."""
+    """Return the layer in 4 bits, scales quantised too, computing in bfloat16, with this weight.
+
+    Args:
+        layer: The projection that is replaced: it gives the shape, and whether there is a bias, which isn't filled in.
+        weight: The unquantised weight, (N, K), on the device where the new one is to be.
+    """
     bnb = import_module("bitsandbytes")
     form: dict[str, Any] = {"compress_statistics": True, "quant_type": "nf4"}
     quantized: nn.Module = bnb.nn.Linear4bit(
@@ -74,7 +79,12 @@ class NF4Stack(nn.Module):
 
 
 def int8(layer: nn.Linear, weight: Tensor) -> nn.Module:
-    """Return the layer in 8 bits, one scale a row, with this weight; on the weight's device."""
+    """Return the layer in 8 bits, one scale a row, with this weight.
+
+    Args:
+        layer: The projection that is replaced: it gives the shape, and whether there is a bias, which isn't filled in.
+        weight: The unquantised weight, (N, K), on the device where the new one is to be.
+    """
     bnb = import_module("bitsandbytes")
     quantized: nn.Module = bnb.nn.Linear8bitLt(
         layer.in_features,
@@ -107,9 +117,15 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scaled_matmul(x_MK: Tensor, scale_M1: Tensor, weight_NK: Tensor, scale_N1: Tensor) -> Tensor:
-    """The product (M, N) in bfloat16 of FP8 rows and FP8 weights, and of their scales, or of one for all, (1, 1).
+    """Return the product (M, N), in bfloat16, of FP8 rows and FP8 weights, and of their scales.
 
     Hopper adds up faster with less precision: off by 0.2 % (of 4096 to 12288 terms), where FP8 itself is by near 4 %.
+
+    Args:
+        x_MK: The rows, in float8_e4m3fn.
+        scale_M1: float32: a scale for each row; or one for all, (1, 1), where the weights have one too.
+        weight_NK: The weights, in float8_e4m3fn.
+        scale_N1: float32: a scale for each column of the product; or one for all, (1, 1).
     """
     return torch._scaled_mm(
         x_MK, weight_NK.T, scale_a=scale_M1, scale_b=scale_N1.T, out_dtype=torch.bfloat16, use_fast_accum=True
