@@ -116,7 +116,7 @@ def certainty_density(certain_G: np.ndarray, sigma: float) -> np.ndarray:
 
     Args:
         certain_G: bool: whether each of the canvas's G positions holds a token.
-        sigma: Standard deviation of the Gaussian, in positions.
+        sigma: Standard deviation of the Gaussian, in positions; above 0.
 
     Returns:
         A fraction for each position, (G,), in float64.
