@@ -1,4 +1,7 @@
-"""How good is one decoder at one task? A score with its interval, what went wrong, and what it cost."""
+"""How good is one decoder at one task? A score with its interval, what went wrong, and what it cost.
+
+A multiple choice of lm-eval's, which no decoder answers, is done as `experiment=likelihood` does it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from dlmlab.measure.audit import Audited
 from dlmlab.memo import use
 from dlmlab.picture.audit import draw
 from dlmlab.policy import Policy
+from dlmlab.record.folder import LIKELIHOODS
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
 from dlmlab.run import build
@@ -33,13 +37,15 @@ from dlmlab.run.samples import (
 )
 from dlmlab.settings import PositiveInt, switch
 from dlmlab.task.base import Task
+from dlmlab.task.lm_eval import LmEval
 from dlmlab.tracking import Report
 from dlmlab.types import Generation
+from experiments import likelihood
 
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, "cache_audit": PositiveInt | None}
+KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, **likelihood.KINDS, "cache_audit": PositiveInt | None}
 
 
 class Parts(NamedTuple):
@@ -51,7 +57,7 @@ class Parts(NamedTuple):
     generation: Generation
 
 
-def check(cfg: DictConfig) -> Parts:
+def check(cfg: DictConfig) -> Parts | likelihood.Parts:
     """Return the decoder and the task: the one that is chosen, else the model's HumanEval.
 
     Raises:
@@ -66,18 +72,23 @@ def check(cfg: DictConfig) -> Parts:
             if cfg.cache_audit is not None and cfg.gpus is not None:
                 errors.append(f"cache_audit={cfg.cache_audit} looks at one process's passes: leave gpus={cfg.gpus} out")
         with errors:
-            task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"))
+            task = build.task(cfg, cfg.task.get("name") or build.role(cfg, "humaneval"), answered_by=None)
+            if isinstance(task, LmEval) and task.way == "likelihood":
+                return likelihood.Parts(task)
             generation = build.generation(cfg, task)
             check_fit(cfg, task, generation)
     return Parts(rule, cache, task, generation)
 
 
-def run(cfg: DictConfig, parts: Parts) -> tuple[float | None, ...]:
+def run(cfg: DictConfig, parts: Parts | likelihood.Parts) -> tuple[float | None, ...] | None:
     """Decode every item of the task and score it.
 
     Returns:
-        The score and the forward passes an item, which a search may weigh against each other.
+        The score and the forward passes an item, which a search may weigh against each other; None by likelihood.
     """
+    if isinstance(parts, likelihood.Parts):
+        likelihood.run(cfg, parts)
+        return None
     rule, cache, task, generation = parts
     with begin(cfg, build.model(cfg), [task]) as run:
         audited = run.model = Audited(run.model, cfg.cache_audit) if cfg.cache_audit else run.model
@@ -135,6 +146,8 @@ def report_fields(
 
 def recompute(saved: Saved) -> dict[str, Any]:
     """Return what must stand in the results of a run that left these samples; see `dlmlab.verify`."""
+    if (saved.folder / LIKELIHOODS).exists():
+        return likelihood.recompute(saved)
     results = saved.results
     seen = results.get("cache_audit", {})
     return report_fields(saved.model, saved.samples, results["forwards"]["computed"], evaluated(results), seen)

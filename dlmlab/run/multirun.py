@@ -36,8 +36,7 @@ from dlmlab.run.samples import AGAIN, TOKENS, cost_of, evaluated, evaluation_tab
 from dlmlab.tracking import Cell, Report, RunRecord, Table
 
 SHARD = "task.shard"
-LIKELIHOOD = "likelihood"
-JOINED = ("evaluate", LIKELIHOOD)
+JOINED = ("evaluate", "likelihood")
 """The experiments whose shards are joined."""
 PLACES = {"config.device", "model.device"}
 """Keys that say where a shard ran: each on a GPU of its own."""
@@ -214,7 +213,7 @@ def row_of(group: Sequence[Job]) -> Row:
     if first.num_shards == 1:
         return Row(group, figures_of(first), [], first.results["verdict"])
     check_shards(group)
-    if first.results["experiment"] == LIKELIHOOD:
+    if (first.folder / LIKELIHOODS).exists():
         entries = sorted((entry for job in group for entry in job.likelihoods), key=lambda entry: int(entry["index"]))
         found = likelihoods.report_fields(entries)
         return Row(group, found["summary"], found["tables"], found["verdict"])

@@ -4,7 +4,8 @@ python run.py experiment=evaluate task=gsm8k task.path=gsm8k task.limit=20
 python run.py experiment=evaluate task=lm_eval task.task=drop task.gen_length=64
 
 The whole prompt, examples included, is one turn of the user's, as lm-eval makes it with `--apply_chat_template` and
-`--fewshot_as_multiturn false`. Multiple choice is answered by likelihood, in `experiment=likelihood`.
+`--fewshot_as_multiturn false`. Multiple choice is answered by likelihood, which
+`experiment=evaluate` leaves to `experiment=likelihood`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class LmEval(BaseTask):
     task: its name in lm-eval, a task or a group. path: a local file or folder in the published format instead of the
     hub, see `dlmlab.task.local_data`. revision: the hub's commit. num_fewshot: examples in the prompt, None is the
     task's own number. scoring: the metric that is the score, as lm-eval calls it (`exact_match,strict-match`), None is
-    the first; the others stand beside it. answered_by: text that is decoded, or likelihoods of the choices.
+    the first; the others stand beside it. answered_by: text that is decoded, or likelihoods of the choices; None is what lm-eval asks for.
 
     Raises UserError when the documents are first needed: see `dlmlab.task.harness.load`; a task that asks for anything
     but text; an unknown scoring.
@@ -55,7 +56,7 @@ class LmEval(BaseTask):
     revision: str | None = None
     num_fewshot: NonNegativeInt | None = None
     scoring: str | None = None
-    answered_by: Annotated[str, one_of(ANSWERED_BY)] = "text"
+    answered_by: Annotated[str, one_of(ANSWERED_BY)] | None = "text"
 
     def load(self) -> list[Item]:
         """Build every prompt, as lm-eval does."""
@@ -101,23 +102,33 @@ class LmEval(BaseTask):
         return f"{question.request.task_name}/{question.request.doc_id}"
 
     @cached_property
+    def tasks(self) -> list[Any]:
+        """Return lm-eval's own objects, one a task of a group; their data are read."""
+        return harness.load(self.task, self.path, self.revision, self.num_fewshot)
+
+    @cached_property
+    def way(self) -> str:
+        """Return how the task is answered: as it is told, else as the first of lm-eval's tasks asks."""
+        asked = self.tasks[0].OUTPUT_TYPE
+        return self.answered_by or next((way for way, types in ANSWERED_BY.items() if asked in types), "text")
+
+    @cached_property
     def questions(self) -> dict[str, Question]:
         """Return all documents by their item's id."""
-        tasks = harness.load(self.task, self.path, self.revision, self.num_fewshot)
-        for task in tasks:
+        for task in self.tasks:
             self.check(task)
-        rows = zip_longest(*(self._questions(task) for task in tasks))
+        rows = zip_longest(*(self._questions(task) for task in self.tasks))
         questions = [question for row in rows for question in row if question is not None]
         self._check_scoring(questions[0])
         return {self.name_of(question): question for question in questions}
 
     def check(self, task: Any) -> None:
         """Raise UserError for a task of lm-eval's that can't be one of ours."""
-        if task.OUTPUT_TYPE not in ANSWERED_BY[self.answered_by]:
+        if task.OUTPUT_TYPE not in ANSWERED_BY[self.way]:
             other = next((way for way, kinds in ANSWERED_BY.items() if task.OUTPUT_TYPE in kinds), None)
             experiment = {"text": "experiment=evaluate", "likelihood": "experiment=likelihood", None: "another task"}
             raise UserError(
-                f"task.task={self.task} asks for {task.OUTPUT_TYPE}, which is not given by {self.answered_by}: "
+                f"task.task={self.task} asks for {task.OUTPUT_TYPE}, which is not given by {self.way}: "
                 f"choose {experiment[other]}"
             )
         if task.config.gen_prefix:
@@ -127,7 +138,7 @@ class LmEval(BaseTask):
         """Raise UserError for a scoring that the task does not have."""
         if self.scoring is None:
             return
-        by_text = self.answered_by == "text"
+        by_text = self.way == "text"
         names = list(self.metrics(question, "") if by_text else question.task._metric_fn_list)
         if self.scoring not in names:
             raise UserError(
@@ -150,7 +161,7 @@ class LmEval(BaseTask):
     def _item(self, question: Question) -> Item:
         context, settings = question.request.args
         target = _text(question.task.doc_to_target(question.request.doc))
-        if self.answered_by == "likelihood":
+        if self.way == "likelihood":
             meta: dict[str, Any] = {"choices": [list(request.args) for request in question.requests]}
         else:
             stops = settings.get("until") or []

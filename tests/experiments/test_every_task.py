@@ -30,7 +30,7 @@ TASKS = {
     "mmlu_generated": [*EVALUATE, "task=mmlu_generated", "task.task=mmlu_astronomy_generative", "task.num_fewshot=0"],
     "countdown": [*EVALUATE, "task=countdown"],
     "sudoku": [*EVALUATE, "task=sudoku"],
-    "arc": ["experiment=likelihood", "samples=2", "task=lm_eval", "task.task=arc_challenge"],
+    "arc": ["experiment=evaluate", "samples=2", "task=lm_eval", "task.task=arc_challenge"],
 }
 FILES = ("samples.jsonl", "likelihoods.jsonl")
 PATHS = {"countdown": "countdown/countdown.jsonl", "sudoku": "sudoku/sudoku.csv"}
