@@ -45,7 +45,8 @@ class LmEval(BaseTask):
     task: its name in lm-eval, a task or a group. path: a local file or folder in the published format instead of the
     hub, see `dlmlab.task.local_data`. revision: the hub's commit. num_fewshot: examples in the prompt, None is the
     task's own number. scoring: the metric that is the score, as lm-eval calls it (`exact_match,strict-match`), None is
-    the first; the others stand beside it. answered_by: text that is decoded, or likelihoods of the choices; None is what lm-eval asks for.
+    the first; the others stand beside it. answered_by: text that is decoded, or likelihoods of the choices; None is
+    what lm-eval asks for.
 
     Raises UserError when the documents are first needed: see `dlmlab.task.harness.load`; a task that asks for anything
     but text; an unknown scoring.
