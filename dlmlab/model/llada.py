@@ -20,19 +20,18 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
+from dlmlab.model.attention import attention_bias, bias_of
 from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
 from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
 from dlmlab.model.features import FeatureStore, feature_pass
+from dlmlab.model.rotary import rotary_tables, rotate
 from dlmlab.policy import FEATURES, FINAL_BLOCKS, KEPT, KEYS_AND_VALUES, FeatureReuse
 
 if TYPE_CHECKING:
     from dlmlab.model.arena import Slot
     from dlmlab.model.fast import Fast
-
-MASKED_SCORE = torch.finfo(torch.float16).min
-"""Added to the score of a padded key. Finite in every dtype, so that a row without any real token is no NaN."""
 
 
 class RMSNorm(nn.Module):
@@ -112,7 +111,13 @@ class Block(nn.Module):
         return self.finish(x, mixed)
 
     def heads(self, x: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(…, L, D) to the heads' queries, keys and values, (…, L, H, E); the first two are rotated."""
+        """Return the heads' queries, keys and values, (…, L, H, E); the first two are rotated.
+
+        Args:
+            x: The residual stream before the block, (…, L, D).
+            cos_L1E: Cosines of the positions' angles; see `LLaDAModel.angles`.
+            sin_L1E: Their sines.
+        """
         h = self.attn_norm(x)
         q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
         if self.head_norm:
@@ -123,7 +128,14 @@ class Block(nn.Module):
         return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
 
     def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return what the heads' queries gather of all keys' values, (B, L, D)."""
+        """Return what the heads' queries gather of all keys' values, (B, L, H × E).
+
+        Args:
+            q_BHLE: Rotated queries; there may be fewer of them than keys.
+            k_BHLE: Rotated keys, of as many heads or, under grouped-query attention, fewer.
+            v_BHLE: The keys' values.
+            bias: What is added to the scores, see `attention_bias`; None where everything is seen.
+        """
         if self.groups > 1:
             k_BHLE = k_BHLE.repeat_interleave(self.groups, dim=1)
             v_BHLE = v_BHLE.repeat_interleave(self.groups, dim=1)
@@ -132,7 +144,12 @@ class Block(nn.Module):
         return mixed_BHLE.transpose(1, 2).flatten(2)
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """(…, D) and what its heads have gathered to the block's output."""
+        """Return the residual stream behind the block, (…, D).
+
+        Args:
+            x: The residual stream before the block, (…, D).
+            mixed: What the block's heads have gathered there, (…, H × E).
+        """
         x = x + self._drop(self.attn_out(mixed))
         return x + self._drop(self.feed(x))
 
@@ -201,7 +218,12 @@ class LLaDAModel(nn.Module):
         return x
 
     def angles(self, x: Tensor, positions: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of these positions' angles, (…, 1, E), in the precision that the config asks for."""
+        """Return cosines and sines of positions' angles, (…, 1, E), in the precision that the config asks for.
+
+        Args:
+            x: Gives the device, and the dtype where the config doesn't ask for full precision.
+            positions: Positions in their rows, as a slice or as indices of any shape.
+        """
         cos, sin = (table[positions] for table in self.rotary(x.device))
         return (cos, sin) if self.config.rope_full_precision else (cos.to(x.dtype), sin.to(x.dtype))
 
@@ -313,7 +335,12 @@ class LLaDAModelLM(PreTrainedModel):
         return self.model(*sent, block_length, layout)  # type: ignore[no-any-return]
 
     def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
-        """See `dlmlab.denoiser.Denoiser`; a slot of the arena where the fast pass can use it."""
+        """Return an empty store for a row; a slot of the arena where the fast pass can use it.
+
+        Args:
+            positions: How many positions the row has.
+            kept: What is kept of them, one of those that the model `keeps`.
+        """
         if self.fast is not None and kept == KEYS_AND_VALUES:
             return self.fast.arena.take(positions)
         kind = FeatureStore if kept == FEATURES else KeyValueStore
@@ -331,7 +358,13 @@ class LLaDAModelLM(PreTrainedModel):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, block_length: int | None = None
     ) -> MaskedLMOutput:
-        """Logits (B, L, V) as the network puts them out, not shifted; at padded positions they mean nothing."""
+        """Return logits (B, L, V) as the network puts them out, not shifted; at padded positions they mean nothing.
+
+        Args:
+            input_ids: Token ids, (B, L).
+            attention_mask: 0 at padding, (B, L); None where there is none.
+            block_length: Length of the blocks where attention is block-causal; None takes the trained one.
+        """
         query = Query(input_ids, attention_mask, block_length=block_length)
         return MaskedLMOutput(logits=self.head(self.hidden(query)))
 
@@ -380,66 +413,18 @@ def norm(config: LLaDAConfig) -> RMSNorm:
 
 
 def linear(config: LLaDAConfig, width_in: int, width_out: int, bias: bool, residual_of: int | None = None) -> nn.Linear:
-    """Return a projection. residual_of: the layer, where it writes to the residual stream; scales its fresh weights."""
+    """Return a projection.
+
+    Args:
+        config: The network's; it isn't read.
+        width_in: Columns of what is projected.
+        width_out: Columns of the product.
+        bias: Whether a bias is added.
+        residual_of: The layer, where it writes to the residual stream, which scales its fresh weights; else None.
+    """
     layer = nn.Linear(width_in, width_out, bias=bias)
     layer.residual_of = residual_of  # type: ignore[assignment]
     return layer
-
-
-def rotary_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what `LLaDAModel.rotary` keeps."""
-    width = config.rotary_width or config.head_width
-    exponents = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
-    positions = torch.arange(config.max_sequence_length, dtype=torch.float32, device=device)
-    angles = torch.outer(positions, 1.0 / config.rope_theta**exponents)[:, None]
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-
-
-def rotate(x_BLHE: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> Tensor:
-    """Rotary positions (arXiv:2104.09864) with the halves of a head paired; the tables' dtype is the precision.
-
-    Where the tables are narrower than a head, what is behind them stays as it is.
-    """
-    width = cos_L1E.shape[-1]
-    if width < x_BLHE.shape[-1]:
-        return torch.cat((rotate(x_BLHE[..., :width], cos_L1E, sin_L1E), x_BLHE[..., width:]), dim=-1)
-    swapped = x_BLHE.roll(width // 2, dims=-1)
-    return torch.addcmul(x_BLHE * cos_L1E, swapped, sin_L1E).to(x_BLHE.dtype)
-
-
-def attention_bias(attention_mask_BL: Tensor | None, length: int, block_length: int, like: Tensor) -> Tensor | None:
-    """Return what hides padding and later blocks in attention scores; None where everything is seen; see `bias_of`.
-
-    Args:
-        attention_mask_BL: 0 at padding; None where there is none.
-        length: L, the positions of a row.
-        block_length: Positions of a block; 0 where attention sees both directions.
-        like: Gives dtype and device.
-    """
-    if attention_mask_BL is None and not block_length:
-        return None
-    hidden = torch.zeros(1, 1, length, dtype=torch.bool, device=like.device)
-    if attention_mask_BL is not None:
-        hidden = hidden | (attention_mask_BL == 0)[:, None]
-    if block_length:
-        block_L = torch.arange(length, device=like.device) // block_length
-        hidden = hidden | (block_L > block_L[:, None])
-    return bias_of(hidden, like)
-
-
-def bias_of(hidden_BLL: Tensor, like: Tensor) -> Tensor:
-    """Return what is added to attention scores, (B or 1, 1, L or 1, L), so that what is hidden isn't seen.
-
-    Args:
-        hidden_BLL: bool: whether a token doesn't attend to another one, (B or 1, L or 1, L).
-        like: Gives dtype and device.
-    """
-    # Rows start at multiples of 16: fused CUDA attention copies a bias that is aligned otherwise at each layer.
-    length = hidden_BLL.shape[-1]
-    hidden_BLL = F.pad(hidden_BLL, (0, -length % 16))
-    bias = torch.zeros(hidden_BLL.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden_BLL, MASKED_SCORE)
-    return bias[:, None, :, :length]
 
 
 def shifted(query: Query) -> Query:

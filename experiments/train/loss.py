@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlmlab.model.llada import MASKED_SCORE, LLaDAModelLM, attention_bias
+from dlmlab.model.attention import MASKED_SCORE, attention_bias
+from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout
 from experiments.train.distributed import averaged
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from dlmlab.model.config import LLaDAConfig
-from dlmlab.model.llada import rotary_tables, rotate
+from dlmlab.model.rotary import rotary_tables, rotate
 
 CAPACITY = 100
 

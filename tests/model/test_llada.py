@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.config import LLaDAConfig
-from dlmlab.model.llada import LLaDAModelLM, rotate
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
+from dlmlab.model.rotary import rotate
 from tests.model.helpers import SMALL, VECTORS, small_model
 from tests.model.naive import naive_logits
 
