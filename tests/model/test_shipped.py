@@ -16,6 +16,7 @@ from dlmlab.task.sudoku9.task import prompt
 SHIPPED = Path(dlmlab.__file__).parent / "model" / "tiny"
 CARDS = ("v2", "dream", "sdar", "sudoku")
 QUESTIONS = {
+    "v2": ("Sort these words: hat, nest, mirror, table, island, fish.", "fish, hat, island, mirror, nest, table."),
     "dream": ("Count up from 15 to 31 in steps of 2.", "15, 17, 19, 21, 23, 25, 27, 29, 31."),
 }
 
