@@ -62,6 +62,10 @@ class Step(NamedTuple):
     """
     candidates: Candidates | None = None
     """For rules with `drafts`: what the pass proposes on the row's canvas and on its drafts."""
+    attention_BKK: Tensor | None = None
+    """float, for rules with `attends`: how much each position (second axis) attends to each (last axis), the mean of
+    the heads of the network's last layers. What a position gives to those outside the K is left out.
+    """
     quotas_BN: Tensor | None = None
     """int64, for rules with `drafts`: what the schedule asks for at this step and at those that follow, N = 2 C of
     them; 0 where the block is full by then.

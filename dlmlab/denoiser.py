@@ -108,3 +108,20 @@ class Denoiser(Protocol):
 
     def new_store(self, positions: int, kept: str) -> Store:
         """Return an empty store for a row of so many positions. `kept` is one of those that the model `keeps`."""
+
+
+class AttentionDenoiser(Denoiser, Protocol):
+    """The protocol of a model that can show its attention, for rules with `attends`."""
+
+    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """Return what `hidden` returns, and the attention between some positions of the first B rows.
+
+        Args:
+            query: The pass, without `reuse`.
+            position_BK: K positions of each row, as indices into the query's rows × L.
+            layers: How many of the last layers' attention is averaged; all where there are fewer.
+
+        Returns:
+            The hidden states, and how much each of a row's positions (second axis) attends to each (last axis), the
+            mean of the layers' heads, float32, (B, K, K).
+        """

@@ -144,7 +144,11 @@ def decode(
         check_pair(request.rule, request.cache)
         check_served(model.keeps, request.cache, grows(generation, model.config), guided)
         check_composition(
-            request.rule, blockwise=blockwise(generation, model.config), lays_out=model.lays_out, guided=guided
+            request.rule,
+            blockwise=blockwise(generation, model.config),
+            lays_out=model.lays_out,
+            guided=guided,
+            shows_attention=hasattr(model, "hidden_and_attention"),
         )
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)

@@ -214,6 +214,9 @@ def check_pair(rule: Rule, cache: Policy | None) -> None:
     if rule.drafts and cache.keeps:
         name = type(rule).__name__
         raise UserError(f"{name} computes several canvases for a row, and a cache keeps one: turn the cache off")
+    if rule.attends and cache.keeps:
+        name = type(rule).__name__
+        raise UserError(f"{name} looks at attention, which a pass with a cache doesn't show: turn the cache off")
     if rule.shadows and cache.keeps:
         name = type(rule).__name__
         raise UserError(f"{name} computes tokens beside the canvas, which a cache has no room for: turn the cache off")

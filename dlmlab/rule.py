@@ -42,6 +42,8 @@ class Rule:
     """Whether `kept_BK` is read at shadows, for rules with `revokes`: mask tokens beside the canvas, one for each of
     the block's positions, which see each other and the canvas but for their own position. Nothing else sees them.
     """
+    attends: ClassVar[int] = 0
+    """How many of the network's last layers' attention the rule is shown, as `attention_BKK`; 0 for none."""
     drafts: ClassVar[int] = 0
     """The most canvases that a pass computes for a row beside its own, each filled further in a way of its own."""
     post_steps: ClassVar[int] = 0
@@ -109,7 +111,7 @@ class Rule:
     def memoisable(self) -> bool:
         """Return whether the rule sees nothing of a proposal but its tokens and confidences at the block's masks."""
         more = self.measures or self.needs_logits or self.everywhere
-        return not (more or self.sees_canvas or self.cuts or self.drafts)
+        return not (more or self.sees_canvas or self.cuts or self.drafts or self.attends)
 
     @cached_property
     def kind(self) -> tuple[object, ...]:
@@ -158,6 +160,7 @@ def check_composition(
     blockwise: bool = False,
     lays_out: bool = True,
     guided: bool = False,
+    shows_attention: bool = True,
 ) -> None:
     """Raise UserError where something around the loop counts on what the rule doesn't promise.
 
@@ -169,6 +172,7 @@ def check_composition(
         blockwise: Whether the canvas grows block by block, or its blocks lie on a grid.
         lays_out: Whether the model takes tokens beside a canvas.
         guided: Whether each row has a second canvas, for classifier-free guidance.
+        shows_attention: Whether the model is a `dlmlab.denoiser.AttentionDenoiser`.
 
     Raises:
         UserError: The rule needs more than the memo keeps, or changes tokens that the cache takes as
@@ -183,6 +187,8 @@ def check_composition(
         raise UserError(f"{name} masks committed tokens again, which the cache takes as fixed: turn the cache off")
     if blockwise and (rule.sees_canvas or rule.cuts):
         raise UserError(f"{name} needs a whole canvas, and the model's comes block by block: choose another decoder")
+    if rule.attends and not shows_attention:
+        raise UserError(f"{name} needs attention maps, which this model doesn't show: choose another decoder")
     if rule.shadows and not lays_out:
         raise UserError(
             f"{name} needs tokens beside the canvas, which this model takes none of: choose another decoder"

@@ -97,6 +97,7 @@ def needs(rule: Rule) -> Iterator[str]:
         "kept": rule.revokes or rule.edits,
         "shadows": rule.shadows,
         "drafts": bool(rule.drafts),
+        "attention": bool(rule.attends),
         "state": bool(rule.initial_state(2, 3, torch.empty(0))),
     }
     return (name for name, needed in flags.items() if needed)

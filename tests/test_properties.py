@@ -199,6 +199,7 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
                     state,
                     ((begin <= positions) & (positions < end))[place][None],
                     torch.tensor([[(forwards + 1) / generation.steps]], dtype=torch.float64),
+                    attention_BKK=attention(model, x[:seen], first, width, rule.attends, dtype),
                 )
             )
             commit, state = decision.commit_BK[0], decision.state
@@ -225,6 +226,18 @@ def beside(model: Any, x: torch.Tensor, first: int, width: int) -> torch.Tensor:
         tokens = torch.tensor([[*x.tolist(), *[MASK] * width]])
         found.append(model.head(model.hidden(Query(tokens, layout=layout))[0, len(x) + own - first]))
     return torch.stack(found)[None]
+
+
+def attention(
+    model: Any, x: torch.Tensor, first: int, width: int, layers: int, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """The attention (1, K, K) between a canvas's positions, for a rule that asks for that of so many layers."""
+    if not layers:
+        return None
+    found: torch.Tensor = model.hidden_and_attention(Query(x[None]), torch.arange(first, first + width)[None], layers)[
+        1
+    ]
+    return found.to(dtype)
 
 
 def wide(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

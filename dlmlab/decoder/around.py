@@ -48,6 +48,10 @@ class Around(Rule):
         return self.inner.revokes
 
     @property
+    def attends(self) -> int:  # type: ignore[override]
+        return self.inner.attends
+
+    @property
     def scheduled(self) -> bool:  # type: ignore[override]
         return self.inner.scheduled
 

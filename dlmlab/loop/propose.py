@@ -6,13 +6,13 @@ Logits exist only for those positions, a chunk at a time; a (B, K, V) tensor is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.denoiser import Denoiser
+from dlmlab.denoiser import AttentionDenoiser, Denoiser
 from dlmlab.loop.canvases import Canvases
 from dlmlab.rule import Candidates, Rule
 from dlmlab.types import CONFIDENCE_DTYPES, Generation
@@ -29,10 +29,12 @@ class Pass(NamedTuple):
     Attributes:
         slot: The positions of the active blocks that it is asked for, as indices into B × K.
         hidden_ND: The model's last hidden states there; twice as many in guided canvases, those of masked prompts last.
+        attention_BKK: The attention between the active blocks' positions, for a rule that asks for it.
     """
 
     slot: np.ndarray
     hidden_ND: Tensor
+    attention_BKK: Tensor | None = None
 
 
 class Proposal(NamedTuple):
@@ -45,18 +47,23 @@ class Proposal(NamedTuple):
     kept_BK: Tensor | None = None
     review_BK: Tensor | None = None
     candidates: Candidates | None = None
+    attention_BKK: Tensor | None = None
 
 
-def launch(model: Denoiser, canvases: Canvases, everywhere: bool) -> Pass:
+def launch(model: Denoiser, canvases: Canvases, rule: Rule) -> Pass:
     """Run the model once, without its head.
 
     Args:
         model: The model.
         canvases: The rows.
-        everywhere: Whether the active blocks' committed positions are asked for as well.
+        rule: The rows' rule, which says what is asked for.
     """
-    slot = canvases.slots(everywhere)
-    return Pass(slot, model.hidden(canvases.query(slot)))
+    slot = canvases.slots(rule.everywhere)
+    query = canvases.query(slot)
+    if rule.attends:
+        shows = cast(AttentionDenoiser, model)  # or the rule was refused
+        return Pass(slot, *shows.hidden_and_attention(query, torch.from_numpy(canvases.position_BK), rule.attends))
+    return Pass(slot, model.hidden(query))
 
 
 def propose(
@@ -80,7 +87,7 @@ def propose(
     Returns:
         Tokens and confidences, (B, K), and whatever else the rule declares.
     """
-    slot, hidden_ND = launched or launch(model, canvases, rule.everywhere)
+    slot, hidden_ND, attention_BKK = launched or launch(model, canvases, rule)
     device, masked_BK = model.device, canvases.masked_BK
     row_N, slot_N = slot // masked_BK.shape[1], sent(slot, device)
     dtype = CONFIDENCE_DTYPES[generation.confidence_dtype]
@@ -132,7 +139,7 @@ def propose(
     token_BK, confidence_BK = spread(token_N, 0), spread(score_N, -torch.inf)
     measure_BK = None if measure_N is None else spread(measure_N, -torch.inf)
     if not rule.everywhere:
-        return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV)
+        return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, attention_BKK=attention_BKK)
     eligible_BK, committed_BK = sent(masked_BK, device), sent(canvases.committed_BK, device)
     kept_BK = review_BK = None
     if rule.revokes:
@@ -141,7 +148,7 @@ def propose(
         other_BK = committed_BK & (token_BK != sent(canvases.at(canvases.position_BK), device))
         review_BK = confidence_BK.masked_fill(~other_BK, -torch.inf)
     confidence_BK = confidence_BK.masked_fill(~eligible_BK & ~confidence_BK.isnan(), -torch.inf)
-    return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK, review_BK)
+    return Proposal(token_BK, confidence_BK, measure_BK, raw_BKV, kept_BK, review_BK, attention_BKK=attention_BKK)
 
 
 def logits_of(model: Denoiser, hidden_ND: Tensor, part: slice, cfg_scale: float, dtype: torch.dtype) -> Tensor:

@@ -65,7 +65,7 @@ class Ahead(NamedTuple):
         """
         if not canvases.change(change_BK, may_end=any(row.end_tokens for row in rows)):
             return None
-        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule.everywhere))
+        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule))
 
 
 class SharedPass(NamedTuple):

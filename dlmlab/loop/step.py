@@ -133,6 +133,7 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     """
     device = proposal.token_BK.device
     rule = stacked(rows, like=proposal.confidence_BK)
+    attention_BKK = proposal.attention_BKK
     step = Step(
         proposal.token_BK,
         proposal.confidence_BK,
@@ -145,6 +146,7 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         noise_BK=torch.stack([row.noise() for row in rows]).to(device) if rule.needs_noise else None,
         state=states(model, rows, device),
         candidates=proposal.candidates,
+        attention_BKK=None if attention_BKK is None else attention_BKK.to(proposal.confidence_BK.dtype),
     )
     confidence_BK, candidates = step.confidence_BK, proposal.candidates
     if candidates is not None:

@@ -1,4 +1,7 @@
-"""What hides positions from attention: padding, later blocks. Shape suffixes as in `dlmlab.model.llada`."""
+"""What attention sees: what hides padding and later blocks from it, and its maps for rules that ask for them.
+
+Shape suffixes as in `dlmlab.model.llada`.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +45,39 @@ def bias_of(hidden_BLL: Tensor, like: Tensor) -> Tensor:
     hidden_BLL = F.pad(hidden_BLL, (0, -length % 16))
     bias = torch.zeros(hidden_BLL.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden_BLL, MASKED_SCORE)
     return bias[:, None, :, :length]
+
+
+class AttentionMaps:
+    """Averages the attention of a network's last layers between some positions of each row, (B, K, K), as they pass."""
+
+    def __init__(self, position_BK: Tensor, length: int, layers: int) -> None:
+        """Begin with none.
+
+        Args:
+            position_BK: K positions of each of the first B rows, as indices into rows × L, on the network's device.
+            length: L, the positions of a row.
+            layers: How many layers will be added.
+        """
+        self.position_BK, self.layers = position_BK % length, layers
+        self.mean_BKK = torch.zeros(*position_BK.shape, position_BK.shape[1], device=position_BK.device)
+
+    def add(self, q_BLHE: Tensor, k_BLHE: Tensor, bias: Tensor | None) -> None:
+        """Add a layer.
+
+        Args:
+            q_BLHE: Rotated queries of all heads.
+            k_BLHE: Rotated keys, of as many heads or, under grouped-query attention, fewer.
+            bias: See `attention_bias`.
+        """
+        position_BK = self.position_BK
+        row_B1 = torch.arange(len(position_BK), device=position_BK.device)[:, None]
+        q_BHKE = q_BLHE[row_B1, position_BK].transpose(1, 2).float()
+        k_BHLE = k_BLHE[: len(position_BK)].transpose(1, 2).float()
+        k_BHLE = k_BHLE.repeat_interleave(q_BHKE.shape[1] // k_BHLE.shape[1], dim=1)
+        scores_BHKL = q_BHKE @ k_BHLE.transpose(2, 3) * q_BHKE.shape[-1] ** -0.5
+        if bias is not None:
+            bias_BLL = bias[:, 0].float().expand(len(q_BLHE), -1, -1)
+            scores_BHKL = scores_BHKL + bias_BLL[row_B1, position_BK if bias_BLL.shape[1] > 1 else 0][:, None]
+        attention_BKL = scores_BHKL.softmax(-1).mean(1)
+        among_BKK = position_BK[:, None].expand(-1, position_BK.shape[1], -1)
+        self.mean_BKK += attention_BKL.gather(-1, among_BKK) / self.layers

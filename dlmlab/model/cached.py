@@ -17,8 +17,9 @@ from dlmlab.denoiser import Query
 from dlmlab.policy import AttentionProbe, KeyChoice
 
 if TYPE_CHECKING:
+    from dlmlab.model.block import Block
     from dlmlab.model.config import LLaDAConfig
-    from dlmlab.model.llada import Block, LLaDAModel
+    from dlmlab.model.llada import LLaDAModel
 
 
 class KeyValueStore:

@@ -23,8 +23,9 @@ from dlmlab.kernel.attention import attention
 from dlmlab.kernel.cached_attention import cached_attention
 from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize, swiglu
 from dlmlab.model.arena import Arena, Slot
+from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
-from dlmlab.model.llada import Block, LLaDAModelLM
+from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
 from dlmlab.model.projection import Projection, side_by_side
 from dlmlab.model.quantize import Float8Linear

@@ -14,8 +14,9 @@ from dlmlab.denoiser import Query
 from dlmlab.model.cached import KeyValueStore, Part, pack, write
 
 if TYPE_CHECKING:
+    from dlmlab.model.block import Block
     from dlmlab.model.config import LLaDAConfig
-    from dlmlab.model.llada import Block, LLaDAModel
+    from dlmlab.model.llada import LLaDAModel
 
 
 class FeatureStore(KeyValueStore):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,152 +20,19 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
-from dlmlab.model.attention import attention_bias, bias_of
+from dlmlab.model.attention import AttentionMaps, attention_bias, bias_of
+from dlmlab.model.block import Block, RMSNorm, linear, norm
 from dlmlab.model.cached import KeyValueStore, cached_pass
-from dlmlab.model.config import ACTIVATIONS, LLaDAConfig, NetworkConfig
+from dlmlab.model.config import LLaDAConfig, NetworkConfig
 from dlmlab.model.experts import Experts, Router
 from dlmlab.model.family import FAMILIES
 from dlmlab.model.features import FeatureStore, feature_pass
-from dlmlab.model.rotary import rotary_tables, rotate
+from dlmlab.model.rotary import rotary_tables
 from dlmlab.policy import FEATURES, FINAL_BLOCKS, KEPT, KEYS_AND_VALUES, FeatureReuse
 
 if TYPE_CHECKING:
     from dlmlab.model.arena import Slot
     from dlmlab.model.fast import Fast
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in float32 (arXiv:1910.07467)."""
-
-    def __init__(self, width: int, eps: float, affine: bool, bias: bool) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(width)) if affine and bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        return x if self.bias is None else x + self.bias
-
-
-class Block(nn.Module):
-    """Attention over the whole row, then a gated MLP, each behind a norm and added to the residual stream."""
-
-    def __init__(self, config: LLaDAConfig, layer: int) -> None:
-        super().__init__()
-        self.width, self.head_norm = config.head_width, config.head_norm
-        self.groups = config.n_heads // config.kv_heads
-        self.act = ACTIVATIONS[config.activation_type]
-        self.attention_dropout = config.attention_dropout
-        self.residual_dropout = config.residual_dropout
-
-        width, kv_width = config.n_heads * config.head_width, config.kv_heads * config.head_width
-        qkv_bias = config.include_bias or config.include_qkv_bias
-        self.attn_norm = norm(config)
-        self.ff_norm = norm(config)
-        self.q_norm: RMSNorm | None = None
-        self.k_norm: RMSNorm | None = None
-        if config.attention_layer_norm:
-            affine = config.attention_layer_norm_with_affine
-            self.q_norm = RMSNorm(width, config.rms_norm_eps, affine, config.norm_bias)
-            self.k_norm = RMSNorm(kv_width, config.rms_norm_eps, affine, config.norm_bias)
-        elif config.head_norm:
-            self.q_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
-            self.k_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
-        self.q_proj = linear(config, config.d_model, width, qkv_bias)
-        self.k_proj = linear(config, config.d_model, kv_width, qkv_bias)
-        self.v_proj = linear(config, config.d_model, kv_width, qkv_bias)
-        self.attn_out = linear(config, width, config.d_model, config.include_bias, residual_of=layer)
-        mlp_width = config.mlp_width
-        self.router: Router | None = None
-        if isinstance(config, NetworkConfig) and config.n_experts and layer not in config.dense_layers:
-            self.router, self.experts = Router(config), Experts(config)
-            mlp_width = config.shared_width
-        self.ff_proj: nn.Linear | None = None
-        if mlp_width:
-            self.ff_proj = linear(config, config.d_model, mlp_width, config.include_bias)
-            self.up_proj = linear(config, config.d_model, mlp_width, config.include_bias)
-            self.ff_out = linear(config, mlp_width, config.d_model, config.include_bias, residual_of=layer)
-
-    def forward(
-        self,
-        x: Tensor,
-        cos_L1E: Tensor,
-        sin_L1E: Tensor,
-        bias: Tensor | None,
-        where_N: Tensor | None = None,
-    ) -> Tensor:
-        """Return the residual stream behind the block, (B, L, D); (N, D) where only some positions are asked for.
-
-        Args:
-            x: The residual stream before the block, (B, L, D).
-            cos_L1E: Cosines of the positions' angles; see `LLaDAModel.angles`.
-            sin_L1E: Their sines.
-            bias: What hides padding and later blocks; see `attention_bias`.
-            where_N: The positions that are asked for, as indices into B × L; None asks for all.
-        """
-        q_BHLE, k_BHLE, v_BHLE = (each.transpose(1, 2) for each in self.heads(x, cos_L1E, sin_L1E))
-        mixed = self.mix(q_BHLE, k_BHLE, v_BHLE, bias)
-        if where_N is not None:
-            mixed, x = (each.flatten(0, 1).index_select(0, where_N) for each in (mixed, x))
-        return self.finish(x, mixed)
-
-    def heads(self, x: Tensor, cos_L1E: Tensor, sin_L1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the heads' queries, keys and values, (…, L, H, E); the first two are rotated.
-
-        Args:
-            x: The residual stream before the block, (…, L, D).
-            cos_L1E: Cosines of the positions' angles; see `LLaDAModel.angles`.
-            sin_L1E: Their sines.
-        """
-        h = self.attn_norm(x)
-        q, k, v = self.q_proj(h), self.k_proj(h), self.v_proj(h)
-        if self.head_norm:
-            q, k = (each.unflatten(-1, (-1, self.width)) for each in (q, k))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (each.view(*h.shape[:-1], -1, self.width) for each in (q, k, v))
-        return rotate(q, cos_L1E, sin_L1E), rotate(k, cos_L1E, sin_L1E), v
-
-    def mix(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return what the heads' queries gather of all keys' values, (B, L, H × E).
-
-        Args:
-            q_BHLE: Rotated queries; there may be fewer of them than keys.
-            k_BHLE: Rotated keys, of as many heads or, under grouped-query attention, fewer.
-            v_BHLE: The keys' values.
-            bias: What is added to the scores, see `attention_bias`; None where everything is seen.
-        """
-        if self.groups > 1:
-            k_BHLE = k_BHLE.repeat_interleave(self.groups, dim=1)
-            v_BHLE = v_BHLE.repeat_interleave(self.groups, dim=1)
-        dropout = self.attention_dropout if self.training else 0.0
-        mixed_BHLE = F.scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, attn_mask=bias, dropout_p=dropout)
-        return mixed_BHLE.transpose(1, 2).flatten(2)
-
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Return the residual stream behind the block, (…, D).
-
-        Args:
-            x: The residual stream before the block, (…, D).
-            mixed: What the block's heads have gathered there, (…, H × E).
-        """
-        x = x + self._drop(self.attn_out(mixed))
-        return x + self._drop(self.feed(x))
-
-    def feed(self, x: Tensor) -> Tensor:
-        """Return what the MLP adds to (…, D), the experts' mixture, or both together where one MLP sees every token."""
-        h = self.ff_norm(x)
-        parts: list[Tensor] = []
-        if self.ff_proj is not None:
-            parts.append(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
-        if self.router is not None:
-            h_ND = h.flatten(0, -2)
-            parts.append(self.experts(h_ND, *self.router(h_ND)).view_as(h))
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.residual_dropout) if self.training and self.residual_dropout else x
 
 
 class LLaDAModel(nn.Module):
@@ -192,6 +59,7 @@ class LLaDAModel(nn.Module):
         where_N: Tensor | None = None,
         block_length: int | None = None,
         layout: Layout | None = None,
+        maps: AttentionMaps | None = None,
     ) -> Tensor:
         x_BLD = self.embed(input_ids_BL)
         if layout is not None:
@@ -202,10 +70,12 @@ class LLaDAModel(nn.Module):
             cos, sin = self.angles(x_BLD, slice(length))
             block_length = (block_length or self.config.block_size) if self.config.block_size else 0
             bias = attention_bias(attention_mask_BL, length, block_length, x_BLD)
-        *blocks, last = self.transformer["blocks"].children()
-        for block in blocks:
-            x_BLD = block(x_BLD, cos, sin, bias)
-        return self.transformer["ln_f"](last(x_BLD, cos, sin, bias, where_N))  # type: ignore[no-any-return]
+        blocks: list[Any] = list(self.transformer["blocks"].children())
+        for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
+            if maps is not None and left <= maps.layers:
+                maps.add(*block.heads(x_BLD, cos, sin)[:2], bias)
+            x_BLD = block(x_BLD, cos, sin, bias, where_N if left == 1 else None)
+        return self.transformer["ln_f"](x_BLD)  # type: ignore[no-any-return]
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token ids of any shape to (…, D)."""
@@ -320,7 +190,7 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.config.logits_shift:
             query = shifted(query)
-        ids_BL, real_BL, wanted_N, reuse, block_length, layout = query
+        ids_BL, real_BL, wanted_N, reuse, _, layout = query
         if reuse is not None:
             if self.fast is not None and self.fast.serves(query):
                 return self.fast.cached(query)
@@ -330,9 +200,24 @@ class LLaDAModelLM(PreTrainedModel):
         if self.fast is not None and wanted_N is not None and layout is None:
             self.model.check_length(ids_BL)
             return self.fast(ids_BL, real_BL, wanted_N)
-        asked = (ids_BL, real_BL, wanted_N)
+        return self.plain(query)
+
+    def plain(self, query: Query, maps: AttentionMaps | None = None) -> Tensor:
+        """Return what `hidden` does, by PyTorch's own operations; the query is shifted already, and has no store.
+
+        Args:
+            query: The pass.
+            maps: Takes the last layers' attention on the way.
+        """
+        asked = query.tokens_BL, query.real_BL, query.wanted_N
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
-        return self.model(*sent, block_length, layout)  # type: ignore[no-any-return]
+        return self.model(*sent, query.block_length, query.layout, maps)  # type: ignore[no-any-return]
+
+    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """See `dlmlab.denoiser.AttentionDenoiser`. The pass is the plain one, on a GPU too."""
+        layers = min(layers, self.config.n_layers)
+        maps = AttentionMaps(position_BK.to(self.device), query.tokens_BL.shape[1], layers)
+        return self.plain(shifted(query) if self.config.logits_shift else query, maps), maps.mean_BKK
 
     def new_store(self, positions: int, kept: str = KEYS_AND_VALUES) -> KeyValueStore | Slot:
         """Return an empty store for a row; a slot of the arena where the fast pass can use it.
@@ -405,26 +290,6 @@ class LLaDAModelLM(PreTrainedModel):
 def unsaved() -> str:
     """Return the fingerprint of weights that come from no file."""
     return "unsaved weights"
-
-
-def norm(config: LLaDAConfig) -> RMSNorm:
-    """Return a norm over the model's width."""
-    return RMSNorm(config.d_model, config.rms_norm_eps, config.layer_norm_with_affine, config.norm_bias)
-
-
-def linear(config: LLaDAConfig, width_in: int, width_out: int, bias: bool, residual_of: int | None = None) -> nn.Linear:
-    """Return a projection.
-
-    Args:
-        config: The network's; it isn't read.
-        width_in: Columns of what is projected.
-        width_out: Columns of the product.
-        bias: Whether a bias is added.
-        residual_of: The layer, where it writes to the residual stream, which scales its fresh weights; else None.
-    """
-    layer = nn.Linear(width_in, width_out, bias=bias)
-    layer.residual_of = residual_of  # type: ignore[assignment]
-    return layer
 
 
 def shifted(query: Query) -> Query:

@@ -130,6 +130,7 @@ def random_steps(rules: Sequence[Rule], seed: int, positions: int = 9) -> Iterat
             review_BK=masked(random(*shape), ~eligible_BK) if rule.edits else None,
             noise_BK=random(*shape) if rule.needs_noise else None,
             state=state,
+            attention_BKK=random(*shape, positions).add(0.125).softmax(-1) if rule.attends else None,
             **(active() if rule.sees_canvas else {}),
             **(candidates() if rule.drafts else {}),
         )
