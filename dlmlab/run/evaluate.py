@@ -113,7 +113,17 @@ def evaluate(
 def scored(
     task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str], again: int | None
 ) -> Sample:
-    """Score one output; called from the pool's threads."""
+    """Score one output; called from the pool's threads.
+
+    Args:
+        task: The task, which scores the answer.
+        index: The item's index in the task, whatever shard it came in.
+        item: The item that was answered.
+        decoder: What the rule is called in the samples.
+        output: The filled canvas; without a tokenizer it has no text, and an empty one is scored.
+        pieces: The text of each of the canvas's tokens.
+        again: How many tokens the answer's text has, see `tokens_again`.
+    """
     text = output.text or ""
     score = score_answer(task, item, text)
     return Sample(
@@ -138,7 +148,13 @@ def scored(
 
 
 def tokens_again(model: Any, text: str | None, item: Item) -> int | None:
-    """Return how many tokens an answer's text has, cut at its task's stops and tokenised again; None without text."""
+    """Return how many tokens an answer's text has, cut at its task's stops and tokenised again; None without text.
+
+    Args:
+        model: The model, whose tokenizer counts.
+        text: The answer's text; None where the model has no tokenizer.
+        item: The item, whose `meta` may hold the stops, under `until`.
+    """
     if text is None:
         return None
     answer = until(text, item.meta.get("until", ()))
