@@ -74,7 +74,7 @@ def model(cfg: DictConfig) -> Denoiser:
     """Return the config's model, loaded.
 
     Raises:
-        UserError: the model can't be had.
+        UserError: The model can't be had.
     """
     wanted = {key: value for key, value in cfg.model.items() if key not in LAB_KEYS["model"]}
     if "device" in kinds_of(target_of("model", cfg.model)):
@@ -160,7 +160,8 @@ def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
         **overrides: Values of the task's settings that go before both; those that it doesn't have are left out.
 
     Raises:
-        UserError: Its items can't be had or scored, which is said before an hour of loading and decoding.
+        UserError: A setting is missing or wrong, or the items can't be had or scored: before an hour of loading and
+            decoding.
     """
     asked, (name, *variant) = name, name.split("@")
     own = cfg.task.get("name") == name

@@ -84,7 +84,7 @@ def preview(cfg: DictConfig) -> Any:
     or nothing is known.
 
     Raises:
-        UserError: the model can't be had.
+        UserError: The model can't be had.
     """
     ask = getattr(inspect.getmodule(conf.target_of("model", cfg.model)), "preview", None)
     given = {key: value for key, value in plain(cfg.model).items() if key not in ("_target_", *conf.LAB_KEYS["model"])}

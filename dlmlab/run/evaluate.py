@@ -46,18 +46,18 @@ def evaluate(
     Above temperature 0 only the first rule's randomness is what it would be alone.
 
     Args:
-        model: what decodes.
-        task: whose items are decoded.
-        rules: by what they are called in the samples.
-        generation: how canvases are laid out and scheduled.
-        how: everything else.
+        model: What decodes.
+        task: The task whose items are decoded.
+        rules: By what they are called in the samples.
+        generation: How canvases are laid out and scheduled.
+        how: Everything else.
 
     Returns:
         The samples in the items' order, by the rule's name.
 
     Raises:
-        UserError: a prompt doesn't fit the model.
-        KeyboardInterrupt: the user has asked for an end; what was under way is kept.
+        UserError: A prompt doesn't fit the model.
+        KeyboardInterrupt: The user has asked for an end; what was under way is kept.
     """
     items = task.items()
     shard, num_shards = getattr(task, "shard", 0), getattr(task, "num_shards", 1)

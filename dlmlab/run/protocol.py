@@ -96,7 +96,7 @@ def apply(cfg: DictConfig) -> None:
     """Give the config's own task the protocol's settings, those apart that the command line has given.
 
     Raises:
-        UserError: see `of` and `task_settings`.
+        UserError: See `of` and `task_settings`.
     """
     name = cfg.task.get("name")
     if (protocol := of(cfg)) is None or "_target_" not in cfg.task:

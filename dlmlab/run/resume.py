@@ -225,7 +225,7 @@ def begin(folder: Path, made: Mapping[str, Any], force: bool) -> dict[str, Any]:
     Args:
         folder: The run's folder.
         made: This start's manifest.
-        force: Whether the run goes on although results depend on something that differs; the manifest says on what.
+        force: Whether the run goes on where the two differ; the manifest then says in what.
 
     Raises:
         UserError: The two differ in what results depend on, unless forced.
@@ -246,7 +246,7 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force: bool) -> dict[str, Any]:
-    """Return what results depend on and differs, by key, as it was and is.
+    """Return what differs of all that results depend on, by key, as it was and is.
 
     Args:
         folder: The run's folder, for messages.

@@ -56,7 +56,7 @@ def check_part(group: str, part: Any) -> None:
     """Raise UserError unless a part of a config builds a class that conf/GROUP names, from plain values.
 
     Args:
-        group: decoder, task or sandbox.
+        group: The part's group: decoder, task or sandbox.
         part: What the config has there.
     """
     values: Any = OmegaConf.to_container(part) if OmegaConf.is_config(part) else part

@@ -25,8 +25,8 @@ def following(trackers: Iterable[Tracker], run: RunRecord) -> Iterator[None]:
     A run that was reported meanwhile has ended already.
 
     Args:
-        trackers: all places; some follow a run while it goes on.
-        run: what is known of it; its report is empty.
+        trackers: All places; some follow a run while it goes on.
+        run: What is known of it; its report is empty.
     """
     followers = [tracker for tracker in trackers if isinstance(tracker, Follower)]
     error: BaseException | None = None
