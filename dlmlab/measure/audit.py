@@ -124,7 +124,12 @@ def summary(audits: Sequence[Audit]) -> dict[str, Any]:
 
 
 def mean(audits: Sequence[Audit], name: str) -> float:
-    """Return the mean of one figure."""
+    """Return the mean of one figure.
+
+    Args:
+        audits: The audits, at least one.
+        name: The figure, a field of `Audit` that is a number.
+    """
     return float(np.mean([getattr(each, name) for each in audits]))
 
 

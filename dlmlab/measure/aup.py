@@ -42,5 +42,10 @@ def aup(pairs: Iterable[tuple[float, float]], best: float) -> float:
 
 
 def weight(y: float, best: float) -> float:
-    """Return W(y): 1 at the best accuracy, less below."""
+    """Return W(y): 1 at the best accuracy, less below.
+
+    Args:
+        y: An accuracy, in points of 100.
+        best: y_max, likewise, above 0.
+    """
     return min(math.exp(-ALPHA * (1 - y / best)), 1.0)

@@ -69,7 +69,13 @@ def log_likelihood(
 
 
 def draw(batch_size: int, length: int, generator: torch.Generator) -> Tensor:
-    """Return masks, (B, L) bool, whose counts are spread evenly over 1 … L from a random first one on."""
+    """Return masks, (B, L) bool, whose counts are spread evenly over 1 … L from a random first one on.
+
+    Args:
+        batch_size: B, the number of masks.
+        length: L, the tokens of the answer.
+        generator: What the first count and the positions are drawn from.
+    """
     first = int(torch.randint(1, length + 1, (), generator=generator))
     steps_B = torch.linspace(first, first + (batch_size - 1) * (length / batch_size), batch_size).round().long()
     count_B = (steps_B - 1) % length + 1
@@ -101,7 +107,13 @@ def score(model: Any, prompt: Sequence[int], answer: Sequence[int], masked_BL: T
 
 
 def exact(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
-    """Return the expectation over all masks: 2 to the power of the answer's length, less one, forward passes."""
+    """Return the expectation over all masks: 2 to the power of the answer's length, less one, forward passes.
+
+    Args:
+        model: A denoiser.
+        prompt: Token ids; may be empty.
+        answer: Token ids, at least one.
+    """
     length = len(answer)
     total = 0.0
     for count in range(1, length + 1):
@@ -114,7 +126,13 @@ def exact(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
 
 @torch.inference_mode()
 def is_greedy(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> bool:
-    """Return whether every token of the answer is the most likely one where all of them are masked."""
+    """Return whether every token of the answer is the most likely one where all of them are masked.
+
+    Args:
+        model: A denoiser.
+        prompt: Token ids; may be empty.
+        answer: Token ids, at least one.
+    """
     tokens_1L = torch.tensor([[*prompt, *[model.config.mask_token_id] * len(answer)]])
     wanted_N = torch.arange(len(prompt), tokens_1L.shape[1])
     logits_NV = model.head(model.hidden(Query(tokens_1L, None, wanted_N)))
@@ -122,7 +140,13 @@ def is_greedy(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> bool:
 
 
 def check_fits(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> None:
-    """Raise UserError for an empty answer, and for one that leaves the model's context with its prompt."""
+    """Raise UserError for an empty answer, and for one that leaves the model's context with its prompt.
+
+    Args:
+        model: A denoiser, whose config has the length of its context.
+        prompt: Token ids.
+        answer: Token ids.
+    """
     if not answer:
         raise UserError("the answer has no token: a likelihood is of one at least")
     total, context = len(prompt) + len(answer), model.config.max_sequence_length

@@ -109,7 +109,12 @@ class WatchedBaseline(Baseline):
 
 @contextmanager
 def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
-    """Mark the parts of the model's blocks: a block is attention up to its second norm, and MLP from there on."""
+    """Mark the parts of the model's blocks: a block is attention up to its second norm, and MLP from there on.
+
+    Args:
+        model: The model; its blocks are watched until the context ends, if it has any with such a norm.
+        timeline: Where the parts are marked.
+    """
     hooks = []
     for block in [block for block in getattr(model, "modules", list)() if hasattr(block, "ff_norm")]:
         hooks += [

@@ -28,6 +28,12 @@ def judge(published: float, ours: Mapping[str, Any], tolerance: float) -> str:
 
 
 def explain(published: float, scorings: Mapping[str, Mapping[str, Any]], tolerance: float) -> str:
-    """Return the scorings of the same answers with which a score that differs would not; empty without any."""
+    """Return the scorings of the same answers with which a score that differs would not; empty without any.
+
+    Args:
+        published: The published score, as a fraction.
+        scorings: Our score by each way of scoring, as `judge` takes it.
+        tolerance: Half of the widest interval that shows agreement, as a fraction.
+    """
     others = [name for name, ours in scorings.items() if judge(published, ours, tolerance) != "differs"]
     return f"; within the interval when scored by {' or '.join(others)}" if others else ""

@@ -16,7 +16,13 @@ ENDS = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
 
 
 def resampled_means(score_CDN: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return means over items, (R, C, D): the items of a resample are the same for all conditions C and decoders D."""
+    """Return means over items, (R, C, D): the items of a resample are the same for all conditions C and decoders D.
+
+    Args:
+        score_CDN: The score of each item N by each decoder D under each condition C.
+        resamples: R, how many times the items are resampled.
+        seed: Fixes the resamples.
+    """
     items = score_CDN.shape[-1]
     weight_RN = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples) / items
     mean_RCD: NDArray[np.float64] = np.einsum("rn,cdn->rcd", weight_RN, score_CDN)

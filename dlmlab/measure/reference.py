@@ -76,37 +76,76 @@ def reference(
 
 
 def leading(confidence: Tensor, count: int) -> list[int]:
-    """Return the `count` most confident positions, or as many as there are."""
+    """Return the `count` most confident positions, or as many as there are.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        count: Most positions that are returned.
+    """
     order = confidence.argsort(descending=True, stable=True)[:count]
     return order[confidence[order] > NEVER].tolist()
 
 
 def localleap(confidence: Tensor, quota: int, kappa: float, tau: float, radius: int) -> list[int]:
-    """Choose positions by the performance log's rule."""
+    """Choose positions by the performance log's rule.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        quota: The positions that the schedule commits at this step.
+        kappa: The least confidence of an anchor, which is one of those.
+        tau: The least confidence of a position beside an anchor.
+        radius: How many positions away from an anchor one may be.
+    """
     top = leading(confidence, quota)
     anchors = [position for position in top if confidence[position] >= kappa]
     return sorted({*top, *around(confidence, anchors, tau, radius)})
 
 
 def localleap_paper(confidence: Tensor, quota: int, kappa: float, tau: float, radius: int) -> list[int]:
-    """Choose positions by the paper's rule, which needs no schedule."""
+    """Choose positions by the paper's rule, which needs no schedule.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        quota: Not used; every rule is given it.
+        kappa: The least confidence of an anchor.
+        tau: The least confidence of a position beside an anchor.
+        radius: How many positions away from an anchor one may be.
+    """
     anchors = at_least(confidence, kappa)
     return sorted({*leading(confidence, 1), *around(confidence, anchors, tau, radius)})
 
 
 def around(confidence: Tensor, anchors: list[int], tau: float, radius: int) -> list[int]:
-    """Return the positions of confidence >= tau within the radius of an anchor."""
+    """Return the positions of confidence >= tau within the radius of an anchor.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        anchors: Positions; they are returned as well where they are confident enough.
+        tau: The least confidence.
+        radius: How many positions away from an anchor one may be, on either side.
+    """
     near = {position for anchor in anchors for position in range(anchor - radius, anchor + radius + 1)}
     return [position for position in at_least(confidence, tau) if position in near]
 
 
 def at_least(confidence: Tensor, bound: float) -> list[int]:
-    """Return the positions of at least that confidence."""
+    """Return the positions of at least that confidence.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        bound: The least confidence.
+    """
     return (confidence >= bound).nonzero()[:, 0].tolist()
 
 
 def fast_dllm(confidence: Tensor, quota: int, threshold: float) -> list[int]:
-    """Choose positions by Fast-dLLM's threshold, which needs no schedule."""
+    """Choose positions by Fast-dLLM's threshold, which needs no schedule.
+
+    Args:
+        confidence: (L,) of one row, NEVER where nothing may be committed.
+        quota: Not used; every rule is given it.
+        threshold: The least confidence; the most confident position is chosen whatever its own is.
+    """
     return sorted({*leading(confidence, 1), *at_least(confidence, threshold)})
 
 

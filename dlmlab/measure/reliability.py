@@ -39,7 +39,12 @@ class Reliability(NamedTuple):
 
 
 def reliability(confidences: Sequence[float], right: Sequence[bool]) -> Reliability:
-    """Compare predictions' confidences, from 0 to 1, with whether they are right."""
+    """Compare predictions' confidences with whether they are right.
+
+    Args:
+        confidences: The probability of each prediction, from 0 to 1.
+        right: Whether each is right, in the same order.
+    """
     confidence_N, right_N = np.asarray(confidences, dtype=float), np.asarray(right, dtype=float)
     if len(confidence_N) == 0:
         return Reliability(0, np.nan, np.nan, np.nan, [])

@@ -134,6 +134,13 @@ def mlp(config: Any, layer: int, storage: str, dtype: str, positions: float) -> 
 
     Experts are taken to be chosen evenly and independently, so that few positions read few of them. They are stored in
     NF4 or in dtype.
+
+    Args:
+        config: A LLaDAConfig.
+        layer: The layer's index, by which the config tells dense ones.
+        storage: The type in which its projections are stored, a key of BYTES.
+        dtype: The type of the router, of biases and of experts that aren't quantised.
+        positions: Positions that go through it, over all rows.
     """
     sparse = config.n_experts and layer not in config.dense_layers
     width, hidden = config.d_model, config.shared_width if sparse else config.mlp_width
@@ -152,7 +159,13 @@ def mlp(config: Any, layer: int, storage: str, dtype: str, positions: float) -> 
 
 
 def stored(outputs: int, inputs: int, kind: str) -> float:
-    """Return the bytes of a matrix of so many outputs and inputs, with its scales."""
+    """Return the bytes of a matrix of so many outputs and inputs, with its scales.
+
+    Args:
+        outputs: Its rows; each may have a scale of its own.
+        inputs: Its columns.
+        kind: The type in which it is stored, a key of BYTES.
+    """
     return outputs * inputs * BYTES[kind] + outputs * ROW_SCALE.get(kind, 0.0)
 
 
@@ -170,7 +183,12 @@ def floor(parts: Iterable[Work], ceilings: Ceilings, dtype: str) -> Floor:
 
 
 def measure_ceilings(device: torch.device, arithmetics: Iterable[str]) -> Ceilings:
-    """Measure the machine's rates: of a large copy, and of a large matrix product in each arithmetic; medians."""
+    """Measure the machine's rates: of a large copy, and of a large matrix product in each arithmetic; medians.
+
+    Args:
+        device: The device that is measured.
+        arithmetics: Types of products, such as `bfloat16`, `fp8` or `int8`; one that comes twice is measured once.
+    """
     return Ceilings(copy_rate(device), {each: product_rate(device, each) for each in dict.fromkeys(arithmetics)})
 
 
@@ -184,7 +202,12 @@ def copy_rate(device: torch.device) -> float:
 
 
 def product_rate(device: torch.device, arithmetic: str) -> float:
-    """Measure the FLOPs a second of a large matrix product."""
+    """Measure the FLOPs a second of a large matrix product.
+
+    Args:
+        device: The device that is measured.
+        arithmetic: The type of the product: `fp8`, `int8`, or a floating-point type by torch's name.
+    """
     side = SIDE[device.type]
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     work: Callable[[], Any]
@@ -203,7 +226,12 @@ def product_rate(device: torch.device, arithmetic: str) -> float:
 
 @torch.inference_mode()
 def typical_seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """Measure the median time of a piece of work, after two runs that don't count."""
+    """Measure the median time of a piece of work, in seconds, after two runs that don't count.
+
+    Args:
+        device: The device that does it, which is waited for before and after each run.
+        work: Does it once.
+    """
     seconds = []
     for _ in range(2 + TIMED):
         begun = clock(device)

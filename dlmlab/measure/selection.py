@@ -121,17 +121,38 @@ def front(trials: Mapping[str, Trial]) -> list[str]:
 
 
 def gained_and_lost(baseline: Trial, setting: Trial) -> tuple[int, int]:
-    """Count the items that only the setting has right, and those that only the baseline has."""
+    """Count the items that only the setting has right, and those that only the baseline has.
+
+    Args:
+        baseline: The baseline's answers.
+        setting: The setting's, to the same items in the same order.
+    """
     return int((setting.right & ~baseline.right).sum()), int((baseline.right & ~setting.right).sum())
 
 
 def loss(baseline: Trial, setting: Trial) -> int:
-    """Return how many items fewer the setting has right."""
+    """Return how many items fewer the setting has right; below 0 where it has more.
+
+    Args:
+        baseline: The baseline's answers.
+        setting: The setting's, to the same items.
+    """
     return int(baseline.right.sum() - setting.right.sum())
 
 
 def items_to_confirm(gained: int, lost: int, n: int, margin: float, level: float) -> int | None:
-    """Return how many items the test would need if the rates stayed; None where it would never pass."""
+    """Return how many items the test would need if the rates stayed.
+
+    Args:
+        gained: Items that only the setting has right.
+        lost: Items that only the baseline has right.
+        n: All items that were answered.
+        margin: The largest loss that counts as none, as a fraction of the items.
+        level: The p value at which the test passes.
+
+    Returns:
+        The number, `n` at least; None where it would never pass, or not with `dlmlab.measure.stats.MAX_ITEMS`.
+    """
     if lost - gained >= margin * n:
         return None
 

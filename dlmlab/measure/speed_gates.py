@@ -83,7 +83,12 @@ def find_gates(timings: Timings, names: Sequence[str], batches: Sequence[int], l
 
 
 def renews(timings: Timings, setting: Setting) -> bool:
-    """Return whether a cache renews what it keeps in some of a setting's passes, which take longer than the others."""
+    """Return whether a cache renews what it keeps in some of a setting's passes, which take longer than the others.
+
+    Args:
+        timings: By setting, a timing for each round.
+        setting: A setting that is timed.
+    """
     ledger = timings[setting][0].ledger
     return 0 < ledger.full_passes < ledger.forwards
 

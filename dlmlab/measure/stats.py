@@ -151,7 +151,12 @@ def compare_texts(
 
 
 def judge(interval: Interval, bound: float) -> Verdict:
-    """Return the verdict by the side of the bound that the interval is on: above is good."""
+    """Return the verdict by the side of the bound that the interval is on: above is good.
+
+    Args:
+        interval: The interval of what is judged.
+        bound: The bound, in the same unit.
+    """
     if interval.low > bound:
         return "pass"
     return "fail" if interval.high < bound else "inconclusive"
@@ -175,19 +180,35 @@ def noninferiority_p(gained: float, lost: float, n: float, margin: float) -> flo
     """Compute the one-sided p value of the hypothesis that the candidate loses `margin` or more, by Tango's score test.
 
     It is below 2.5 % exactly where `compare_right` says `pass`.
+
+    Args:
+        gained: Pairs that only the candidate has right; need not be a whole number.
+        lost: Pairs that only the baseline has right; likewise.
+        n: All pairs.
+        margin: The largest loss that counts as none, as a fraction of the pairs.
     """
     excess, deviation = _score_test(-margin, gained, lost, n)
     return float(norm.sf(excess / deviation)) if deviation else float(excess <= 0)
 
 
 def proportion_interval(right: int, n: int) -> Interval:
-    """Compute Wilson's score interval of a proportion."""
+    """Compute Wilson's score interval of a proportion.
+
+    Args:
+        right: How many of the answers are right.
+        n: All answers, at least one.
+    """
     interval = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
-    """Compute McNemar's exact two-sided p value; 1 when no pair differs."""
+    """Compute McNemar's exact two-sided p value; 1 when no pair differs.
+
+    Args:
+        gained: Pairs that only the candidate has right.
+        lost: Pairs that only the baseline has right.
+    """
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
@@ -223,7 +244,15 @@ def _score_test(difference: float, gained: float, lost: float, n: float) -> tupl
 
 
 def smallest(decides: Callable[[int], bool], above: int) -> int | None:
-    """Search the smallest number of items that decides, given that `above` don't and that more items decide better."""
+    """Search the smallest number of items that decides, given that more items decide better.
+
+    Args:
+        decides: Says whether so many items would do.
+        above: A number of items that wouldn't.
+
+    Returns:
+        The number; None where it would be looked for above MAX_ITEMS.
+    """
     too_few, enough = above, 2 * above
     while not decides(enough):
         too_few, enough = enough, 2 * enough

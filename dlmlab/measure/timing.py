@@ -193,7 +193,12 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which so many percent lie, interpolated."""
+    """Return the value below which so many percent lie, interpolated.
+
+    Args:
+        values: Values in any order, at least one.
+        percent: From 0 to 100.
+    """
     return float(np.percentile(values, percent))
 
 

@@ -57,7 +57,12 @@ class Run:
     problem: str = ""
 
     def note(self, state: State, problem: str) -> None:
-        """Note a problem; the worst decides the state."""
+        """Note a problem; the worst decides the state.
+
+        Args:
+            state: The state that the problem puts the run in.
+            problem: The problem in a line, which follows those noted before.
+        """
         order: list[State] = ["finished", "unfinished", "older", "damaged"]
         self.state = max(self.state, state, key=order.index)
         self.problem = f"{self.problem}; {problem}" if self.problem else problem
@@ -77,7 +82,12 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def read_run(folder: Path, top: Path) -> Run:
-    """Read what can be read of a run's folder."""
+    """Read what can be read of a run's folder.
+
+    Args:
+        folder: The run's folder.
+        top: The folder that was searched, at or above it; the run's name is the path from there.
+    """
     run = Run(folder, str(folder.relative_to(top)))
     if (folder / RESULTS).exists():
         run.results = _object(run, RESULTS, RESULTS_SHAPE)

@@ -49,7 +49,13 @@ def write(folder: Path, runs: Sequence[Run] | None = None, watch: float = 0) -> 
 
 
 def render(folder: Path, runs: Sequence[Run], watch: float = 0) -> str:
-    """Return the page's HTML."""
+    """Return the page's HTML.
+
+    Args:
+        folder: Where the page is written; its links are relative to that.
+        runs: The runs that it shows.
+        watch: Seconds after which a browser loads the page anew; 0 for never.
+    """
     rows = [rows_of(run) for run in runs]
     measured = speeds(runs)
     shelf = Shelf([row for each in rows for row in each])
@@ -73,7 +79,15 @@ def joined(suffix: str) -> str:
 def index(
     folder: Path, runs: Sequence[Run], rows: Sequence[Sequence[Row]], measured: Sequence[Speed], shelf: Shelf
 ) -> dict[str, Any]:
-    """Return the data of the first view."""
+    """Return the data of the first view.
+
+    Args:
+        folder: Where the page is written.
+        runs: The runs.
+        rows: The rows of each run.
+        measured: The rates of throughput runs, in order of time.
+        shelf: The samples, which says how many of them the page has whole.
+    """
     return {
         "folder": folder.resolve().name,
         "runs": [head(folder, run, each) for run, each in zip(runs, rows, strict=True)],
@@ -83,7 +97,13 @@ def index(
 
 
 def head(folder: Path, run: Run, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the data of a run in the table."""
+    """Return the data of a run in the table.
+
+    Args:
+        folder: Where the page is written; the path to the run is relative to that.
+        run: The run.
+        rows: The run's rows.
+    """
     git, labels = run.manifest.get("git") or {}, run.results.get("labels", {})
     return {
         "name": run.name,
@@ -108,7 +128,13 @@ def modified(folder: Path) -> str:
 
 
 def packed(runs: Sequence[Run], rows: Sequence[Sequence[Row]], shelf: Shelf) -> str:
-    """Return the data that are unpacked only when they are looked at."""
+    """Return the data that are unpacked only when they are looked at, as script elements.
+
+    Args:
+        runs: The runs.
+        rows: The rows of each run.
+        shelf: The samples; packing a run's adds the texts that they refer to.
+    """
     parts: dict[str, Any] = {}
     for number, (run, each) in enumerate(zip(runs, rows, strict=True)):
         parts[f"detail-{number}"] = {"results": shown(run.results), "manifest": run.manifest}
@@ -145,6 +171,11 @@ def script_json(value: object) -> str:
 
 
 def script_gzip(name: str, text: str) -> str:
-    """Return a script element that holds a text, compressed."""
+    """Return a script element that holds a text, compressed.
+
+    Args:
+        name: The element's id.
+        text: The text, which is kept as UTF-8, gzipped, in base64.
+    """
     data = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return f'<script type="application/gzip" id="{name}">{data}</script>'

@@ -80,7 +80,12 @@ def rows_of(run: Run) -> list[Row]:
 
 
 def items_of(run: Run, row: Row) -> str:
-    """Return a name for the items of a row, equal for rows on the same items of the same data."""
+    """Return a name for the items of a row, equal for rows on the same items of the same data.
+
+    Args:
+        run: The run, whose manifest has the data's fingerprint.
+        row: One of its rows; without samples its number of items stands for them.
+    """
     data = run.manifest.get("data", {}).get(row.task)
     fingerprint = text(data.get("fingerprint")) if isinstance(data, Mapping) else ""
     ids = sorted(sample["id"] for sample in row.samples)
@@ -88,7 +93,13 @@ def items_of(run: Run, row: Row) -> str:
 
 
 def named(run: Run, task: str, series: str) -> Row:
-    """Return a row without figures. A candidate, or a setting of a grid, is the run's decoder."""
+    """Return a row without figures. A candidate, or a setting of a grid, is the run's decoder.
+
+    Args:
+        run: The run, whose labels name its decoder.
+        task: The row's task.
+        series: The decoder's name in the run's samples; in a grid the setting, such as `kappa=0.5`.
+    """
     label = text(run.results.get("labels", {}).get("decoder"))
     if series == CANDIDATE:
         return Row(task, label or series, parameters(run), series)
@@ -124,7 +135,12 @@ def full_passes(sample: Mapping[str, Any]) -> float:
 
 
 def add_point(row: Row, point: Mapping[str, Any]) -> None:
-    """Add figures that a comparison or a calibration has of a decoder or setting."""
+    """Add figures that a comparison or a calibration has of a decoder or setting.
+
+    Args:
+        row: The row, changed in place.
+        point: One of the `points` of results.json.
+    """
     against, rate = point.get("against_baseline"), point.get("tokens_per_second")
     row.score, row.low, row.high = (number(point.get(key)) for key in ("score", "ci_low", "ci_high"))
     row.forwards = number(point.get("forwards"))
@@ -139,7 +155,13 @@ def add_point(row: Row, point: Mapping[str, Any]) -> None:
 
 
 def add_gate(run: Run, rows: dict[tuple[str, str], Row], gate: Mapping[str, Any]) -> None:
-    """Add the verdict of a quality gate, which is the candidate's."""
+    """Add the verdict of a quality gate, which is the candidate's.
+
+    Args:
+        run: The run, whose model's config names the gate's task.
+        rows: The run's rows by task and series, changed in place; the candidate's is added where it isn't there.
+        gate: One of the `gates` of results.json.
+    """
     name = text(gate.get("name"))
     tasks = run.manifest.get("config", {}).get("model", {})
     tasks = tasks.get("tasks") if isinstance(tasks, Mapping) else None

@@ -60,6 +60,14 @@ def of_run(run: Run) -> Iterator[Speed]:
 
 
 def of_cells(date: str, machine: str, setting: str, metric: str, value: str) -> Iterator[Speed]:
-    """Return the rate of a row of the table; None where it holds none."""
+    """Yield the rate of a row of the table; nothing where it holds none.
+
+    Args:
+        date: When the run began, ISO 8601.
+        machine: The GPU or processor, in words.
+        setting: All that rates must share to be compared.
+        metric: The row's first cell, which names the figure.
+        value: Its second, the figure as text.
+    """
     if (found := RATE.fullmatch(metric)) and re.fullmatch(r"\d+(\.\d+)?", value):
         yield Speed(date, machine, setting, found[2], int(found[1]), float(value))

@@ -42,7 +42,12 @@ class Position:
 
 
 def after(trace: Trace, passes: int) -> list[Position]:
-    """Return the canvas after that many passes."""
+    """Return the canvas after that many passes.
+
+    Args:
+        trace: How the canvas was filled.
+        passes: The number of passes, counted from the first; what the last of them committed is fresh.
+    """
     canvas = [Position() for _ in trace.tokens]
     for number, step in enumerate(trace.steps[:passes], 1):
         begin = step["block"] * trace.block_length
@@ -78,19 +83,40 @@ def spots(trace: Trace) -> Iterator[tuple[int, int, int]]:
 
 
 def shown(trace: Trace, token: str) -> str:
-    """Return a token's text in which every character can be seen."""
+    """Return a token's text in which every character can be seen.
+
+    Args:
+        trace: The trace, which says what texts end an answer: they become one sign.
+        token: The token's text.
+    """
     return "∎" if token in trace.end_tokens else visible(token.replace("\n", "⏎"))
 
 
 def still(traces: Sequence[Trace], path: Path) -> Path:
-    """Write the full canvases of one item as a PNG, of three pixels where the film has one."""
+    """Write the full canvases of one item as a PNG, of three pixels where the film has one.
+
+    Args:
+        traces: How the canvases were filled, one for each decoder.
+        path: The file.
+
+    Returns:
+        The file.
+    """
     passes = max(len(trace.steps) for trace in traces)
     frame(traces, passes, STILL_SCALE).save(path, dpi=(300, 300))
     return path
 
 
 def film(traces: Sequence[Trace], path: Path) -> Path:
-    """Write how the canvases of one item fill, in step, as a GIF that goes on and on."""
+    """Write how the canvases of one item fill, in step, as a GIF that goes on and on.
+
+    Args:
+        traces: How the canvases were filled, one for each decoder.
+        path: The file.
+
+    Returns:
+        The file.
+    """
     passes = max(len(trace.steps) for trace in traces)
     numbers = [*range(0, passes, math.ceil(passes / FRAMES)), passes]
     frames = [frame(traces, number, 1) for number in numbers]
@@ -105,7 +131,13 @@ def film(traces: Sequence[Trace], path: Path) -> Path:
 
 
 def frame(traces: Sequence[Trace], passes: int, scale: int) -> Image.Image:
-    """Draw the canvases after that many passes, two beside each other."""
+    """Draw the canvases after that many passes, two beside each other.
+
+    Args:
+        traces: How the canvases of one item were filled; their prompt stands above them.
+        passes: The number of passes; a canvas that was full before stays so.
+        scale: Pixels of the image for one of the layout.
+    """
     most = max(len(trace.steps) for trace in traces)
     beside = min(2, len(traces))
     across = COLUMNS * LETTER + PAD
@@ -125,7 +157,16 @@ def frame(traces: Sequence[Trace], passes: int, scale: int) -> Image.Image:
 
 
 def draw_canvas(pen: Pen, trace: Trace, passes: int, most: int, left: float, top: float) -> None:
-    """Draw one canvas with its heading, from a corner."""
+    """Draw one canvas with its heading, from a corner.
+
+    Args:
+        pen: What draws.
+        trace: How the canvas was filled.
+        passes: The number of passes after which it is shown.
+        most: Passes of the canvas that took most, at which the scale of colours ends.
+        left: Left edge, in pixels at scale 1.
+        top: Upper edge, in pixels at scale 1.
+    """
     done = passes >= len(trace.steps)
     pen.write(left, top, visible(trace.decoder)[: COLUMNS // 2], INK, bold=True)
     note = f"full after {len(trace.steps)} passes" if done else f"pass {passes}"
@@ -151,7 +192,14 @@ def draw_canvas(pen: Pen, trace: Trace, passes: int, most: int, left: float, top
 
 
 def draw_legend(pen: Pen, traces: Sequence[Trace], most: int, top: float) -> None:
-    """Draw what the colours and signs mean."""
+    """Draw what the colours and signs mean.
+
+    Args:
+        pen: What draws.
+        traces: The traces of the picture, whose marks are explained.
+        most: Passes of the canvas that took most, at which the scale of colours ends.
+        top: Upper edge, in pixels at scale 1.
+    """
     marks = sorted({mark for trace in traces for step in trace.steps for mark, where in step["marks"].items() if where})
     pen.write(PAD, top, "pass 1", FAINT)
     for number in range(96):
@@ -167,25 +215,55 @@ class Pen:
     scale: int
 
     def write(self, x: float, y: float, text: str, ink: str, bold: bool = False, small: bool = False) -> None:
-        """Write a line of text."""
+        """Write a line of text.
+
+        Args:
+            x: Left edge, in pixels.
+            y: Upper edge, in pixels.
+            text: The text, which isn't broken.
+            ink: Its colour, such as `#1d1f24`.
+            bold: Whether it is in bold type.
+            small: Whether letters are of 8 pixels, and not of 13.
+        """
         self.draw.text(
             (x * self.scale, y * self.scale), text, ink, font("-Bold" * bold, (8 if small else 13) * self.scale)
         )
 
     def box(self, x: float, y: float, wide: float, high: float, fill: str, edge: str | None = None) -> None:
-        """Draw a rectangle, with an edge of two pixels or without."""
+        """Draw a rectangle, with an edge of two pixels (of one in LINE) or without.
+
+        Args:
+            x: Left edge, in pixels.
+            y: Upper edge, in pixels.
+            wide: Width in pixels; nothing is drawn where less than one pixel of the image is left of it.
+            high: Height in pixels.
+            fill: Colour of the inside.
+            edge: Colour of the edge; None for no edge.
+        """
         corners = [x * self.scale, y * self.scale, (x + wide) * self.scale - 1, (y + high) * self.scale - 1]
         if corners[2] >= corners[0]:
             self.draw.rectangle(corners, fill, edge, width=(1 if edge == LINE else 2) * self.scale)
 
     def line(self, x: float, y: float, end: float, ink: str) -> None:
-        """Draw a hairline to the right."""
+        """Draw a hairline to the right.
+
+        Args:
+            x: Where it begins, in pixels.
+            y: Its upper edge, in pixels.
+            end: The x at which it ends.
+            ink: Its colour.
+        """
         self.box(x, y, end - x, 1, ink)
 
 
 @cache
 def font(style: str, size: int) -> ImageFont.FreeTypeFont:
-    """Return a font of equally wide characters that comes with matplotlib."""
+    """Return a font of equally wide characters that comes with matplotlib.
+
+    Args:
+        style: The end of its file's name: `-Bold`, or nothing for upright type.
+        size: Height of the letters, in pixels of the image.
+    """
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSansMono{style}.ttf", size)
 
 
@@ -195,7 +273,13 @@ def ramp(share: float) -> str:
 
 
 def blend(ink: str, paper: str, share: float) -> str:
-    """Mix so much of an ink into a paper's colour."""
+    """Mix so much of an ink into a paper's colour.
+
+    Args:
+        ink: A colour, such as `#666b76`.
+        paper: The colour below it.
+        share: The ink's part of the mixture, from 0 to 1.
+    """
     red, green, blue = (share * a + (1 - share) * b for a, b in zip(to_rgb(ink), to_rgb(paper), strict=True))
     return to_hex((red, green, blue))
 

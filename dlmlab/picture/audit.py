@@ -12,7 +12,15 @@ from dlmlab.picture.plots import save
 
 
 def draw(folder: Path, found: Mapping[str, Any]) -> list[Path]:
-    """Draw what an audit's summary says, as a PNG file in the folder; nothing where there were no audits."""
+    """Draw what an audit's summary says, as a PNG file in the folder; nothing where there were no audits.
+
+    Args:
+        folder: The run's folder.
+        found: What `dlmlab.measure.audit.summary` returns.
+
+    Returns:
+        The file, if one was written.
+    """
     if not found:
         return []
     figure = Figure(figsize=(8, 3), layout="constrained")

@@ -38,7 +38,15 @@ LABELS = {"": "a setting", "baseline": "baseline", "chosen": "the one chosen"}
 
 
 def draw(folder: Path, points: Sequence[Point]) -> list[Path]:
-    """Draw what the points allow, as PNG files in the folder: none for points without a score."""
+    """Draw what the points allow, as PNG files in the folder: none for points without a score.
+
+    Args:
+        folder: The run's folder.
+        points: The settings; those that have kappa, tau and radius are drawn as heat maps too.
+
+    Returns:
+        The files.
+    """
     points = [point for point in points if is_drawable(point)]
     if not points:
         return []
@@ -73,7 +81,12 @@ def quality_against_forwards(points: Sequence[Point]) -> Figure:
 
 
 def panel(axes: Axes, points: Sequence[Point]) -> None:
-    """Plot quality against forward passes at one task."""
+    """Plot quality against forward passes at one task.
+
+    Args:
+        axes: Where it is plotted.
+        points: The settings at that task.
+    """
     for role, mark in MARKS.items():
         chosen = [point for point in points if point["role"] == role]
         if chosen:
@@ -185,7 +198,13 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def denoising_order(model: Any, output: Output, columns: int = 16) -> Figure:
-    """Draw a filled canvas, `columns` tokens a line, each coloured by the forward pass after which it was committed."""
+    """Draw a filled canvas, each token coloured by the forward pass after which it was committed.
+
+    Args:
+        model: The model, whose tokenizer gives the tokens' texts; end tokens are left empty.
+        output: The filled canvas.
+        columns: Tokens a line.
+    """
     lines = math.ceil(len(output.tokens) / columns)
     figure = Figure(figsize=(0.75 * columns, 0.45 * lines + 0.6), layout="constrained")
     axes = figure.subplots()

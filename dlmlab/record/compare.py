@@ -12,7 +12,13 @@ RELATIVE = 1e-9
 
 
 def mismatches(recorded: Any, found: Any, key: str = "") -> Iterator[str]:
-    """Yield where two JSON values differ, and how."""
+    """Yield where two JSON values differ, and how.
+
+    Args:
+        recorded: What a run has on disk.
+        found: What follows when it is computed again.
+        key: Where in the file the values stand, such as `points[0].score`; empty for the whole.
+    """
     if isinstance(recorded, dict) and isinstance(found, dict):
         for name in dict.fromkeys([*recorded, *found]):
             yield from mismatches(recorded.get(name), found.get(name), f"{key}.{name}" if key else name)
@@ -24,7 +30,12 @@ def mismatches(recorded: Any, found: Any, key: str = "") -> Iterator[str]:
 
 
 def same(recorded: Any, found: Any) -> bool:
-    """Return whether two JSON values are equal, floats nearly so."""
+    """Return whether two JSON values are equal, floats nearly so.
+
+    Args:
+        recorded: What a run has on disk; where it is a float, both are compared within RELATIVE.
+        found: What follows when it is computed again.
+    """
     if isinstance(recorded, float) and isinstance(found, int | float):
         return math.isclose(recorded, found, rel_tol=RELATIVE, abs_tol=RELATIVE)
     return type(recorded) is type(found) and bool(recorded == found)

@@ -41,7 +41,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content at once. Lone surrogates, such as bytes of an argument, are written as escapes.
 
-    Raises OSError, and leaves the file as it was, where that can't be done.
+    Args:
+        path: The file, in a folder that is there.
+        text: Its new content, written as UTF-8.
+
+    Raises:
+        OSError: That can't be done; the file is left as it was.
     """
     with replacing(path) as draft, draft.open("x", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
@@ -50,14 +55,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a file's content by a value, as indented JSON. See `plain` for what may be in it."""
+    """Replace a file's content by a value, as indented JSON.
+
+    Args:
+        path: The file, in a folder that is there.
+        value: The new content; see `plain` for what may be in it.
+    """
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def append_text(path: Path, text: str, header: str = "") -> None:
-    """Append whole lines to a file; processes that do so at once take turns. `header` begins a file that is new.
+    """Append whole lines to a file; processes that do so at once take turns.
 
-    Raises OSError, and leaves the file as it was, where that can't be done.
+    Args:
+        path: The file, which is made, with its folder, where it isn't there.
+        text: The lines, each with its newline.
+        header: What begins a file that is new, its newline included.
+
+    Raises:
+        OSError: That can't be done; the file is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=LOCK_SECONDS), path.open("ab", buffering=0) as file:
@@ -124,7 +140,12 @@ def visible(text: str) -> str:
 
 
 def name(error: BaseException, path: Path) -> None:
-    """Let an error that came from an open file say which."""
+    """Let an error that came from an open file say which.
+
+    Args:
+        error: The error, changed in place; anything but an OSError without a file's name stays as it is.
+        path: The file.
+    """
     if isinstance(error, OSError) and not error.filename:
         error.filename = str(path)
 

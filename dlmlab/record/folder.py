@@ -84,7 +84,16 @@ def read_manifest(folder: Path, needed: Iterable[str] = MANIFEST_SHAPE) -> dict[
 
 
 def read_whole(path: Path, shape: Shape, needed: Iterable[str] | None = None) -> dict[str, Any]:
-    """Return a JSON file's object, of the shape that is wanted. Raises UserError for any other."""
+    """Return a JSON file's object, of the shape that is wanted.
+
+    Args:
+        path: The file, RESULTS or MANIFEST of a run's folder.
+        shape: The types of its keys; those of OPTIONAL are checked as well.
+        needed: The keys that may not be missing; None for all of the shape's.
+
+    Raises:
+        UserError: It can't be read, or is of any other shape.
+    """
     found = read_object(path)
     if missing := [key for key in (shape if needed is None else needed) if key not in found]:
         raise UserError(f"{path} has no {', '.join(missing)}: it is damaged, or of another version of dlmlab")
@@ -94,7 +103,13 @@ def read_whole(path: Path, shape: Shape, needed: Iterable[str] | None = None) ->
 
 
 def misshapen(found: Mapping[str, Any], shape: Shape, name: str) -> Iterator[str]:
-    """Yield the keys of a file's object that are there and of another type."""
+    """Yield the keys of a file's object that are there and of another type.
+
+    Args:
+        found: The file's object.
+        shape: The types of its keys.
+        name: The file's name, RESULTS or MANIFEST, by which OPTIONAL has the types of further keys.
+    """
     for key, kind in {**shape, **OPTIONAL[name]}.items():
         owner, _, last = key.rpartition(".")
         part = found.get(owner) if owner else found
@@ -103,7 +118,12 @@ def misshapen(found: Mapping[str, Any], shape: Shape, name: str) -> Iterator[str
 
 
 def fits(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Return whether a value is of one of the types. True and false are no numbers."""
+    """Return whether a value is of one of the types. True and false are no numbers.
+
+    Args:
+        value: Anything that JSON has.
+        kind: A type, or several; bool is asked for by name.
+    """
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 

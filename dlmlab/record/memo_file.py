@@ -28,7 +28,12 @@ def default_path() -> Path:
 
 
 def remedy(error: Exception, path: Path) -> str:
-    """Return what to do about a memo that cannot be used."""
+    """Return what to do about a memo that cannot be used.
+
+    Args:
+        error: What opening or using it raised, from SQLite or from the system.
+        path: The memo's file.
+    """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return "python -m dlmlab.memo clear" + ("" if path == default_path() else f" --path {shlex.quote(str(path))}")

@@ -61,7 +61,12 @@ class SampleFile:
         self._journal.warn("their items are decoded again")
 
     def known(self, task: str, decoder: str) -> dict[int, Sample]:
-        """Return the samples that are there already, by the item's index in the task."""
+        """Return the samples that are there already, by the item's index in the task.
+
+        Args:
+            task: The task's name.
+            decoder: What the rule is called in the samples.
+        """
         return {index: each for (*names, index), each in self._samples.items() if names == [task, decoder]}
 
     def add(self, sample: Sample) -> None:

@@ -47,7 +47,17 @@ class Trace:
 def trace_of(
     model: Any, output: Output, decoder: str, prompt: str, *, task: str = "", index: int = 0, id: str = ""
 ) -> Trace:
-    """Return a traced output in words."""
+    """Return a traced output in words.
+
+    Args:
+        model: The model, whose tokenizer turns tokens into texts; without one they are numbers.
+        output: The filled canvas, with its trace.
+        decoder: What the rule is called in the samples.
+        prompt: The prompt's text.
+        task: The task's name.
+        index: The item's index in the task.
+        id: The item's own name.
+    """
     texts: dict[int, str] = {}
 
     def text(token: int) -> str:

@@ -24,7 +24,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     """Return the command line as Hydra takes it.
 
     Raises:
-        UserError: a folder is empty or not there, a value needs quotes, or a multirun's folder holds another one.
+        UserError: A folder is empty or not there, a value needs quotes, or a multirun's folder holds another one.
     """
     several = bool(MULTIRUN & set(arguments))
     for text in arguments:
@@ -44,7 +44,7 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     """Return the command line with conf/experiment/train/<model>.yaml where it says `experiment=train`.
 
     Raises:
-        UserError: the model has no recipe.
+        UserError: The model has no recipe.
     """
     if TRAIN not in arguments:
         return list(arguments)

@@ -77,7 +77,7 @@ class Run:
         """Return how the run decodes: into its files and with its batch.
 
         Args:
-            generation: the settings whose memo answers; without any, every canvas is computed.
+            generation: The settings whose memo answers; without any, every canvas is computed.
         """
         memo = None if generation is None else build.memo(self.cfg, self.model, generation)
         several = devices(self.cfg)
@@ -98,10 +98,10 @@ class Run:
         """Decode and score all of a task's items with each of the rules; see `dlmlab.run.evaluate.evaluate`.
 
         Args:
-            task: whose items are decoded.
-            rules: by what they are called in the samples.
-            generation: how canvases are filled.
-            caches: by the same names; a rule that isn't there has none.
+            task: The task whose items are decoded.
+            rules: By what they are called in the samples.
+            generation: How canvases are filled.
+            caches: By the same names; a rule that isn't there has none.
         """
         how = replace(self.decoding(generation), caches=caches or {})
         return evaluate(self.model, task, rules, generation, how)
@@ -126,13 +126,13 @@ def begin(cfg: DictConfig, model: Denoiser | None = None, tasks: Sequence[Task] 
     """Begin a run in Hydra's folder, or let it go on there; the trackers that follow it know when it ends, and how.
 
     Args:
-        cfg: the run's whole config.
-        model: what it decodes with, for the manifest; None where it loads none.
-        tasks: whose items it decodes, for the manifest.
+        cfg: The run's whole config.
+        model: What it decodes with, for the manifest; None where it loads none.
+        tasks: The tasks whose items it decodes, for the manifest.
 
     Raises:
-        UserError: the folder holds another run.
-        OSError: the folder can't be written.
+        UserError: The folder holds another run.
+        OSError: The folder can't be written.
     """
     run = Run(cfg, model, tasks)
     remember()

@@ -74,7 +74,7 @@ def model(cfg: DictConfig) -> Denoiser:
     """Return the config's model, loaded.
 
     Raises:
-        UserError: the model can't be had.
+        UserError: The model can't be had.
     """
     wanted = {key: value for key, value in cfg.model.items() if key not in LAB_KEYS["model"]}
     if "device" in kinds_of(target_of("model", cfg.model)):
@@ -90,8 +90,13 @@ def model_name(cfg: DictConfig) -> str:
 def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
     """Return the config's decoder, or another one of conf/decoder/ at its defaults.
 
-    Raises UserError where it takes its values from the model's calibration and the model has none (`model.localleap`
-    holds for one checkpoint only), and where `memo=force` is not for this decoder.
+    Args:
+        cfg: The run's config.
+        name: A decoder of conf/decoder/; None for the config's own, with the values that the user gave.
+
+    Raises:
+        UserError: It takes its values from the model's calibration and the model has none (`model.localleap` holds for
+            one checkpoint only), or `memo=force` is not for it.
     """
     chosen = cfg.decoder if name is None else choice(cfg, "decoder", name)
     values = decoder_values(cfg, chosen)
@@ -105,8 +110,13 @@ def decoder(cfg: DictConfig, name: str | None = None) -> Rule:
 def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) -> Policy:
     """Return the config's cache, or another one of conf/cache/ at its defaults.
 
+    Args:
+        cfg: The run's config.
+        rules: The decoders that run with it.
+        name: A cache of conf/cache/; None for the config's own, with the values that the user gave.
+
     Raises:
-        UserError: it doesn't go with one of the rules, or with `memo=force`.
+        UserError: It doesn't go with one of the rules, or with `memo=force`.
     """
     with homes({str(key): "cache" for key in cfg.cache}):
         found: Policy = instantiate(cfg.cache if name is None else choice(cfg, "cache", name))
@@ -120,20 +130,38 @@ def cache(cfg: DictConfig, rules: Iterable[Rule] = (), name: str | None = None) 
 
 
 def with_cache(name: str, cache_name: str) -> str:
-    """Return what a decoder is called that has a cache."""
+    """Return what a decoder is called that has a cache.
+
+    Args:
+        name: The decoder's own name.
+        cache_name: The cache's name in conf/cache/; with `none` the decoder keeps its own.
+    """
     return name if cache_name == NO_CACHE else f"{name} + {cache_name}"
 
 
 def described(rule: Rule, cache: Policy) -> str:
-    """Return a decoder with its cache, if it has one, in words."""
+    """Return a decoder with its cache, if it has one, in words.
+
+    Args:
+        rule: The decoder, which names itself with its parameters.
+        cache: Its cache; one that keeps nothing goes unsaid.
+    """
     return f"{rule} with {cache}" if cache.keeps else str(rule)
 
 
 def task(cfg: DictConfig, name: str, **overrides: Any) -> Task:
-    """The config's task where it is the one named, else conf/task/<name>.yaml with what the config's task overrides.
+    """Return the config's task where it is the one named, else one of conf/task/ with what the config's task overrides.
 
-    overrides: values that go before both. Raises UserError for items that can't be had or scored, before an hour of
-    loading and decoding. A name such as `gsm8k@brief@5` is the task in a template of conf/template/, with 5 examples.
+    A name such as `gsm8k@brief@5` is the task in a template of conf/template/, with 5 examples.
+
+    Args:
+        cfg: The run's config.
+        name: A task of conf/task/, with or without a template and a number of examples.
+        **overrides: Values of the task's settings that go before both; those that it doesn't have are left out.
+
+    Raises:
+        UserError: A setting is missing or wrong, or the items can't be had or scored: before an hour of loading and
+            decoding.
     """
     asked, (name, *variant) = name, name.split("@")
     own = cfg.task.get("name") == name
@@ -180,8 +208,15 @@ def fit_canvas(given: dict[str, tuple[str, Any]], own_length: int) -> None:
 def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: str = "") -> Task:
     """Return a task under another name, in a template of conf/template/ and with a number of examples, if one is given.
 
+    Args:
+        cfg: The run's config.
+        task: The task as it is, which stays so.
+        name: What the new one is called, such as `gsm8k@brief@5`.
+        template: The template's name in conf/template/.
+        num_fewshot: The number of examples, in digits; where it is empty the task keeps its own.
+
     Raises:
-        UserError: there is no such template, or the task takes no examples.
+        UserError: There is no such template, or the task takes no examples.
     """
     check("templates", [template], list_of(one_of(options("template"))))
     changes: dict[str, Any] = {"name": name, "template": choice(cfg, "template", template).text}
@@ -194,10 +229,14 @@ def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: s
 
 
 def role(cfg: DictConfig, gate: str) -> str:
-    """Return the name of the task that the model's config gives a role (`mmlu`, `humaneval`, `bleu`).
+    """Return the name of the task that the model's config gives a role.
+
+    Args:
+        cfg: The run's config.
+        gate: The role, a key of `model.tasks` such as `mmlu`, `humaneval` or `bleu`.
 
     Raises:
-        UserError: it gives none.
+        UserError: It gives none.
     """
     name = (cfg.model.get("tasks") or {}).get(gate)
     if name is None:
@@ -206,7 +245,13 @@ def role(cfg: DictConfig, gate: str) -> str:
 
 
 def generation(cfg: DictConfig, task: Task, **overrides: Any) -> Generation:
-    """Return the config's settings; where it has none the overrides, then the task's own."""
+    """Return the config's settings; where it has none the protocol's, then the overrides, then the task's own.
+
+    Args:
+        cfg: The run's config; a setting that is null there counts as not given.
+        task: The task whose canvas is filled.
+        **overrides: Settings of `Generation` that go before the task's own; None leaves those.
+    """
     own = {key: getattr(task, key) for key in ("gen_length", "block_length", "steps")}
     published = protocol.of(cfg)
     switches = published.generation.get(task.name, {}) if published else {}
@@ -230,8 +275,13 @@ def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generati
 
     `steps: gen_length` there is a schedule of one token a step.
 
+    Args:
+        cfg: The run's config.
+        name: The decoder's name in conf/decoder/.
+        generation: The settings, which stay where the authors set nothing.
+
     Raises:
-        UserError: a value there is out of range.
+        UserError: A value there is out of range.
     """
     given: dict[str, Any] = plain(choice(cfg, "decoder", name).get(PUBLISHED)) or {}
     if unknown := given.keys() - kinds_of(Generation).keys():
@@ -242,7 +292,13 @@ def as_published(cfg: DictConfig, name: str, generation: Generation) -> Generati
 
 
 def memo(cfg: DictConfig, model: Any, generation: Generation) -> Memo | None:
-    """Return what the config's memo keeps for a model and settings; None where it is off."""
+    """Return what the config's memo keeps for a model and settings; None where it is off.
+
+    Args:
+        cfg: The run's config.
+        model: The loaded model, whose proposals are kept.
+        generation: The settings that proposals depend on.
+    """
     if not switch("memo", cfg.memo):
         return None
     return DiskMemo(Path(cfg.memo_path), model, generation, cfg.memo_gb)

@@ -31,11 +31,15 @@ from dlmlab.types import Generation
 def check(cfg: DictConfig, experiment: Experiment) -> Any:
     """Check a run's config, without loading a model.
 
+    Args:
+        cfg: The run's config.
+        experiment: The experiment that it names, with the kinds of its settings and its own check.
+
     Returns:
         What the experiment's own check has built for its run.
 
     Raises:
-        UserError: with a line for each thing that is wrong.
+        UserError: With a line for each thing that is wrong.
     """
     with gathered() as errors:
         errors += wrong_values(cfg, experiment.kinds, lambda key, part: kinds_of(conf.target_of(key, part)))
@@ -61,7 +65,13 @@ def placed(cfg: DictConfig) -> None:
 
 
 def follows(line: str, cfg: DictConfig, said: Sequence[str]) -> bool:
-    """Return whether a line only follows from values that are known to be wrong."""
+    """Return whether a line only follows from values that are known to be wrong.
+
+    Args:
+        line: What building the run's objects has complained of.
+        cfg: The run's config.
+        said: The lines about values that are wrong by themselves.
+    """
     canvas = line.startswith("generation.") and any(each.startswith("generation.") for each in said)
     part = any(line.startswith(f"{part._target_}: ") for _, part in targets(cfg))
     return bool(said) and (canvas or part or "full_key:" in line)
@@ -74,7 +84,7 @@ def preview(cfg: DictConfig) -> Any:
     or nothing is known.
 
     Raises:
-        UserError: the model can't be had.
+        UserError: The model can't be had.
     """
     ask = getattr(inspect.getmodule(conf.target_of("model", cfg.model)), "preview", None)
     given = {key: value for key, value in plain(cfg.model).items() if key not in ("_target_", *conf.LAB_KEYS["model"])}
@@ -84,8 +94,15 @@ def preview(cfg: DictConfig) -> Any:
 def decoders(cfg: DictConfig, names: Sequence[str]) -> dict[str, Rule]:
     """Return the decoders of these names; of the config's own the parameters may be other than its file's.
 
+    Args:
+        cfg: The run's config.
+        names: Decoders of conf/decoder/.
+
+    Returns:
+        The rules by name, in the order of the names.
+
     Raises:
-        UserError: there is no such decoder, or it doesn't go with the config.
+        UserError: There is no such decoder, or it doesn't go with the config.
     """
     settings.check("decoders", plain(names), list_of(one_of(conf.options("decoder"))))
     rules = {}
@@ -97,7 +114,13 @@ def decoders(cfg: DictConfig, names: Sequence[str]) -> dict[str, Rule]:
 
 
 def check_fit(cfg: DictConfig, task: Task, generation: Generation) -> None:
-    """Raise UserError where a prompt and its canvas are more than the model's context, as far as that is known."""
+    """Raise UserError where a prompt and its canvas are more than the model's context, as far as that is known.
+
+    Args:
+        cfg: The run's config, whose model is asked for its context and tokenizer without its weights.
+        task: The task whose prompts are measured.
+        generation: The settings, which have the canvas's length.
+    """
     known = preview(cfg)
     if known is None:
         return

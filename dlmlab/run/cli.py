@@ -81,13 +81,23 @@ class Outcome(Callback):
     """Notes where a run or multirun writes, in the process that the user started."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before a single run."""
+        """Note where a single run writes. Hydra calls this before it.
+
+        Args:
+            config: The run's config with Hydra's own part, which names the folder.
+            **kwargs: Whatever else Hydra tells, which is not needed.
+        """
         outcome = _command.get()
         outcome.folder = Path(config.hydra.run.dir)
         outcome.new = not outcome.folder.exists()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before the jobs of a multirun. The config tells others what the folder is."""
+        """Note where a multirun writes. Hydra calls this before the jobs. The config tells others what the folder is.
+
+        Args:
+            config: The multirun's config with Hydra's own part, which names the folder; it is saved there.
+            **kwargs: Whatever else Hydra tells, which is not needed.
+        """
         outcome, folder = _command.get(), Path(config.hydra.sweep.dir)
         outcome.new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +153,18 @@ def run_experiment(cfg: DictConfig) -> Any:
 
 
 def start_or_resume(cfg: DictConfig, folder: Path) -> Any:
-    """Run the experiment, from where its folder was left. Raises UserError for a folder that is another run's."""
+    """Run the experiment, from where its folder was left.
+
+    Args:
+        cfg: The run's config; a protocol's settings are written into it.
+        folder: The run's folder, which holds a manifest where the run has begun before.
+
+    Returns:
+        What the experiment's `run` returns; what a search is given of a run that is finished already.
+
+    Raises:
+        UserError: The folder is another run's.
+    """
     check_kind("resume_force", cfg.resume_force, bool)
     protocol.apply(cfg)
     if (folder / manifest.NAME).exists():
@@ -246,7 +267,15 @@ def how_to_go_on() -> str:
 
 
 def report_multirun(folder: Path, config: DictConfig | None) -> Sequence[Any]:
-    """Report the summary of a multirun's jobs, where the config says. What isn't in it, each with a line on stderr."""
+    """Report the summary of a multirun's jobs, where the config says.
+
+    Args:
+        folder: The multirun's folder.
+        config: The multirun's config, which names the trackers; without one the summary goes to its folder alone.
+
+    Returns:
+        What isn't in the summary; each has a line on stderr too.
+    """
     from dlmlab.run import build, multirun
     from dlmlab.tracking import track
 
@@ -307,7 +336,12 @@ def nearest(key: str) -> str:
 
 
 def leaves(value: Any, prefix: str = "") -> list[str]:
-    """Return the dotted names of everything in a config."""
+    """Return the dotted names of everything in a config, of its groups as well.
+
+    Args:
+        value: The config as nested dicts, or a value in it.
+        prefix: The dotted name of that value; empty for the whole config.
+    """
     if not isinstance(value, dict):
         return [prefix]
     inner = [leaf for key, child in value.items() for leaf in leaves(child, f"{prefix}.{key}" if prefix else str(key))]

@@ -28,7 +28,12 @@ LAB_KEYS = {"model": ("tasks", "localleap"), "decoder": (PUBLISHED,)}
 def decoder_values(cfg: DictConfig, chosen: DictConfig) -> dict[str, Any]:
     """Return a decoder's target and parameters, of a `rule` that it is built around as well.
 
-    Raises UserError as `decoder` does, and for a rule that there isn't.
+    Args:
+        cfg: The run's config, whose model has the calibration.
+        chosen: The decoder's part of a config: the run's own, or a file of conf/decoder/.
+
+    Raises:
+        UserError: It takes values from a calibration that the model lacks, or names a rule that there isn't.
     """
     try:
         values = OmegaConf.to_container(chosen, resolve=True)
@@ -55,7 +60,13 @@ def uncalibrated(cfg: DictConfig) -> UserError:
 
 
 def choice(cfg: DictConfig, group: str, name: str) -> DictConfig:
-    """conf/<group>/<name>.yaml as a part of this config, so that its interpolations find the rest."""
+    """Return conf/<group>/<name>.yaml as a part of this config, so that its interpolations find the rest.
+
+    Args:
+        cfg: The run's config, which becomes the part's parent.
+        group: A folder of conf/.
+        name: A file in it, without its ending.
+    """
     with composing():
         composed = hydra.compose(f"{group}/{name}")
     part = composed[group]
@@ -96,14 +107,27 @@ def part_faults(group: str, part: DictConfig, kinds: Mapping[str, Any], bare: Co
 
 
 def looked_up(part: DictConfig, name: str) -> bool:
-    """Return whether a value is that of another key, which is checked there; one of the environment is not."""
+    """Return whether a value is that of another key, which is checked there; one of the environment is not.
+
+    Args:
+        part: The part of a config that has the value.
+        name: The value's key in it.
+    """
     raw = OmegaConf.to_container(part, resolve=False)
     assert isinstance(raw, dict)
     return OmegaConf.is_interpolation(part, name) and not str(raw[name]).startswith("${oc.env:")
 
 
 def target_of(group: str, part: DictConfig) -> Any:
-    """Return what a part's `_target_` names. Raises UserError where it names nothing."""
+    """Return what a part's `_target_` names.
+
+    Args:
+        group: What a message calls the part, such as `decoder`.
+        part: A part of a config with a `_target_`.
+
+    Raises:
+        UserError: It names nothing that can be imported.
+    """
     try:
         return resolve_name(part._target_)
     except (ImportError, ValueError, TypeError, AttributeError) as error:

@@ -34,7 +34,11 @@ class Bar:
         self._show(done, what)
 
     def advance(self, what: str = "") -> None:
-        """One more is done. what: is under way, where that changes."""
+        """Count one more step as done.
+
+        Args:
+            what: What is under way, where that changes.
+        """
         self.done, self.what = self.done + 1, what or self.what
         self._show(self.done, self.what)
         now = time.monotonic()
@@ -50,9 +54,9 @@ def bar(what: str, total: int, done: int = 0, display: str = "auto") -> Iterator
     """Show how far some work is while it goes on.
 
     Args:
-        what: the work's name.
-        total: its steps.
-        done: steps that are done already.
+        what: The work's name.
+        total: Its steps.
+        done: Steps that are done already.
         display: `rich` draws a bar on stderr, `plain` prints a line on stdout now and then, `none` shows nothing;
             `auto` draws where stderr is a terminal and prints where stdout is none.
     """

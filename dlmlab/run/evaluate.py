@@ -46,18 +46,18 @@ def evaluate(
     Above temperature 0 only the first rule's randomness is what it would be alone.
 
     Args:
-        model: what decodes.
-        task: whose items are decoded.
-        rules: by what they are called in the samples.
-        generation: how canvases are laid out and scheduled.
-        how: everything else.
+        model: What decodes.
+        task: The task whose items are decoded.
+        rules: By what they are called in the samples.
+        generation: How canvases are laid out and scheduled.
+        how: Everything else.
 
     Returns:
         The samples in the items' order, by the rule's name.
 
     Raises:
-        UserError: a prompt doesn't fit the model.
-        KeyboardInterrupt: the user has asked for an end; what was under way is kept.
+        UserError: A prompt doesn't fit the model.
+        KeyboardInterrupt: The user has asked for an end; what was under way is kept.
     """
     items = task.items()
     shard, num_shards = getattr(task, "shard", 0), getattr(task, "num_shards", 1)
@@ -113,7 +113,17 @@ def evaluate(
 def scored(
     task: Task, index: int, item: Item, decoder: str, output: Output, pieces: list[str], again: int | None
 ) -> Sample:
-    """Score one output; called from the pool's threads."""
+    """Score one output; called from the pool's threads.
+
+    Args:
+        task: The task, which scores the answer.
+        index: The item's index in the task, whatever shard it came in.
+        item: The item that was answered.
+        decoder: What the rule is called in the samples.
+        output: The filled canvas; without a tokenizer it has no text, and an empty one is scored.
+        pieces: The text of each of the canvas's tokens.
+        again: How many tokens the answer's text has, see `tokens_again`.
+    """
     text = output.text or ""
     score = score_answer(task, item, text)
     return Sample(
@@ -138,7 +148,13 @@ def scored(
 
 
 def tokens_again(model: Any, text: str | None, item: Item) -> int | None:
-    """Return how many tokens an answer's text has, cut at its task's stops and tokenised again; None without text."""
+    """Return how many tokens an answer's text has, cut at its task's stops and tokenised again; None without text.
+
+    Args:
+        model: The model, whose tokenizer counts.
+        text: The answer's text; None where the model has no tokenizer.
+        item: The item, whose `meta` may hold the stops, under `until`.
+    """
     if text is None:
         return None
     answer = until(text, item.meta.get("until", ()))

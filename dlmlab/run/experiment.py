@@ -38,7 +38,7 @@ def find(target: object) -> Experiment:
     """Return the experiment that a `_target_` names, `module.run`.
 
     Raises:
-        UserError: there is no such module, or nothing of that name in it.
+        UserError: There is no such module, or nothing of that name in it.
     """
     module_name, _, name = str(target).rpartition(".")
     try:

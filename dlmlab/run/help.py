@@ -39,7 +39,12 @@ EXTRAS = {"joblib": "joblib", "ray": "ray", "gpus": "ray", "submitit_local": "sl
 
 
 def text(arguments: Sequence[str], conf: Path = CONF) -> str:
-    """Return the help for a command line's choices, or for the one group that it names."""
+    """Return the help for a command line's choices, or for the one group that it names.
+
+    Args:
+        arguments: The command line, without the program's name.
+        conf: The folder of configs.
+    """
     named = [each for each in arguments if (conf / each).is_dir() and each in groups(conf)]
     if named:
         return "\n".join(group_text(conf, group) for group in named)
@@ -74,7 +79,12 @@ def choices(conf: Path) -> dict[str, str | None]:
 
 
 def names(conf: Path, group: str) -> list[str]:
-    """Return the names of a group's choices; files whose name begins with an underscore are parts of others."""
+    """Return the names of a group's choices; files whose name begins with an underscore are parts of others.
+
+    Args:
+        conf: The folder of configs.
+        group: A folder in it.
+    """
     return sorted(path.stem for path in (conf / group).glob("[!_]*.yaml"))
 
 
@@ -91,7 +101,12 @@ def body(path: Path) -> str:
 
 
 def group_text(conf: Path, group: str) -> str:
-    """Return the choices of a group: of each what it is, and a task's size."""
+    """Return the choices of a group: of each what it is, and a task's size.
+
+    Args:
+        conf: The folder of configs.
+        group: A folder in it.
+    """
     width = max(map(len, names(conf, group)), default=0)
     rows = [f"  {name:{width}}  {about(conf / group / f'{name}.yaml')}" for name in names(conf, group)]
     return "\n".join([f"{group}=", *rows])

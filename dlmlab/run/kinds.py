@@ -160,7 +160,12 @@ def general(cfg: DictConfig) -> Iterator[str]:
 
 
 def shape(cfg: DictConfig, known: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what hinders looking at the rest: a value, or nothing, where settings of their own are expected."""
+    """Yield what hinders looking at the rest: a value, or nothing, where settings of their own are expected.
+
+    Args:
+        cfg: The run's config.
+        known: What settings may be, by dotted key; what comes before a key's last dot is expected to be a group.
+    """
     parents = {key[: end.start()] for key in known for end in re.finditer(r"\.", key)}
     broken = list[str]()
     for key in dict.fromkeys((*GROUPS, *sorted(parents))):
@@ -203,7 +208,12 @@ def unknown(known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def comes_from_elsewhere(cfg: DictConfig, key: str) -> bool:
-    """Return whether a value is an interpolation of another, which is looked at there."""
+    """Return whether a value is an interpolation of another, which is looked at there.
+
+    Args:
+        cfg: The run's config.
+        key: The value's dotted key; what comes before its last dot is a group of the config.
+    """
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     return name in node and OmegaConf.is_interpolation(node, name)

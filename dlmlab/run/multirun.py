@@ -264,12 +264,25 @@ def varied(jobs: Sequence[Job]) -> list[str]:
 
 
 def told(job: Job, keys: Sequence[str]) -> str:
-    """Some of a job's settings, in words."""
+    """Return some of a job's settings, in words.
+
+    Args:
+        job: A job whose overrides can be read.
+        keys: The settings to name; those that the job was not given are left out.
+    """
     return " ".join(f"{key}={job.overrides[key]}" for key in keys if key in job.overrides)
 
 
 def common(a: Any, b: Any) -> Any:
-    """Return what two configs have in common."""
+    """Return what two configs have in common.
+
+    Args:
+        a: A job's config as nested dicts, or a value in it.
+        b: What another job's has at the same key.
+
+    Returns:
+        The keys that are in both with the same value, of groups likewise; a value as `a` has it.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
         return {key: common(a[key], b[key]) for key in a if key in b and (a[key] == b[key] or isinstance(a[key], dict))}
     return a
@@ -284,7 +297,12 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
-    """Return the joined score, or the settings that no other beats."""
+    """Return the joined score, or the settings that no other beats.
+
+    Args:
+        rows: The rows of the summary, at least one.
+        points: The picture's points, of the rows that have a score and its cost.
+    """
     if len(rows) == 1 and "score" in rows[0].figures:
         return rows[0].said
     front = [f"{point['name']} ({shown.points(point['score'])} in {cost(point):.2f})" for point in pareto(points)]
@@ -293,7 +311,12 @@ def answer(rows: Sequence[Row], points: Sequence[Point]) -> str:
 
 
 def jobs_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """Return a table with a row for each configuration: what it was told, and its figures."""
+    """Return a table with a row for each configuration: what it was told, and its figures.
+
+    Args:
+        rows: The rows of the summary.
+        keys: The settings in which the jobs differ, a column each.
+    """
     named = [shown.named(row.figures) for row in rows]
     figures = list(dict.fromkeys(key for each in named for key in each))
     cells: list[list[Cell]] = [
@@ -311,7 +334,12 @@ def problem_tables(problems: Sequence[Problem]) -> list[Table]:
 
 
 def point_of(row: Row, keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return a point of the picture; None for figures without a score and its cost."""
+    """Return a point of the picture; None for figures without a score and its cost.
+
+    Args:
+        row: A row of the summary.
+        keys: The settings in which the jobs differ, which name the point.
+    """
     if row.figures.get("score") is None or "forwards per item" not in row.figures:
         return None
     decoder = row.jobs[0].manifest["config"]["decoder"]

@@ -96,7 +96,7 @@ def apply(cfg: DictConfig) -> None:
     """Give the config's own task the protocol's settings, those apart that the command line has given.
 
     Raises:
-        UserError: see `of` and `task_settings`.
+        UserError: See `of` and `task_settings`.
     """
     name = cfg.task.get("name")
     if (protocol := of(cfg)) is None or "_target_" not in cfg.task:
@@ -109,7 +109,15 @@ def apply(cfg: DictConfig) -> None:
 
 
 def task_settings(protocol: Protocol | None, name: str) -> Mapping[str, Any]:
-    """Return what a protocol says of a task. Raises UserError where it says nothing of it."""
+    """Return what a protocol says of a task, by setting.
+
+    Args:
+        protocol: The run's protocol; None where it has none, which changes no setting.
+        name: The task's name in conf/task/.
+
+    Raises:
+        UserError: It says nothing of the task.
+    """
     if protocol is None:
         return {}
     if name not in protocol.tasks:

@@ -61,7 +61,15 @@ class Saved:
         return SimpleNamespace(end_token_ids=tuple(ends))
 
     def of(self, task: str, decoder: str) -> list[Sample]:
-        """One decoder's samples of a task, in order. Raises UserError where there are none."""
+        """Return one decoder's samples of a task, in order.
+
+        Args:
+            task: The task's name in the samples.
+            decoder: The decoder's name there.
+
+        Raises:
+            UserError: There are none.
+        """
         own = [each for each in self.samples if (each.task, each.decoder) == (task, decoder)]
         if not own:
             raise UserError(f"{self.folder / SAMPLES} has no sample of {task} by {decoder}")
@@ -82,7 +90,13 @@ class Findings:
 
 
 def check_samples(saved: Saved, sandbox: str, found: Findings) -> None:
-    """Check that each sample is consistent in itself: its text, its forward passes, its score."""
+    """Check that each sample is consistent in itself: its text, its forward passes, its score.
+
+    Args:
+        saved: What the run left.
+        sandbox: What executes code that a model wrote: `bubblewrap` or `rlimit`.
+        found: Takes the problems, and what could not be checked.
+    """
     if lost := lost_samples(saved.folder, saved.manifest):
         found.problems.append(lost)
     times = Counter((each.task, each.decoder, each.index) for each in saved.samples)
@@ -113,6 +127,10 @@ def ends_idle(saved: Saved, decoder: str) -> bool:
     """Return whether a decoder's last passes may commit nothing of an answer.
 
     A rule that edits looks over a full block once more; a block on a grid may reach beyond the answer's length.
+
+    Args:
+        saved: What the run left.
+        decoder: The decoder's name in the samples, maybe with its cache's.
     """
     name = decoder.partition(" + ")[0]  # of a decoder with a cache
     try:
@@ -129,7 +147,12 @@ def ends_idle(saved: Saved, decoder: str) -> bool:
 
 
 def check_texts(saved: Saved, found: Findings) -> None:
-    """Check that texts are those of their tokens, by the checkpoint's tokenizer."""
+    """Check that texts are those of their tokens, by the checkpoint's tokenizer.
+
+    Args:
+        saved: What the run left.
+        found: Takes the problems; where the tokenizer can't be had or is another one, that texts are not checked.
+    """
     try:
         folder = find(saved.cfg.model.path, saved.cfg.model.revision, SMALL_FILES, offline=True)
         tokenizer = checkpoint.read_tokenizer(folder)
@@ -151,7 +174,13 @@ def check_texts(saved: Saved, found: Findings) -> None:
 def scorer(saved: Saved, name: str, sandbox: str) -> Task:
     """Return the task that scored the samples, whole.
 
-    Raises UserError where it can't be had, is none of dlmlab's, or its data have changed.
+    Args:
+        saved: What the run left.
+        name: The task's name in the samples, maybe with its template's, such as `gsm8k@brief`.
+        sandbox: What executes code that a model wrote: `bubblewrap` or `rlimit`.
+
+    Raises:
+        UserError: It can't be had, is none of dlmlab's, or its data have changed.
     """
     base = name.partition("@")[0]  # of a task in a template: `gsm8k@brief`
     cfg = saved.cfg.copy()
@@ -173,7 +202,12 @@ def scorer(saved: Saved, name: str, sandbox: str) -> Task:
 
 
 def score_again(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
-    """Score the samples once more, and yield what is different."""
+    """Score the samples once more, and yield what is different, a line for each sample.
+
+    Args:
+        task: The task that scored them, whole: a sample's index counts its items.
+        samples: The task's samples, of all decoders.
+    """
     items = task.items()
     known = [
         each

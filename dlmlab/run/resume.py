@@ -77,7 +77,12 @@ def redirect(arguments: Sequence[str]) -> list[str]:
 
 
 def check_multirun(folder: Path, arguments: Sequence[str]) -> None:
-    """Raise UserError for the folder of a multirun whose grid, or whatever else results depend on, was another."""
+    """Raise UserError for the folder of a multirun whose grid, or whatever else results depend on, was another.
+
+    Args:
+        folder: Where the multirun would write; one without a saved multirun is no error.
+        arguments: The command line without `resume=`; with `resume_force=true` in it nothing is checked.
+    """
     saved = folder / MULTIRUN
     if not saved.exists() or "resume_force=true" in arguments:
         return
@@ -112,7 +117,15 @@ def clear_refused(folder: Path) -> None:
 
 
 def find(name: str, key: str) -> Path:
-    """Return the folder that `resume=NAME` means. Raises UserError where there is none."""
+    """Return the folder that `resume=NAME` means.
+
+    Args:
+        name: A folder's path, or `last`.
+        key: Hydra's setting of the folder, which tells runs from multiruns where `last` is asked for: a key of `LAST`.
+
+    Raises:
+        UserError: There is no such folder.
+    """
     if name == "last":
         pointer = outputs() / LAST[key]
         if not pointer.exists():
@@ -148,7 +161,12 @@ def refuse_links(folder: Path) -> None:
 
 
 def remember(key: str, folder: Path) -> None:
-    """Let `last` mean this folder, if it is among the outputs."""
+    """Let `last` mean this folder, if it is among the outputs.
+
+    Args:
+        key: Hydra's setting of the folder, which tells runs from multiruns: a key of `LAST`.
+        folder: The folder of the run or multirun that begins.
+    """
     if outputs().resolve() in folder.resolve().parents:
         with suppress(OSError):
             write_text(outputs() / LAST[key], f"{folder.resolve()}\n")
@@ -202,9 +220,15 @@ def objectives(folder: Path) -> tuple[Any, ...]:
 
 
 def begin(folder: Path, made: Mapping[str, Any], force: bool) -> dict[str, Any]:
-    """The manifest of the run in a folder, on disk: the one given, or that of its first start with a resume more.
+    """Save and return the manifest of a folder's run: the one given, or that of its first start with a resume more.
 
-    Raises UserError where the two differ in what results depend on; with `force` the manifest says in what.
+    Args:
+        folder: The run's folder.
+        made: This start's manifest.
+        force: Whether the run goes on where the two differ; the manifest then says in what.
+
+    Raises:
+        UserError: The two differ in what results depend on, unless forced.
     """
     begun = {**made, "resumes": []}
     if (folder / MANIFEST).exists():
@@ -222,9 +246,16 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force: bool) -> dict[str, Any]:
-    """What results depend on and differs, by key, as it was and is. Raises UserError for any of it unless forced.
+    """Return what differs of all that results depend on, by key, as it was and is.
 
-    made: this start's manifest; before the model is loaded, that of what is known until then.
+    Args:
+        folder: The run's folder, for messages.
+        saved: The manifest of the run's first start.
+        made: This start's manifest; before the model is loaded, that of what is known until then.
+        force: Whether a difference is no error.
+
+    Raises:
+        UserError: Something differs, unless forced; or the saved manifest is damaged.
     """
     own = _decisive(made)
     try:

@@ -39,7 +39,15 @@ def scorings_of(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
 
 
 def count_tokens(model: Any, samples: Sequence[Sample]) -> dict[str, int]:
-    """Generated tokens, pooled over the samples."""
+    """Count the generated tokens of all samples together, in each way that tokens are counted.
+
+    Args:
+        model: The model, or what knows its `end_token_ids`.
+        samples: The samples, whose tokens are added up.
+
+    Returns:
+        The numbers by name: those of `TOKENS`, and `AGAIN` where every sample knows it.
+    """
     canvas = sum(len(sample.tokens) for sample in samples)
     answer = sum(answer_length(model, sample.tokens) for sample in samples)
     non_eos = sum(token not in model.end_token_ids for sample in samples for token in sample.tokens)
@@ -49,7 +57,12 @@ def count_tokens(model: Any, samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def cost_of(samples: Sequence[Sample], tokens: Mapping[str, int]) -> dict[str, float]:
-    """Return the tokens of `count_tokens` and the forward passes that they took."""
+    """Return the tokens of `count_tokens` and the forward passes that they took.
+
+    Args:
+        samples: The samples, at least one.
+        tokens: Their tokens, as `count_tokens` returns them.
+    """
     forwards = sum(sample.forwards for sample in samples)
     return {
         **tokens,
@@ -120,7 +133,12 @@ def beats_empty(task: Task, samples: Sequence[Sample]) -> bool | None:
 
 
 def verdict(figures: Mapping[str, Any], of: Evaluated) -> str:
-    """Return the score and its cost in a sentence, and in another that an empty answer does as well, where it does."""
+    """Return the score and its cost in a sentence, and in another that an empty answer does as well, where it does.
+
+    Args:
+        figures: Those of `score_of` and `cost_of`, by their keys in results.json.
+        of: What was evaluated.
+    """
     cost = f"{figures['forwards per item']:.2f} forward passes an item"
     if (whole := figures["full-pass equivalents per item"]) < figures["forwards per item"]:
         cost += f", the work of {whole:.2f} full ones"
@@ -133,12 +151,23 @@ def verdict(figures: Mapping[str, Any], of: Evaluated) -> str:
 
 
 def share(taken: int, of: int) -> str:
-    """Return how many were taken, and of how many unless it is all."""
+    """Return how many were taken, and of how many unless it is all.
+
+    Args:
+        taken: The number of items that were evaluated.
+        of: The number that the task has in all.
+    """
     return str(taken) if taken == of else f"{taken} of {of}"
 
 
 def evaluation_tables(figures: Mapping[str, Cell], samples: Sequence[Sample], of: Evaluated) -> list[Table]:
-    """Return tables of one decoder's score and cost, and of its details."""
+    """Return tables of one decoder's score and cost, and of its details.
+
+    Args:
+        figures: Those of `score_of` and `cost_of`, by their keys in results.json.
+        samples: The samples that the figures are of.
+        of: What was evaluated.
+    """
     shown = {"task": of.task, "model": of.model, "decoder": of.decoder, **named(figures)}
     shown["items"] = share(len(samples), of.items)
     note = "Scores in points of 100."

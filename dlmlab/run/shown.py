@@ -27,7 +27,13 @@ def points(value: float | None, sign: str = "") -> str:
 
 
 def interval(low: float | None, high: float | None, sign: str = "") -> str:
-    """Return an interval of fractions in points of 100, empty where there is none."""
+    """Return an interval of fractions in points of 100, empty where there is none.
+
+    Args:
+        low: The lower end, a fraction of 1; None where there is no interval.
+        high: The upper end, likewise.
+        sign: `+` for differences, where zero has one too.
+    """
     return "" if low is None or high is None else f"{points(low, sign)} … {points(high, sign)}"
 
 

@@ -56,7 +56,7 @@ def check_part(group: str, part: Any) -> None:
     """Raise UserError unless a part of a config builds a class that conf/GROUP names, from plain values.
 
     Args:
-        group: decoder, task or sandbox.
+        group: The part's group: decoder, task or sandbox.
         part: What the config has there.
     """
     values: Any = OmegaConf.to_container(part) if OmegaConf.is_config(part) else part
@@ -99,7 +99,13 @@ def check_filter(value: Mapping[str, Any]) -> None:
 
 
 def check_plain(key: str, value: Any, kind: Any) -> None:
-    """Raise UserError for a value that would be built, is not of its kind, or asks for too much."""
+    """Raise UserError for a value that would be built, is not of its kind, or asks for too much.
+
+    Args:
+        key: The setting's name without its group, such as `path`, for which there may be rules of its own.
+        value: What the recorded config has under it.
+        kind: What it may be, as an annotation; `Any` for anything plain.
+    """
     if hydra := [name for name, _ in leaves({key: value}) if "._" in name]:
         raise UserError(f"the run's config has {hydra[0]}, which is no plain value")
     if wrong := faults(key, value, kind):
@@ -115,7 +121,12 @@ def check_plain(key: str, value: Any, kind: Any) -> None:
 
 
 def check_grid(config: DictConfig, most: int) -> None:
-    """Raise UserError for a grid of more settings than there are."""
+    """Raise UserError for a grid of more settings than there are.
+
+    Args:
+        config: The recorded config; without a `grid` there is nothing to check.
+        most: The number of decoders that left samples.
+    """
     grid = config.get("grid")
     sizes = [len(each) for each in grid.values() if OmegaConf.is_list(each)] if OmegaConf.is_dict(grid) else []
     if prod(sizes) > most:
@@ -154,7 +165,12 @@ def configs(group: str) -> Iterator[Mapping[str, Any]]:
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values in nested mappings and lists, by dotted key."""
+    """Yield the values in nested mappings and lists, by dotted key.
+
+    Args:
+        value: The mapping, list or value.
+        key: The dotted key of it, empty for the whole; a list's values have the list's.
+    """
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from leaves(each, f"{key}.{name}" if key else str(name))

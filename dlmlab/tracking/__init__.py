@@ -25,8 +25,8 @@ def following(trackers: Iterable[Tracker], run: RunRecord) -> Iterator[None]:
     A run that was reported meanwhile has ended already.
 
     Args:
-        trackers: all places; some follow a run while it goes on.
-        run: what is known of it; its report is empty.
+        trackers: All places; some follow a run while it goes on.
+        run: What is known of it; its report is empty.
     """
     followers = [tracker for tracker in trackers if isinstance(tracker, Follower)]
     error: BaseException | None = None
@@ -46,8 +46,14 @@ def following(trackers: Iterable[Tracker], run: RunRecord) -> Iterator[None]:
 def track(trackers: Iterable[Tracker], run: RunRecord) -> None:
     """Write the run's manifest.json, results.json, table.md and table.tex, then report it everywhere.
 
-    A place that can't be written costs one line on stderr; the others still get the run. Raises OSError where the
-    run's own files can't be written, once every place has the run.
+    A place that can't be written costs one line on stderr; the others still get the run.
+
+    Args:
+        trackers: The places that it is reported to.
+        run: The run, with its report.
+
+    Raises:
+        OSError: The run's own files can't be written; it is raised once every place has the run.
     """
     try:
         save(run)

@@ -37,6 +37,11 @@ def show_table(console: Console, table: Table, default_title: str = "") -> None:
 
     In a pipe the rows are Markdown, however long. On a terminal cells are broken between words; where not even
     single words fit side by side, each row becomes a list of its cells.
+
+    Args:
+        console: Where it is printed; in a pipe it is made as wide as the table.
+        table: The table.
+        default_title: What stands above a table without a title.
     """
     say(console, table.title or default_title, "bold")
     columns = [visible(column) for column in table.columns]
@@ -59,7 +64,13 @@ def show_table(console: Console, table: Table, default_title: str = "") -> None:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print text that is broken between words on a terminal, and not at all in a pipe."""
+    """Print text that is broken between words on a terminal, and not at all in a pipe.
+
+    Args:
+        console: Where it is printed.
+        text: The text, in which control codes become escapes.
+        style: How rich draws it on a terminal, such as `bold`.
+    """
     console.print(Text(visible(text), style=style), soft_wrap=not console.is_terminal)
 
 
@@ -93,7 +104,13 @@ def fitting(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
 
 
 def stack(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print each row as a list of its cells, each after its column's name."""
+    """Print each row as a list of its cells, each after its column's name.
+
+    Args:
+        console: Where it is printed.
+        columns: The columns' names.
+        rows: The cells of each row, as text; empty ones are left out.
+    """
     for row in rows:
         for column, cell in zip(columns, row, strict=True):
             if cell:
