@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 from dlmlab.denoiser import Denoiser
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.pool import Pool
+from dlmlab.loop.row import blockwise, grows
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.loop.step import step
+from dlmlab.policy import check_pair, check_served
+from dlmlab.rule import check_composition
 from dlmlab.types import Generation, Output, Request
 
 
@@ -76,3 +79,23 @@ def denoise(
         computed, ahead = step(model, pool.rows, batch, how.share, how.memo, ahead)
         how.on_step(StepTiming(time.perf_counter() - begun, len(pool.rows), computed))
         yield from pool.evict()
+
+
+def check_request(model: Denoiser, request: Request, generation: Generation) -> None:
+    """Raise UserError where a request's decoder, its cache, the model and the canvas don't go together.
+
+    Args:
+        model: The model.
+        request: The canvas to fill.
+        generation: How it is laid out.
+    """
+    guided = generation.cfg_scale > 0
+    check_pair(request.rule, request.cache)
+    check_served(model.keeps, request.cache, grows(generation, model.config), guided)
+    check_composition(
+        request.rule,
+        blockwise=blockwise(generation, model.config),
+        lays_out=model.lays_out,
+        guided=guided,
+        shows_attention=hasattr(model, "hidden_and_attention"),
+    )

@@ -13,15 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from dlmlab.denoise import Options, StepTiming, denoise
+from dlmlab.denoise import Options, StepTiming, check_request, denoise
 from dlmlab.errors import UserError
 from dlmlab.loop.auto_batch import choose
 from dlmlab.loop.batch import AUTO, Batch
 from dlmlab.loop.interrupt import asked
-from dlmlab.loop.row import blockwise, grows
 from dlmlab.model import chat
-from dlmlab.policy import Policy, check_pair, check_served
-from dlmlab.rule import Rule, check_composition
+from dlmlab.policy import Policy
+from dlmlab.rule import Rule
 from dlmlab.settings import own_number
 from dlmlab.types import Generation, Output, Request, check_seed
 
@@ -139,17 +138,8 @@ def decode(
     """
     how = Options(**options)
     check_seed(how.seed)
-    guided = generation.cfg_scale > 0
     for request in requests:
-        check_pair(request.rule, request.cache)
-        check_served(model.keeps, request.cache, grows(generation, model.config), guided)
-        check_composition(
-            request.rule,
-            blockwise=blockwise(generation, model.config),
-            lays_out=model.lays_out,
-            guided=guided,
-            shows_attention=hasattr(model, "hidden_and_attention"),
-        )
+        check_request(model, request, generation)
     batch = Batch.of(batch_size)
     by_length = sorted(requests, key=lambda request: len(request.prompt), reverse=True)
     if batch.asked == AUTO and by_length:
