@@ -20,24 +20,23 @@ from dlmlab import settings as kinds
 from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.measure.aup import aup
-from dlmlab.measure.published import explain, judge
 from dlmlab.measure.stats import compare_right
-from dlmlab.measure.timing import Spread, spread, take_turns, time_decode
+from dlmlab.measure.timing import spread, take_turns, time_decode
 from dlmlab.picture.plots import draw
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
 from dlmlab.rule import Rule
-from dlmlab.run import build, conf, protocol, shown
+from dlmlab.run import build, conf, protocol
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import check_fit, decoders
+from dlmlab.run.comparison import answer, beside_published, comparison_table, published_table, summary_of, token_table
 from dlmlab.run.conf import plain
 from dlmlab.run.kinds import SPREAD, TRACED, gathered
 from dlmlab.run.protocol import Protocol
 from dlmlab.run.samples import cost_of, count_tokens, score_of, scorings_of
-from dlmlab.run.shown import times
 from dlmlab.settings import Fraction, NonNegativeInt, PositiveInt, fits, list_of, one_of
 from dlmlab.task.base import Task
-from dlmlab.tracking import Cell, Report, Table
+from dlmlab.tracking import Report
 from dlmlab.types import Generation, Request
 
 KINDS: Mapping[str, Any] = {
@@ -55,8 +54,6 @@ KINDS: Mapping[str, Any] = {
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-SUMMARY = ("score", "forwards", "speedup in forwards", "aup")
-BESIDE = ("name", "score", "ci_low", "ci_high", "n", "tokens_per_forward")
 UNTIMED = {"tokens_per_second": None, "speedup": None}
 
 
@@ -165,7 +162,11 @@ def report_fields(points: Sequence[Mapping[str, Any]], published: Protocol | Non
     tasks = {task: [each for each in points if each["task"] == task] for task in (each["task"] for each in points)}
     beside = [] if published is None else beside_published(published, points)
     return {
-        "tables": [comparison_table(points), *([published_table(published, beside)] if published else [])],
+        "tables": [
+            comparison_table(points),
+            token_table(points),
+            *([published_table(published, beside)] if published else []),
+        ],
         "verdict": " ".join(answer(task, own) for task, own in tasks.items()),
         "results": {"points": points, "published": beside},
         "summary": {key: value for task, own in tasks.items() for key, value in summary_of(task, own).items()},
@@ -272,7 +273,8 @@ def point(
 ) -> dict[str, Any]:
     """Return all that is known of a decoder at a task."""
     theirs, own = ([sample.score == 1 for sample in each] for each in (reference, samples))
-    cost = cost_of(samples, count_tokens(model, samples))
+    tokens = count_tokens(model, samples)
+    cost = cost_of(samples, tokens)
     return {
         "name": name,
         "task": samples[0].task,
@@ -283,6 +285,8 @@ def point(
         "positions": cost["positions per item"],
         "full_passes": cost["full-pass equivalents per item"],
         "tokens_per_forward": cost["canvas tokens per forward"],
+        "counted": tokens,
+        "passes": sum(sample.forwards for sample in samples),
         **speed,
         "speedup in forwards": sum(each.forwards for each in reference) / sum(each.forwards for each in samples),
         "against_baseline": asdict(compare_right(theirs, own, margin)),
@@ -304,133 +308,3 @@ def add_aup(points: Sequence[dict[str, Any]], best: float | None = None) -> None
     start, *_ = pairs = [(each["tokens_per_forward"], 100 * each["score"]) for each in points]
     for each, pair in zip(points, pairs, strict=True):
         each["aup"] = aup({start, pair}, best) if best else 0.0
-
-
-def beside_published(published: Protocol, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a protocol's rows for the tasks and decoders that were run, each with our score and whether they agree."""
-    found = []
-    for row in published.rows:
-        for own in (each for each in points if (each["task"], decoder_of(each)) == (row.task, row.decoder)):
-            score = row.score / 100
-            verdict = judge(score, own, published.tolerance)
-            if verdict == "differs":
-                verdict += explain(score, own["scorings"], published.tolerance)
-            found.append({**asdict(row), "ours": {key: own[key] for key in BESIDE}, "verdict": verdict})
-    return found
-
-
-def decoder_of(point: Mapping[str, Any]) -> str:
-    """Return the name in conf/decoder/ of a point's decoder, which may have a cache beside it."""
-    return "baseline" if point["role"] else str(point["name"]).partition(" + ")[0]
-
-
-def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Published beside ours, a published figure a row."""
-    columns = [
-        "task",
-        "method",
-        "its cache",
-        "our decoder",
-        "published",
-        "ours",
-        "95 % interval",
-        "items",
-        "verdict",
-        "setting",
-        "source",
-    ]
-    cells: list[list[Cell]] = [
-        [
-            *(row[key] for key in ("task", "method", "cache")),
-            row["ours"]["name"],
-            f"{row['score']:.2f}",
-            f"{100 * row['ours']['score']:.2f}",
-            shown.interval(row["ours"]["ci_low"], row["ours"]["ci_high"]),
-            row["ours"]["n"],
-            row["verdict"],
-            " ".join(filter(None, (row["setting"], row["hardware"]))),
-            row["source"],
-        ]
-        for row in rows
-    ]
-    note = (
-        f"Scores in points of 100. {published.name}: {published.about} It counts {published.tokens}; "
-        f"{published.template}. A score agrees where the published one lies in our interval and that is no wider than "
-        f"± {100 * published.tolerance:g}."
-    )
-    return Table(f"Published beside ours: protocol {published.name}", columns, cells, note)
-
-
-def winner(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return a task's decoder that computes least of those that keep the baseline's score; None without one.
-
-    Where nobody has anything right, nobody keeps anything.
-    """
-    kept = [each for each in points if each["role"] == "" and each["against_baseline"]["verdict"] == "pass"]
-    if not kept or not solved(points):
-        return None
-    return min(kept, key=lambda each: float(each.get("full_passes", each["forwards"])))
-
-
-def solved(points: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any decoder has anything right."""
-    return any(each["score"] for each in points)
-
-
-def answer(task: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """Who wins at a task, in a sentence."""
-    best = winner(points)
-    if not solved(points):
-        return f"{task}: no decoder has anything right, so that none can be told from another."
-    if best is None:
-        return f"{task}: none is shown to keep the baseline's score."
-    fewer = f"{best['speedup in forwards']:.2f}× fewer forward passes"
-    if best.get("full_passes", best["forwards"]) < best["forwards"]:
-        fewer += f", the work of {best['full_passes']:.2f} full ones an item,"
-    timed = f" and {times(Spread(**best['speedup']))} the tokens/s" if best["speedup"] else ""
-    return f"{task}: {best['name']} is the fastest that keeps the baseline's score, with {fewer}{timed}."
-
-
-def summary_of(task: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The winner at a task and its figures, under keys that are the same whoever wins."""
-    best = winner(points) or {}
-    return {f"{task}/winner": best.get("name")} | {f"{task}/{key}": best.get(key) for key in SUMMARY}
-
-
-def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with a row for each decoder; the baseline that they are compared with comes first at each task."""
-    columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "positions", "full passes"]
-    columns += ["tokens per forward", "tokens/s"]
-    columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]
-    rows: list[list[Cell]] = []
-    for each in points:
-        against, rate, speedup = each["against_baseline"], each["tokens_per_second"], each["speedup"]
-        baseline = each["role"] == "baseline"
-        rows.append(
-            [
-                each["task"],
-                each["name"],
-                each["setting"],
-                shown.points(each["score"]),
-                shown.interval(each["ci_low"], each["ci_high"]),
-                f"{each['forwards']:.2f}",
-                f"{each['positions']:.0f}",
-                f"{each['full_passes']:.2f}",
-                f"{each['tokens_per_forward']:.2f}",
-                f"{rate['median']:.0f}" if rate else None,
-                None if baseline else f"{each['speedup in forwards']:.2f}×",
-                None if baseline or not speedup else times(Spread(**speedup)),
-                None if baseline else shown.points(against["difference"], "+"),
-                None if baseline else against["verdict"],
-                f"{each['aup']:.0f}",
-            ]
-        )
-    items = {each["task"]: f"{each['n']} items of {each['task']}" for each in points}
-    note = (
-        f"{', '.join(items.values())}. Scores and differences in points of 100, + is a gain; canvas tokens; speedups, "
-        "with their range over the rounds, differences and verdicts are against the task's first row. Setting: the "
-        "schedule, of rules that have one, and the softmax's precision; the authors', where a decoder's config names "
-        "them. Positions: computed for an item; full passes: to how many over a whole row they amount. AUP: accuracy "
-        "under parallelism, arXiv:2601.07568, of the curve from the first row to this one."
-    )
-    return Table("Decoders", columns, rows, note)

@@ -73,7 +73,8 @@ class LLaDAModel(nn.Module):
         blocks: list[Any] = list(self.transformer["blocks"].children())
         for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
             if maps is not None and left <= maps.layers:
-                maps.add(*block.heads(x_BLD, cos, sin)[:2], bias)
+                q_BLHE, k_BLHE, _ = block.heads(x_BLD, cos, sin)
+                maps.add(q_BLHE, k_BLHE, bias)
             x_BLD = block(x_BLD, cos, sin, bias, where_N if left == 1 else None)
         return self.transformer["ln_f"](x_BLD)  # type: ignore[no-any-return]
 

@@ -37,6 +37,14 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
         assert row[column["speedup in forwards"]] == f"{64 / point['forwards']:.2f}×"
         assert row[column["speedup"]] == f"{point['speedup']['median']:.2f}×"
         assert row[column["verdict"]] == point["against_baseline"]["verdict"]
+    counted = results["tables"][1]
+    assert counted["columns"] == [
+        *("task", "decoder", "canvas tokens", "tokens before the end token", "non-EOS tokens"),
+        "re-tokenised answer tokens",
+    ]
+    for (*_, canvas, before, _, again), point in zip(counted["rows"], results["points"], strict=True):
+        assert canvas == f"{point['tokens_per_forward']:.2f}"
+        assert 0 < float(again) <= float(before) < float(canvas)
     accuracies = [100 * point["score"] for point in results["points"][:3]]
     start, eb = ((point["tokens_per_forward"], 100 * point["score"]) for point in results["points"][:3:2])
     assert results["points"][2]["aup"] == aup([start, eb], max(accuracies))
