@@ -82,6 +82,8 @@ def cells(cfg: DictConfig) -> list[dict[str, Any]]:
     factors: dict[str, list[Any]] = conf.plain(cfg.factors)
     if not factors or any(len(values) < 2 for values in factors.values()):
         raise UserError("factors has one with a single value, or none: give each two values, such as seed: [0, 1]")
+    if CACHE in factors and (own := next((key for key in factors if key.startswith(f"{CACHE}.")), None)):
+        raise UserError(f"factors has {CACHE} and {own}, but a cache by name keeps its own settings: leave one out")
     combined = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
     if len(combined) > MOST_CELLS:
         raise UserError(f"factors makes {len(combined)} combinations, more than {MOST_CELLS}: leave some values out")

@@ -82,6 +82,10 @@ def test_decoders_are_ranked_with_their_cache(command, tmp_path: Path) -> None:
         (["experiment=variance", "+factors.model=[tiny,dream]"], "factors has 'model', which is no setting"),
         (["experiment=variance", "+factors.cache=[none,duel]"], "factors.cache='duel' is not one of"),
         (
+            ["experiment=variance", "+factors={cache: [none, dkv], cache.full_every: [2, 4]}"],
+            "factors has cache and cache.full_every, but a cache by name keeps its own settings: leave one out",
+        ),
+        (
             ["experiment=variance", "+factors.cache=[none,dual]", "decoder=freedave"],
             "a cache keeps one: turn the cache off",
         ),
