@@ -56,4 +56,4 @@ def test_every_branch_of_a_pass_is_paid_for() -> None:
     )
     assert ahead.tokens == plain.tokens
     assert ahead.forwards <= plain.forwards == 12
-    assert ahead.positions > 2 * plain.positions
+    assert ahead.positions > 14 * ahead.forwards  # of a row of 14, whose branches at times fill their block
