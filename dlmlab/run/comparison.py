@@ -59,9 +59,17 @@ def summary_of(task: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table with a row for each decoder; the baseline that they are compared with comes first at each task."""
-    columns = ["task", "decoder", "setting", "score", "95 % interval", "forwards", "positions", "full passes"]
-    columns += ["tokens per forward", "tokens/s"]
-    columns += ["speedup in forwards", "speedup", "difference", "verdict", "AUP"]
+    columns = [
+        "task",
+        "decoder",
+        "setting",
+        "score",
+        "95 % interval",
+        "difference",
+        "verdict",
+    ]  # what a screen shows first
+    columns += ["forwards", "positions", "full passes", "tokens per forward", "tokens/s"]
+    columns += ["speedup in forwards", "speedup", "AUP"]
     rows: list[list[Cell]] = []
     for each in points:
         against, rate, speedup = each["against_baseline"], each["tokens_per_second"], each["speedup"]
@@ -73,6 +81,8 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
                 each["setting"],
                 shown.points(each["score"]),
                 shown.interval(each["ci_low"], each["ci_high"]),
+                None if baseline else shown.points(against["difference"], "+"),
+                None if baseline else against["verdict"],
                 f"{each['forwards']:.2f}",
                 f"{each['positions']:.0f}",
                 f"{each['full_passes']:.2f}",
@@ -80,8 +90,6 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
                 f"{rate['median']:.0f}" if rate else None,
                 None if baseline else f"{each['speedup in forwards']:.2f}×",
                 None if baseline or not speedup else times(Spread(**speedup)),
-                None if baseline else shown.points(against["difference"], "+"),
-                None if baseline else against["verdict"],
                 f"{each['aup']:.0f}",
             ]
         )
@@ -93,7 +101,10 @@ def comparison_table(points: Sequence[Mapping[str, Any]]) -> Table:
         "them. Positions: computed for an item; full passes: to how many over a whole row they amount. AUP: accuracy "
         "under parallelism, arXiv:2601.07568, of the curve from the first row to this one."
     )
-    return Table("Decoders", columns, rows, note)
+    known = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
+    return Table(
+        "Decoders", [columns[place] for place in known], [[row[place] for place in known] for row in rows], note
+    )
 
 
 def token_table(points: Sequence[Mapping[str, Any]]) -> Table:
