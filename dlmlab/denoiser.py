@@ -107,7 +107,12 @@ class Denoiser(Protocol):
         """Return the logits, (N, V), of hidden states, (N, D)."""
 
     def new_store(self, positions: int, kept: str) -> Store:
-        """Return an empty store for a row of so many positions. `kept` is one of those that the model `keeps`."""
+        """Return an empty store for a row.
+
+        Args:
+            positions: How many positions the row has.
+            kept: What is kept of them, one of those that the model `keeps`.
+        """
 
 
 class AttentionDenoiser(Denoiser, Protocol):

@@ -51,7 +51,12 @@ def to_inspect(folder: Path) -> list[Path]:
 
 
 def log_of(made: Mapping[str, Any], samples: Sequence[Sample]) -> Any:
-    """Return the samples of one task and decoder as an inspect_ai EvalLog. made: the run's manifest."""
+    """Return the samples of one task and decoder as an inspect_ai EvalLog.
+
+    Args:
+        made: The run's manifest.
+        samples: The samples, in their order.
+    """
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalResults, EvalSpec
 
     first = samples[0]

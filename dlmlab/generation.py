@@ -195,7 +195,7 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
     """
     conversation = isinstance(prompt, list | tuple) and any(isinstance(turn, Mapping) for turn in prompt)
     given: Any = prompt
-    ids = own_ids(chat.token_ids(model, given, name) if isinstance(given, str) or conversation else given, name)
+    ids = _own_ids(chat.token_ids(model, given, name) if isinstance(given, str) or conversation else given, name)
     if model.config.mask_token_id is None:
         raise UserError("the checkpoint states no mask_token_id: add it to its config.json, or load it with one")
     context, vocabulary = model.config.max_sequence_length, model.config.vocab_size
@@ -209,12 +209,8 @@ def encode(model: Any, prompt: Prompt, gen_length: int, name: str) -> tuple[int,
     return ids
 
 
-def own_ids(prompt: Any, name: str) -> tuple[int, ...]:
-    """Return token ids as Python's own numbers.
-
-    Raises:
-        UserError: The prompt is no list of token ids.
-    """
+def _own_ids(prompt: Any, name: str) -> tuple[int, ...]:
+    """Return token ids as Python's own numbers. Raises UserError for a prompt that is no list of them."""
     if not isinstance(prompt, bytes | bytearray | Mapping | set) and getattr(prompt, "ndim", 1) == 1:
         try:
             found = list(prompt)
@@ -226,12 +222,22 @@ def own_ids(prompt: Any, name: str) -> tuple[int, ...]:
 
 
 def answer_length(model: Any, tokens: Sequence[int]) -> int:
-    """Return how many tokens come before the first end token."""
+    """Return how many tokens come before the first end token.
+
+    Args:
+        model: Its end tokens count.
+        tokens: A canvas's tokens, without the prompt.
+    """
     return next((place for place, token in enumerate(tokens) if token in model.end_token_ids), len(tokens))
 
 
 def answer_text(model: Any, tokens: Sequence[int]) -> str | None:
-    """Return the text of an answer, without its end; None where the checkpoint has no tokenizer."""
+    """Return the text of an answer, without its end; None where the checkpoint has no tokenizer.
+
+    Args:
+        model: Its tokenizer decodes them, and its end tokens count.
+        tokens: A canvas's tokens, without the prompt.
+    """
     if model.tokenizer is None:
         return None
     return str(model.tokenizer.decode(tokens[: answer_length(model, tokens)], skip_special_tokens=True))

@@ -85,7 +85,12 @@ class DlmLM(LM):  # type: ignore[misc]
         raise UserError("loglikelihood_rolling is a perplexity, which a masked diffusion model cannot give")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Return the turns as the checkpoint's template writes them."""
+        """Return the turns as the checkpoint's template writes them.
+
+        Args:
+            chat_history: The turns, each a `role` and its `content`.
+            add_generation_prompt: Whether the assistant's turn is begun.
+        """
         text = self.model.tokenizer.apply_chat_template(
             chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
         )

@@ -68,6 +68,10 @@ def finish(made: Mapping[str, Any]) -> dict[str, Any]:
 def save(folder: Path, made: Mapping[str, Any]) -> None:
     """Write a run's manifest into its folder.
 
+    Args:
+        folder: The run's.
+        made: The manifest, as JSON can hold it.
+
     Raises:
         OSError: It can't be written.
     """
@@ -140,6 +144,10 @@ def hardware(made: Mapping[str, Any]) -> str:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield the dotted keys in which two manifests differ, times aside, with both values; None where one lacks
     the key.
+
+    Args:
+        a: A manifest, or a part of one.
+        b: The other.
     """
     left, right = dict(_flat(a)), dict(_flat(b))
     for key in dict.fromkeys([*left, *right]):

@@ -133,7 +133,12 @@ def _checksum(name: bytes, content: bytes) -> bytes:
 
 
 def namespace(model: Any, generation: Generation) -> bytes:
-    """Return a hash of everything but the canvas and block that a greedy proposal can depend on."""
+    """Return a hash of everything but the canvas and block that a greedy proposal can depend on.
+
+    Args:
+        model: Its weights, config and dtype count.
+        generation: How canvases are laid out, scheduled and scored.
+    """
     root = Path(__file__).parent
     sources = [path for pattern in NUMERICS for path in _matching(root, pattern)]
     modules = model.modules() if isinstance(model, torch.nn.Module) else ()
@@ -166,7 +171,14 @@ def _matching(root: Path, pattern: str) -> list[Path]:
 
 
 def use(on: bool, rule: Rule, generation: Generation, cache: Policy | None = None) -> str:
-    """Say, for a report, whether a rule's forward passes are looked up in the memo."""
+    """Say, for a report, whether a rule's forward passes are looked up in the memo.
+
+    Args:
+        on: Whether the memo is asked for.
+        rule: The decoder.
+        generation: How canvases are laid out, scheduled and scored.
+        cache: The cache of keys and values, if there is one.
+    """
     if not on:
         return "off"
     if cache is not None and cache.keeps:

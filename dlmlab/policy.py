@@ -1,8 +1,7 @@
 """The contract of a cache: a Policy sees a row's View and answers the Plan of its next pass.
 
-A policy decides which positions a forward pass computes anew; the model keeps keys and values of the others for it.
-Most policies decide from numbers that the host has. One that looks into the pass gives its plan a hook, which the model
-calls: such a model says so in what it `keeps`.
+A policy decides which positions a forward pass computes anew; the model keeps keys and values of the others for it. One
+that looks into the pass gives its plan a hook, which the model calls: such a model says so in what it `keeps`.
 
 Shape suffixes as in `dlmlab.types`; L is the positions of a row, prompt and canvas, T those of them that a pass
 computes, H heads, E width of a head.
@@ -49,8 +48,7 @@ class View:
         end: The first position after the active block.
         step: Passes since the block began.
         forwards: Passes since the row began.
-        committed_L: For each position the pass that committed its token; -1 for the prompt, `forwards` for what is
-            still masked.
+        committed_L: The pass that committed each position's token; -1 for the prompt, `forwards` for a mask.
         last: The plan of the row's last pass, whose hook that pass has called by now; None before the first.
         seed: The row's, for a policy that draws.
     """
@@ -81,8 +79,11 @@ class View:
         return masked
 
     def between(self, begin: int, end: int) -> np.ndarray:
-        """Return the row's positions from `begin` to before `end`, as a bool (L,); either bound may lie outside the
-        row.
+        """Return positions of the row that follow each other, as a bool (L,).
+
+        Args:
+            begin: The first of them; it may lie outside the row.
+            end: The one after the last; so may it.
         """
         position_L = np.arange(len(self.committed_L))
         return (begin <= position_L) & (position_L < end)
@@ -205,25 +206,27 @@ class Policy:
 
 
 def check_pair(rule: Rule, cache: Policy | None) -> None:
-    """Raise UserError where a decoder and a cache don't go together, by what both declare."""
-    if cache is None:
+    """Raise UserError where a decoder and a cache don't go together, by what both declare.
+
+    Args:
+        rule: The decoder.
+        cache: The cache; None goes with all.
+    """
+    if cache is None or not cache.keeps:
         return
+    name = type(rule).__name__
     check_composition(rule, frozen_commits=cache.frozen is Frozen.COMMITS)
-    if rule.cuts and cache.keeps:
-        raise UserError(f"{type(rule).__name__} cuts the canvas, which a pass with a cache doesn't: turn the cache off")
-    if rule.drafts and cache.keeps:
-        name = type(rule).__name__
+    if rule.cuts:
+        raise UserError(f"{name} cuts the canvas, which a pass with a cache doesn't: turn the cache off")
+    if rule.drafts:
         raise UserError(f"{name} computes several canvases for a row, and a cache keeps one: turn the cache off")
-    if rule.attends and cache.keeps:
-        name = type(rule).__name__
+    if rule.attends:
         raise UserError(f"{name} looks at attention, which a pass with a cache doesn't show: turn the cache off")
-    if rule.shadows and cache.keeps:
-        name = type(rule).__name__
+    if rule.shadows:
         raise UserError(f"{name} computes tokens beside the canvas, which a cache has no room for: turn the cache off")
     if rule.revokes and rule.sees_canvas and cache.frozen is Frozen.EARLIER_BLOCKS:
-        name = type(rule).__name__
         raise UserError(
-            f"{name} masks tokens of earlier blocks again, which the cache takes as fixed: turn the cache off"
+            f"{name} masks earlier blocks' tokens again, which the cache takes as fixed: turn the cache off"
         )
 
 
@@ -238,11 +241,10 @@ def check_served(keeps: Iterable[str], cache: Policy | None, grows: bool = False
     """
     if cache is None or not cache.keeps:
         return
+    name = type(cache).__name__
     if cache.needs not in keeps:
-        raise UserError(f"cache {type(cache).__name__} needs a model that keeps {cache.needs}: set cache=none")
+        raise UserError(f"cache {name} needs a model that keeps {cache.needs}: set cache=none")
     if guided:
-        name = type(cache).__name__
         raise UserError(f"cache {name} keeps one canvas for a row, and cfg_scale makes it two: set cache=none")
     if grows and cache.needs not in (KEYS_AND_VALUES, FINAL_BLOCKS):
-        name = type(cache).__name__
         raise UserError(f"cache {name} looks at a whole canvas, and this one grows: set generation.canvas=fixed")

@@ -95,7 +95,12 @@ class Rule:
         raise NotImplementedError
 
     def transform(self, logits_BKV: Tensor, state: tuple[Tensor, ...]) -> Tensor:
-        """For rules with `needs_logits`: the logits that tokens are proposed from."""
+        """Return the logits that tokens are proposed from, for rules with `needs_logits`.
+
+        Args:
+            logits_BKV: The model's, zero where a position is not eligible.
+            state: The rule's states, each (B, …).
+        """
         return logits_BKV
 
     def marks(self, step: Step) -> Mapping[str, Tensor]:

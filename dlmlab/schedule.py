@@ -115,6 +115,11 @@ def timesteps(left: int, steps: int, step: int) -> int:
     """Return Dream's number: of what is left, the share of the time left that a step takes, rounded down to 0 or more.
 
     The last step takes all that is left; 1 where the schedule has ended. Source: arXiv:2508.15487, published code.
+
+    Args:
+        left: Masks left in the block.
+        steps: The block's steps.
+        step: Which of them this is, counted from 0.
     """
     if step >= steps - 1:
         return left if step == steps - 1 else 1
@@ -122,7 +127,14 @@ def timesteps(left: int, steps: int, step: int) -> int:
 
 
 def chance(left: int, steps: int, step: int, seed: Sequence[int]) -> int:
-    """The same share as the probability of each position by itself, drawn: how many that come to (Dream's `origin`)."""
+    """The same share as the probability of each position by itself, drawn: how many that come to (Dream's `origin`).
+
+    Args:
+        left: Masks left in the block.
+        steps: The block's steps.
+        step: Which of them this is, counted from 0.
+        seed: The block's own.
+    """
     if step >= steps - 1:
         return timesteps(left, steps, step)
     generator = np.random.default_rng([*seed, left, step])

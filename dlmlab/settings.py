@@ -1,6 +1,4 @@
-"""Types of settings, written as annotations: `kappa: Fraction`. A value that does not fit gets a line that
-says what does.
-"""
+"""Types of settings, written as annotations: `kappa: Fraction`. A value that does not fit is told what does."""
 
 from __future__ import annotations
 
@@ -15,10 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from dlmlab.errors import UserError
 
 MOST = 2**31 - 1
-"""Largest value of a number without a bound of its own; beyond it tensors and system calls fail in ways of
-their own.
-"""
-
+"""Largest value of a number without a bound of its own; beyond it tensors and system calls fail in their own ways."""
 
 OPEN = "???"
 """OmegaConf's word for a setting without a value."""
@@ -96,15 +91,20 @@ def kinds_of(target: Any) -> dict[str, Any]:
     if is_dataclass(target):
         hints = get_type_hints(target, include_extras=True)
         return {field.name: hints[field.name] for field in fields(target)}
-    hints = get_type_hints(
-        inspect.getattr_static(target, "__init__") if inspect.isclass(target) else target, include_extras=True
-    )
+    function = inspect.getattr_static(target, "__init__") if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(target).parameters.values()
     return {"**" if each.kind is each.VAR_KEYWORD else each.name: hints.get(each.name, Any) for each in parameters}
 
 
 def faults(key: str, value: object, kind: Any) -> list[str]:
-    """Return what is wrong with a setting, a line for each fault; an empty list where it fits."""
+    """Return what is wrong with a setting, a line for each fault; an empty list where it fits.
+
+    Args:
+        key: What an error calls the setting.
+        value: What it was given.
+        kind: The annotation that says what it may be.
+    """
     if fits(value, kind):
         return []
     if isinstance(value, Mapping) and (part := values_of(kind)) is not None:
@@ -114,8 +114,8 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
     element = element_of(kind)
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
         wrong = [each for each in value if not fits(each, element)]
-        return [f"{key} has {each!r}, which is not {words(element)}{hint(each, element)}" for each in wrong]
-    return [f"{key}={value!r} is not {words(kind)}{hint(value, kind)}"]
+        return [f"{key} has {each!r}, which is not {words(element)}{_hint(each, element)}" for each in wrong]
+    return [f"{key}={value!r} is not {words(kind)}{_hint(value, kind)}"]
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
@@ -128,10 +128,15 @@ def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any])
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a value fits an annotation. Annotations that are not known here allow anything."""
+    """Return whether a value fits an annotation. Annotations that are not known here allow anything.
+
+    Args:
+        value: Any value.
+        kind: The annotation.
+    """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return all(within(value, part) if isinstance(part, Limits) else fits(value, part) for part in parts)
+        return all(_within(value, part) if isinstance(part, Limits) else fits(value, part) for part in parts)
     if origin in (Union, UnionType):
         return any(fits(value, part) for part in parts)
     if origin is Literal:
@@ -146,11 +151,11 @@ def fits(value: Any, kind: Any) -> bool:
             _member_faults("", name, each, kinds) for name, each in value.items()
         )
     if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool) and within(value, Limits(-(2**63), 2**63))
+        return isinstance(value, int | kind) and not isinstance(value, bool) and _within(value, Limits(-(2**63), 2**63))
     return isinstance(value, kind) if kind in (bool, str, NoneType) else True
 
 
-def within(value: Any, limits: Limits) -> bool:
+def _within(value: Any, limits: Limits) -> bool:
     """Return whether a number, or the length of a list, keeps to limits; NaN never does."""
     size = len(value) if is_list(value) else value
     return isinstance(size, int | float) and limits.low <= size <= limits.high
@@ -165,7 +170,7 @@ def words(kind: Any) -> str:
     """Describe in words what an annotation allows."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return limited(parts[0], parts[1]) if isinstance(parts[1], Limits) else words(parts[1])
+        return _limited(parts[0], parts[1]) if isinstance(parts[1], Limits) else words(parts[1])
     if origin in (Union, UnionType):
         return " or ".join(words(part) for part in parts)
     if origin is Literal:
@@ -176,7 +181,7 @@ def words(kind: Any) -> str:
     return names.get(kind, "a group of settings")
 
 
-def limited(kind: Any, limits: Limits) -> str:
+def _limited(kind: Any, limits: Limits) -> str:
     """Describe in words what an annotation with limits allows."""
     low, high = limits
     if get_origin(kind) in (list, Sequence):
@@ -202,10 +207,8 @@ def values_of(kind: Any) -> Any:
     return next((found for part in get_args(kind) if (found := values_of(part)) is not None), None)
 
 
-def hint(value: Any, kind: Any) -> str:
-    """Return what to add to an error: the name that was probably meant, or the largest value that any number
-    may have.
-    """
+def _hint(value: Any, kind: Any) -> str:
+    """Return what to add to an error: the name that was probably meant, or the largest value of any number."""
     most = max((part.high for part in get_args(kind) if isinstance(part, Limits)), default=MOST)
     if isinstance(value, int | float) and value > most >= MOST:
         return f", {most} at most"
@@ -221,13 +224,22 @@ def names_of(kind: Any) -> list[str]:
 
 
 def near(value: object, names: Iterable[str]) -> str:
-    """Return a suggestion for a misspelt name, to end an error with; empty where no name is near."""
+    """Return a suggestion for a misspelt name, to end an error with; empty where no name is near.
+
+    Args:
+        value: What was written.
+        names: What could have been meant.
+    """
     close = difflib.get_close_matches(value, list(names), n=1) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def switch(name: str, value: object) -> bool:
     """Read a switch as YAML and the command line spell it; `force` is on too.
+
+    Args:
+        name: What an error calls it.
+        value: Any value.
 
     Raises:
         UserError: The value is something else.

@@ -99,7 +99,12 @@ class Output:
 
 
 def check_positive_int(name: str, value: object) -> None:
-    """Raise UserError unless the value is an integer above zero."""
+    """Raise UserError unless the value is an integer above zero.
+
+    Args:
+        name: What an error calls it.
+        value: Any value.
+    """
     check(name, value, PositiveInt)
 
 
@@ -109,5 +114,12 @@ def check_seed(value: object) -> None:
 
 
 def check_number(name: str, value: object, low: float, high: float = MOST) -> None:
-    """Raise UserError unless the value is a number from low to high."""
+    """Raise UserError unless the value is a number from low to high.
+
+    Args:
+        name: What an error calls it.
+        value: Any value.
+        low: The least that it may be.
+        high: The most that it may be.
+    """
     check(name, value, Annotated[float, Limits(low, high)])

@@ -94,7 +94,13 @@ def verify_run(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
 
 
 def verify_multirun(folder: Path, results: dict[str, Any], sandbox: str) -> Findings:
-    """Check that the summary follows from the jobs, and check each job that was finished."""
+    """Check that the summary follows from the jobs, and check each job that was finished.
+
+    Args:
+        folder: The multirun's.
+        results: What its results.json says.
+        sandbox: The kind of sandbox in which code is scored again.
+    """
     record, _ = summarise(folder)
     if record is None:
         return Findings([f"{RESULTS} tells of jobs, but none is finished"])
@@ -128,7 +134,12 @@ def recompute_of(name: str) -> Recompute:
 
 
 def compare(recorded: dict[str, Any], report: dict[str, Any]) -> list[str]:
-    """Return the figures of results.json that are not those of a report."""
+    """Return the figures of results.json that are not those of a report.
+
+    Args:
+        recorded: What results.json says.
+        report: A report's fields, computed anew.
+    """
     results = report.pop("results")
     found = json.loads(json.dumps(plain({**report, **results})))
     return list(mismatches({key: value for key, value in recorded.items() if key not in ASKED}, found))

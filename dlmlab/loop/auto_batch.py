@@ -87,6 +87,13 @@ def search(rate: Callable[[int], float], most: int) -> tuple[int, dict[int, floa
 def canvases_per_second(model: Any, requests: Sequence[Request], generation: Generation, seed: int, size: int) -> float:
     """Return how many canvases a step of the first `size` requests advances in a second; 0 where the device has
     no room.
+
+    Args:
+        model: The model.
+        requests: The canvases to fill, at least `size` of them.
+        generation: How canvases are laid out, scheduled and scored.
+        seed: The run's seed.
+        size: How many canvases go through the model at once.
     """
     seconds = []
     try:

@@ -94,7 +94,12 @@ class Batch:
 
 
 def check_batch_size(name: str, value: object) -> None:
-    """Raise UserError unless the value is a batch size."""
+    """Raise UserError unless the value is a batch size.
+
+    Args:
+        name: What an error calls it.
+        value: Any value: a positive integer or `auto` is one.
+    """
     if isinstance(value, str) and value != AUTO:
         raise UserError(f"{name}={value!r} is neither a positive integer nor {AUTO}")
     if value != AUTO:

@@ -261,6 +261,10 @@ def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndar
     """Pad rows on the right to one (B, L) array, so that every row's positions count from 0 whatever its neighbours'
     lengths.
 
+    Args:
+        rows: Each row's tokens, or other integers, of any lengths.
+        pad_token: What stands behind a row that is shorter.
+
     Returns:
         The array, and True at the positions that count; None where all do.
     """

@@ -67,7 +67,12 @@ def check_finite(model: Denoiser, rows: Sequence[Row], broken_BK: np.ndarray) ->
 
 
 def origin(model: Any, rows: Sequence[Row]) -> str:
-    """Say in words where the first value that is not finite comes from, and what to do."""
+    """Say in words where the first value that is not finite comes from, and what to do.
+
+    Args:
+        model: The model.
+        rows: Those whose proposals are not finite.
+    """
     found = first_broken(model, rows)
     if found is None:
         return "a second pass over the same canvases is finite: suspect the decoder's transform, or the device"
@@ -82,6 +87,10 @@ def origin(model: Any, rows: Sequence[Row]) -> str:
 def first_broken(model: Any, rows: Sequence[Row]) -> tuple[str, nn.Module] | None:
     """Return the first part of the model whose output is not finite, by showing the model the rows again; None
     where all is.
+
+    Args:
+        model: The model.
+        rows: Those whose proposals are not finite.
     """
     broken: list[tuple[str, nn.Module]] = []
 

@@ -154,7 +154,14 @@ def propose(
 def logits_of(model: Denoiser, hidden_ND: Tensor, part: slice, cfg_scale: float, dtype: torch.dtype) -> Tensor:
     """Return the logits at some of the positions that a pass was asked for, guided away from those of masked prompts.
 
-    Source: LLaDA, arXiv:2502.09992, appendix A.2, and its code, whose scale this is: at 0 there is no guidance.
+    Source: LLaDA, arXiv:2502.09992, appendix A.2, and its code, whose scale this is.
+
+    Args:
+        model: Its head makes the logits.
+        hidden_ND: The last hidden states of the pass; with guidance those of masked prompts follow.
+        part: Which of the N positions.
+        cfg_scale: The guidance's scale; at 0 there is none.
+        dtype: Type of the logits.
     """
     logits_NV = model.head(hidden_ND[part]).to(dtype)
     if not cfg_scale:
@@ -165,23 +172,44 @@ def logits_of(model: Denoiser, hidden_ND: Tensor, part: slice, cfg_scale: float,
 
 
 def measure_of_ignorance(rule: Rule, model: Denoiser, like: Tensor) -> Tensor:
-    """Return the rule's measure, (1,) or (1, M), of a position at which all tokens are equally likely."""
+    """Return the rule's measure, (1,) or (1, M), of a position at which all tokens are equally likely.
+
+    Args:
+        rule: A rule with `measures`.
+        model: Says how many tokens there are.
+        like: Gives dtype and device.
+    """
     size = model.config.padded_vocab_size
     return rule.measure(like.new_full((1, size), 1 / size))
 
 
 def like_shaped(mask: Tensor, values: Tensor) -> Tensor:
-    """Return a mask of positions with as many axes as the values that it is for."""
+    """Return a mask of positions with as many axes as the values that it is for.
+
+    Args:
+        mask: A mask, (N,).
+        values: Numbers for each position, (N, …).
+    """
     return mask.view(*mask.shape, *[1] * (values.ndim - mask.ndim))
 
 
 def sent(values: np.ndarray, device: torch.device) -> Tensor:
-    """Send values to the device without waiting for the copy, nor for what the device does before it."""
+    """Send values to the device without waiting for the copy, nor for what the device does before it.
+
+    Args:
+        values: An array on the host.
+        device: Where it goes.
+    """
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def in_one_pass(generation: Generation, rule: Rule) -> bool:
-    """Return whether tokens and confidences are all that is needed of the logits, at their own precision."""
+    """Return whether tokens and confidences are all that is needed of the logits, at their own precision.
+
+    Args:
+        generation: How canvases are laid out, scheduled and scored.
+        rule: The rows' rule.
+    """
     more = rule.needs_logits or rule.measures or rule.everywhere or generation.temperature > 0
     more = (
         more
@@ -194,12 +222,23 @@ def in_one_pass(generation: Generation, rule: Rule) -> bool:
 
 
 def known(logits_NV: Tensor, model: Denoiser) -> Tensor:
-    """Return the logits of tokens that exist: an embedding may be padded beyond the vocabulary."""
+    """Return the logits of tokens that exist: an embedding may be padded beyond the vocabulary.
+
+    Args:
+        logits_NV: The logits, which may be wider than the vocabulary.
+        model: Says how many tokens there are.
+    """
     return logits_NV[:, : model.config.vocab_size].contiguous()
 
 
 def greedy(logits_NV: Tensor, model: Denoiser, generation: Generation) -> tuple[Tensor, Tensor]:
-    """Return what `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once."""
+    """Return what `sample` proposes at temperature 0, and its probability, by a kernel that reads the logits once.
+
+    Args:
+        logits_NV: The logits of tokens that exist.
+        model: Says which tokens are never proposed.
+        generation: Whether end tokens may be proposed.
+    """
     from dlmlab.kernel.greedy import greedy as kernel
 
     banned = model.config.eos_token_id if generation.logits_eos_inf else None
@@ -211,6 +250,12 @@ def chunks(
 ) -> Iterator[tuple[slice, torch.Generator | None]]:
     """Cut N positions into parts of at most `most`. Where noise is drawn, a part lies in one row and has its
     generator.
+
+    Args:
+        row_N: The row of each position, ascending.
+        generators: The source of randomness of each row.
+        most: Most positions of a part.
+        per_row: Whether noise is drawn.
     """
     ends = [*np.flatnonzero(np.diff(row_N)) + 1, len(row_N)] if per_row else [len(row_N)]
     begin = 0
@@ -265,8 +310,12 @@ def sample(
 def likeliest_(logits_NV: Tensor, top_k: int | None, top_p: float | None) -> None:
     """Overwrite the logits of all but the likeliest tokens with -inf.
 
-    top_p: the fewest whose probabilities sum to more than it; top_k: so many of them, and what is as likely as the last
-    one. In this order, as in Dream's published code.
+    By top_p first and top_k then, as in Dream's published code.
+
+    Args:
+        logits_NV: Logits; they are overwritten.
+        top_k: So many tokens stay, and what is as likely as the last one; None is all.
+        top_p: The fewest tokens stay whose probabilities sum to more than it; None is all.
     """
     if top_p is not None and top_p < 1:
         sorted_NV, order_NV = logits_NV.sort(-1, descending=True)

@@ -17,20 +17,35 @@ from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, TraceSt
 
 
 def grows(generation: Generation, config: Any) -> bool:
-    """Whether blocks are appended one by one: as the settings say, else as the model's family has it."""
+    """Return whether blocks are appended one by one: as the settings say, else as the model's family has it.
+
+    Args:
+        generation: How canvases are laid out, scheduled and scored.
+        config: The model's, which names its family's own canvas.
+    """
     return bool((generation.canvas or getattr(config, "canvas", "fixed")) == "growing")
 
 
 def blockwise(generation: Generation, config: Any) -> bool:
-    """Whether blocks are appended one by one, or lie on a grid that the prompt shares."""
+    """Return whether blocks are appended one by one, or lie on a grid that the prompt shares.
+
+    Args:
+        generation: How canvases are laid out, scheduled and scored.
+        config: The model's.
+    """
     return grows(generation, config) or bool(getattr(config, "block_size", 0))
 
 
 def laid_out(prompt: int, generation: Generation, config: Any) -> tuple[int, int]:
-    """Where the first block begins and the last one ends, of a row whose prompt has so many tokens.
+    """Return where a row's first block begins and its last one ends.
 
-    config: the model's; where its attention is block-causal, blocks lie on a grid that begins with the row, so that the
-    first one may be partly prompt.
+    Where attention is block-causal, blocks lie on a grid that begins with the row, so that the first one may be partly
+    prompt.
+
+    Args:
+        prompt: Tokens of the prompt.
+        generation: How canvases are laid out, scheduled and scored.
+        config: The model's, which may have a grid of blocks.
     """
     length, end = generation.block_length, prompt + generation.gen_length
     start = prompt // length * length if getattr(config, "block_size", 0) else prompt

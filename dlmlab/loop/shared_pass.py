@@ -129,7 +129,12 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
 
 
 def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
-    """Return the rows' canvases for the model. With a cache each row gets its store before its first pass."""
+    """Return the rows' canvases for the model. With a cache each row gets its store before its first pass.
+
+    Args:
+        model: Makes the stores.
+        rows: Rows whose rules are of one kind.
+    """
     rule, needs = rows[0].request.rule, rows[0].request.needs
     if needs is not None:
         for row in rows:
@@ -205,12 +210,23 @@ def by_length(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def stacked(rows: Sequence[Row], like: Tensor) -> Rule:
-    """Return one rule for rows whose rules are of one kind; see `Rule.stack`."""
+    """Return one rule for rows whose rules are of one kind; see `Rule.stack`.
+
+    Args:
+        rows: The rows.
+        like: Gives device and dtype of numbers that differ.
+    """
     rules = [row.request.rule for row in rows]
     return type(rules[0]).stack(rules, like)
 
 
 def states(model: Denoiser, rows: Sequence[Row], device: torch.device) -> tuple[Tensor, ...]:
-    """Return the rows' states as a batch, each tensor (B, …)."""
+    """Return the rows' states as a batch, each tensor (B, …).
+
+    Args:
+        model: Says how wide the logits are.
+        rows: The rows.
+        device: Where the states go.
+    """
     parts = zip(*(row.state_for(model) for row in rows), strict=True)
     return tuple(torch.stack([one.to(device) for one in part]) for part in parts)

@@ -181,7 +181,9 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
 def noted(row: Row, told: Mapping[str, np.ndarray]) -> tuple[int, Iterable[np.ndarray]]:
     """Tell a row where its block ends and what it sees next; return what its commit is told besides.
 
-    told: what the row's rule has said of it, by name, each (n,).
+    Args:
+        row: The row.
+        told: What the row's rule has said of it, by name, each (n,).
     """
     if "end" in told:
         row.end = len(row.request.prompt) + int(told["end"][0])

@@ -14,7 +14,14 @@ from dlmlab.types import TraceStep
 
 
 def record(rows: Sequence[Row], rule: Rule, step: Step, decision: Decision) -> None:
-    """Note a step, before it is committed, for the rows that are traced; where none is, nothing is computed."""
+    """Note a step, before it is committed, for the rows that are traced; where none is, nothing is computed.
+
+    Args:
+        rows: The B rows.
+        rule: Their rule, stacked.
+        step: What it has seen.
+        decision: What it has decided.
+    """
     traced = [index for index, row in enumerate(rows) if row.request.traced]
     if not traced:
         return

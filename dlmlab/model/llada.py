@@ -215,7 +215,15 @@ class LLaDAModelLM(PreTrainedModel):
         return self.model(*sent, query.block_length, query.layout, maps)  # type: ignore[no-any-return]
 
     def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        """See `dlmlab.denoiser.AttentionDenoiser`. The pass is the plain one, on a GPU too."""
+        """Return what `hidden` returns, and the attention between some positions, by the plain pass on a GPU too.
+
+        See `dlmlab.denoiser.AttentionDenoiser`.
+
+        Args:
+            query: The pass, without a store.
+            position_BK: K positions of each row, as indices into rows × L.
+            layers: How many of the last layers count.
+        """
         layers = min(layers, self.config.n_layers)
         maps = AttentionMaps(position_BK.to(self.device), query.tokens_BL.shape[1], layers)
         return self.plain(shifted(query) if self.config.logits_shift else query, maps), maps.mean_BKK

@@ -38,7 +38,12 @@ def solved(points: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def answer(task: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """Who wins at a task, in a sentence."""
+    """Say who wins at a task, in a sentence.
+
+    Args:
+        task: The task's name.
+        points: Its points, the baseline first.
+    """
     best = winner(points)
     if not solved(points):
         return f"{task}: no decoder has anything right, so that none can be told from another."
@@ -52,7 +57,12 @@ def answer(task: str, points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def summary_of(task: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The winner at a task and its figures, under keys that are the same whoever wins."""
+    """Return the winner at a task and its figures, under keys that are the same whoever wins.
+
+    Args:
+        task: The task's name.
+        points: Its points, the baseline first.
+    """
     best = winner(points) or {}
     return {f"{task}/winner": best.get("name")} | {f"{task}/{key}": best.get(key) for key in SUMMARY}
 
@@ -119,7 +129,12 @@ def token_table(points: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def beside_published(published: Protocol, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a protocol's rows for the tasks and decoders that were run, each with our score and whether they agree."""
+    """Return a protocol's rows for the tasks and decoders that were run, each with our score and whether they agree.
+
+    Args:
+        published: The protocol.
+        points: The points of all tasks.
+    """
     found = []
     for row in published.rows:
         for own in (each for each in points if (each["task"], decoder_of(each)) == (row.task, row.decoder)):
@@ -137,7 +152,12 @@ def decoder_of(point: Mapping[str, Any]) -> str:
 
 
 def published_table(published: Protocol, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Published beside ours, a published figure a row."""
+    """Return a table of published figures beside ours, a row for each.
+
+    Args:
+        published: The protocol.
+        rows: What `beside_published` returns.
+    """
     columns = [
         "task",
         "method",

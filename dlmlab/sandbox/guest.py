@@ -207,7 +207,12 @@ def describe(error: BaseException) -> list[str]:
 
 
 def restrict(limits: dict[str, int], uid: int | None) -> None:
-    """Give up root for good (the process limit does not bind root), then set the limits, soft and hard."""
+    """Give up root for good (the process limit does not bind root), then set the limits, soft and hard.
+
+    Args:
+        limits: By the names of the `resource` module's limits.
+        uid: The user to become; None stays who it is.
+    """
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -223,7 +228,12 @@ def restrict(limits: dict[str, int], uid: int | None) -> None:
 
 
 def move(fd: int, replacement: int) -> int:
-    """Move a standard stream to a descriptor of its own and put a copy of `replacement` in its place."""
+    """Move a standard stream to a descriptor of its own and put a copy of `replacement` in its place.
+
+    Args:
+        fd: The stream, 0, 1 or 2.
+        replacement: A descriptor.
+    """
     moved = os.dup(fd)
     os.dup2(replacement, fd)
     return moved
@@ -297,7 +307,12 @@ class Judge:
         self.malformed: Malformed | None = None
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the candidate's function; what it raises is raised here too, as a built-in exception where it is one."""
+        """Call the candidate's function; what it raises is raised here too, as a built-in exception where it is one.
+
+        Args:
+            *args: The function's arguments.
+            **kwargs: Those that are given by name.
+        """
         message = encode((args, kwargs))
         try:
             return self._returned(*self._answer(message))
@@ -377,7 +392,12 @@ class Judge:
 
 
 def judge(requests: int, answers: int) -> None:
-    """Read the job from stdin and write to stdout, first that both ends have started, then the verdict."""
+    """Read the job from stdin and write to stdout, first that both ends have started, then the verdict.
+
+    Args:
+        requests: The descriptor to which calls are written.
+        answers: The descriptor from which their answers are read.
+    """
     job = json.load(sys.stdin)
     null = os.open(os.devnull, os.O_RDWR)
     verdict = move(1, null)

@@ -52,7 +52,12 @@ class _Streams(NamedTuple):
 
 @contextlib.contextmanager
 def running(containment: Containment, job: dict[str, str]) -> Iterator[Guests]:
-    """A judge and a candidate, joined by two pipes that nobody else holds; both are gone afterwards."""
+    """Run a judge and a candidate, joined by two pipes that nobody else holds; both are gone afterwards.
+
+    Args:
+        containment: How the two are kept apart from all else.
+        job: The program, its setup, test and entry point.
+    """
     with contextlib.ExitStack() as stack:
         calls_out, calls_in = _pipe(stack)
         answers_out, answers_in = _pipe(stack)

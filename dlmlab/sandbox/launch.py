@@ -56,7 +56,11 @@ def bubblewrap_command(role: dict[str, Any], tmp_bytes: int, info_fd: int, rules
     As root, bubblewrap sets up the namespaces as root, and the guest drops to an unprivileged user before it reads a
     line of the program. As an ordinary user the namespaces are a user namespace's, in which no other can be made.
 
-    info_fd: where bubblewrap tells the process id of the namespace's init. rules_fd: the filter of system calls.
+    Args:
+        role: What the guest is told on its command line.
+        tmp_bytes: Size of its private /tmp, in bytes.
+        info_fd: The descriptor to which bubblewrap writes the process id of the namespace's init.
+        rules_fd: The descriptor of the filter of system calls.
     """
     program = shutil.which("bwrap")
     if program is None:

@@ -68,12 +68,18 @@ class Sandbox:
     def run(self, program: str, *, setup: str, test: str, entry_point: str) -> Verdict:
         """Run `check(f)`, which `test` defines, on the function f that `program` defines as `entry_point`.
 
-        setup: trusted source that runs before the test, for helpers that it calls: the problem's prompt.
         The candidate's guest sees the program and the calls' arguments, never the test.
 
         Where the test or setup itself doesn't run, no program can pass, and the verdict says so: `broken test`.
 
-        Raises SandboxError where the sandbox fails.
+        Args:
+            program: Source that a model wrote.
+            setup: Trusted source that runs before the test, for helpers that it calls: the problem's prompt.
+            test: Trusted source that defines `check`.
+            entry_point: The function's name.
+
+        Raises:
+            SandboxError: The sandbox fails.
         """
         job = {"program": program, "setup": setup, "test": test, "entry_point": entry_point}
         return patiently(lambda: self._attempt(job))

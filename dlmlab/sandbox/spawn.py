@@ -21,7 +21,12 @@ _JOIN_SESSION_KEYRING = 1
 
 
 def spawn(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command as `subprocess.Popen` does, options and exceptions included."""
+    """Start a command as `subprocess.Popen` does, options and exceptions included.
+
+    Args:
+        command: The program and its arguments.
+        **options: Those of `subprocess.Popen`.
+    """
     start = _starter().submit(_start, command, options)
     try:
         return start.result()

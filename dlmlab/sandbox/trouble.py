@@ -48,6 +48,10 @@ def _code_in(message: str) -> int | None:
 def remedy(kind: str, code: int | None = None) -> str:
     """Return what a user can do about a kind of sandbox that doesn't hold here, or that fails with this error
     number.
+
+    Args:
+        kind: The kind of sandbox.
+        code: The system's error number, where there is one.
     """
     if code == errno.EMFILE:
         return f"raise the limit of open files (`ulimit -n`, now {limit_of('RLIMIT_NOFILE')})"
