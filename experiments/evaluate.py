@@ -41,11 +41,12 @@ from dlmlab.task.lm_eval import LmEval
 from dlmlab.tracking import Report
 from dlmlab.types import Generation
 from experiments import likelihood
+from experiments.likelihood import KINDS as BY_LIKELIHOOD
 
 if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
-KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, **likelihood.KINDS, "cache_audit": PositiveInt | None}
+KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, **BY_LIKELIHOOD, "cache_audit": PositiveInt | None}
 
 
 class Parts(NamedTuple):

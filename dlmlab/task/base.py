@@ -135,6 +135,11 @@ class BaseTask(ABC):
 def score_answer(task: Task, item: Item, text: str) -> Score | None:
     """Return the task's score of an answer: 0, with the reason, where an extractor or a judge raises anything.
 
+    Args:
+        task: The task.
+        item: One of its items.
+        text: The answer's text.
+
     Raises:
         UserError: Nothing can be scored here.
         SandboxError: Likewise, since no code can be executed.
@@ -177,7 +182,12 @@ def select(items: Sequence[Item], limit: int | None = None, shard: int = 0, num_
 
 
 def until(text: str, stops: Iterable[str]) -> str:
-    """Return the text before the first of the stops in it, all of it where there is none."""
+    """Return the text before the first of the stops in it, all of it where there is none.
+
+    Args:
+        text: A text.
+        stops: Strings that end it.
+    """
     places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
     return text[: min(places, default=len(text))]
 

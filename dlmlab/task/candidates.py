@@ -79,7 +79,12 @@ class Candidate:
 
 @lru_cache(maxsize=64)
 def choose(problem: Problem, text: str) -> Candidate | None:
-    """Return the candidate that is the answer; None where nothing of the text can be."""
+    """Return the candidate that is the answer; None where nothing of the text can be.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+    """
     budget = Budget()
     readings = [pieces(text), pieces(text, strings=False)]
     read = [_read(problem, reading, budget) for reading in (readings if readings[0] != readings[1] else readings[:1])]
@@ -90,7 +95,12 @@ def choose(problem: Problem, text: str) -> Candidate | None:
 
 
 def method_of(problem: Problem, statement: Statement) -> str:
-    """Return the expression for the entry point where it is a method of a class; empty where it isn't."""
+    """Return the expression for the entry point where it is a method of a class; empty where it isn't.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        statement: A class, perhaps.
+    """
     node = statement.node
     if not isinstance(node, ast.ClassDef) or node.name == problem.entry_point:
         return ""
@@ -269,7 +279,12 @@ def _repaired(problem: Problem, body: list[str]) -> Iterator[list[str]]:
 
 
 def kept_statements(problem: Problem, chosen: Candidate) -> list[Statement]:
-    """Return the statements of a candidate's program, in their order."""
+    """Return the statements of a candidate's program, in their order.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        chosen: The candidate.
+    """
     read, where, number = chosen.read, chosen.where, chosen.number
     kept = {(where, number)} | {(where, n) for n in range(chosen.prompt)}
     kept |= {(where, n) for n, each in enumerate(chosen.piece.statements) if each.is_setup}

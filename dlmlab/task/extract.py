@@ -170,6 +170,11 @@ def last_number(text: str) -> str:
 
 
 def matched(text: str, pattern: str) -> str:
-    """Return the first group of a pattern's first match, or all of the match where it has no group; empty without."""
+    """Return the first group of a pattern's first match, or all of the match where it has no group; empty without.
+
+    Args:
+        text: A text.
+        pattern: A regular expression.
+    """
     found = re.search(pattern, text)
     return "" if found is None else found[1 if found.re.groups else 0] or ""

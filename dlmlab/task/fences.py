@@ -20,8 +20,10 @@ _LANGUAGE = re.compile(r"[ \t]*(?:python3?|py)\b[ \t]*", re.IGNORECASE)
 def pieces(text: str, strings: bool = True) -> list[list[str]]:
     """Return the lines of each piece of a text, the first before any fence.
 
-    strings: a fence inside a string cuts nothing, as in a docstring with an example. An answer that leaves a string
-    open by mistake has to be read without.
+    Args:
+        text: The text of an answer.
+        strings: Whether a fence inside a string cuts nothing, as in a docstring with an example. An answer that leaves
+            a string open by mistake has to be read without.
     """
     found: list[list[str]] = [[]]
     lines = split_lines(text)

@@ -139,7 +139,15 @@ def find(name: str) -> Any:
 
 
 def build(name: str, manager: Any) -> Any:
-    """Return what lm-eval makes of a name, nested as its groups are. Raises UserError where it fails."""
+    """Return what lm-eval makes of a name, nested as its groups are.
+
+    Args:
+        name: A task's or group's.
+        manager: lm-eval's own of its tasks.
+
+    Raises:
+        UserError: It fails.
+    """
     try:
         return manager.load_task_or_group([name])
     except UserError:
@@ -154,7 +162,12 @@ def leaves(nested: Any) -> list[Any]:
 
 
 def local(task: Any, path: str) -> dict[str, Any]:
-    """Return a task's splits from local files; one that it can do without is empty where it is missing."""
+    """Return a task's splits from local files; one that it can do without is empty where it is missing.
+
+    Args:
+        task: lm-eval's own object.
+        path: A file or folder in the published format.
+    """
     from datasets import Dataset
 
     config = task.config
@@ -168,7 +181,12 @@ def local(task: Any, path: str) -> dict[str, Any]:
 
 
 def check_examples(task: Any, path: str | None) -> None:
-    """Raise UserError where a prompt needs examples and local data have none."""
+    """Raise UserError where a prompt needs examples and local data have none.
+
+    Args:
+        task: lm-eval's own object.
+        path: The local data; None is the hub.
+    """
     wanted, sampler = task.config.num_fewshot, getattr(task, "sampler", None)
     if path and wanted and sampler is not None and not len(sampler.df):
         split = task.config.fewshot_split or task.config.training_split

@@ -43,7 +43,12 @@ def load(name: str, config: str | None, revision: str | None, remedy: str, **set
 
 @cache
 def check_there(name: str, revision: str | None) -> None:
-    """Ask the hub for a dataset once, since `load_dataset` retries for half a minute where there is no network."""
+    """Ask the hub for a dataset once, since `load_dataset` retries for half a minute where there is no network.
+
+    Args:
+        name: The dataset's.
+        revision: Its commit; None is the newest.
+    """
     from huggingface_hub import HfApi
 
     HfApi().dataset_info(name, revision=revision, timeout=10)

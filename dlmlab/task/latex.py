@@ -33,7 +33,12 @@ class Comparer:
         self._pool = self._new_pool()
 
     def compare(self, gold: str, answer: str) -> Equality:
-        """Return whether the answer's last formula equals one of the gold solution's."""
+        """Return whether the answer's last formula equals one of the gold solution's.
+
+        Args:
+            gold: The gold solution.
+            answer: The answer's text.
+        """
         with self._lock:
             pool = self._pool
         try:
@@ -88,7 +93,12 @@ def comparer() -> Comparer:
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Return whether math-verify takes an answer for the gold one; runs in a process's main thread."""
+    """Return whether math-verify takes an answer for the gold one; runs in a process's main thread.
+
+    Args:
+        gold: The gold solution.
+        answer: The answer's text.
+    """
     from math_verify import parse, verify
 
     try:

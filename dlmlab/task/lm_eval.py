@@ -74,7 +74,12 @@ class LmEval(BaseTask):
         return "wrong answer"
 
     def metrics(self, question: Question, text: str) -> dict[str, float]:
-        """Return all metrics of an answer, by `metric,filter` where there are several filters."""
+        """Return all metrics of an answer, by `metric,filter` where there are several filters.
+
+        Args:
+            question: What was asked.
+            text: The answer's text, up to its end.
+        """
         from lm_eval.api.instance import Instance
 
         task, request = question.task, question.request
@@ -91,6 +96,10 @@ class LmEval(BaseTask):
         """Score the choices' log-likelihoods, and whether each is the greedy answer, by lm-eval's metrics.
 
         Metrics that are no number for one answer, such as F1, are left out.
+
+        Args:
+            item: The item.
+            found: For each choice its log-likelihood, in nats, and whether it is the greedy answer.
         """
         question = self.questions[item.id]
         results = question.task.process_results(question.request.doc, list(found))

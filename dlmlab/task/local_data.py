@@ -56,13 +56,24 @@ def stem(file: Path) -> str:
 
 
 def bears(file: Path, split: str) -> bool:
-    """Return whether a file, or a folder above it, is called after a split."""
+    """Return whether a file, or a folder above it, is called after a split.
+
+    Args:
+        file: A file below the given folder.
+        split: The split's name.
+    """
     name = stem(file)
     return split in file.parts[:-1] or name == split or name.startswith(f"{split}-") or name.endswith(f"_{split}")
 
 
 def is_of(file: Path, part: str, split: str) -> bool:
-    """Return whether a file is of a data set's part."""
+    """Return whether a file is of a data set's part.
+
+    Args:
+        file: A file below the given folder.
+        part: The part's name, such as a subject.
+        split: The split's name.
+    """
     return part in file.parts[:-1] or stem(file).removesuffix(f"_{split}") == part
 
 

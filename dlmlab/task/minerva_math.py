@@ -32,7 +32,12 @@ class MinervaMath(LmEval):
     scoring: Annotated[str, one_of(SCORINGS)] = "math_verify"
 
     def metrics(self, question: Question, text: str) -> dict[str, float]:
-        """Score an answer in all three ways."""
+        """Score an answer in all three ways.
+
+        Args:
+            question: What was asked.
+            text: The answer's text, up to its end.
+        """
         own, doc = self._scorer, question.request.doc
         box = own.last_boxed_only_string(text)
         boxed = own.normalize_final_answer(_unboxed(box)) if box else ""

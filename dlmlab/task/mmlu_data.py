@@ -75,7 +75,12 @@ def from_hub(subjects: Sequence[str], revision: str) -> dict[str, list[Question]
 def from_path(subjects: Sequence[str], path: Path) -> dict[str, list[Question]]:
     """Return the test questions of each subject, from a local file or folder.
 
-    Raises UserError for a path without questions, an unknown subject, and a malformed line.
+    Args:
+        subjects: Names of subjects; none is all.
+        path: A clone of the hub's data set, or the authors' archive.
+
+    Raises:
+        UserError: The path has no questions, a subject is unknown, or a line is malformed.
     """
     if not path.exists():
         raise UserError(f"task.path={path} does not exist: {PLACE_FILES}")

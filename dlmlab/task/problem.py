@@ -26,7 +26,12 @@ class Problem(NamedTuple):
 
 
 def check_problem(problem: Problem, place: str) -> None:
-    """Raise UserError, beginning with the place that the problem comes from, for one that can't be scored."""
+    """Raise UserError for a problem that can't be scored.
+
+    Args:
+        problem: The problem.
+        place: Where it comes from, with which the error begins.
+    """
     tree = parse(problem.test)
     if tree is None or not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
         raise UserError(f"{place}: 'test' is no source that defines check(candidate)")

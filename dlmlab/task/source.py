@@ -30,7 +30,12 @@ def split_lines(text: str) -> list[str]:
 
 
 def scan(line: str, state: State) -> State:
-    """Return what is open after a line, given what is open before it."""
+    """Return what is open after a line, given what is open before it.
+
+    Args:
+        line: A line of source.
+        state: What is open before it: brackets, strings.
+    """
     (quote, depth), at = state, 0
     while True:
         if quote:
@@ -78,7 +83,12 @@ def expand_tabs(lines: Sequence[str]) -> list[str]:
 
 
 def shift(lines: Sequence[str], columns: int) -> list[str]:
-    """Return the lines indented by so many columns more, or less where the number is negative."""
+    """Return the lines indented by so many columns more, or less where the number is negative.
+
+    Args:
+        lines: Lines of source.
+        columns: How many columns.
+    """
 
     def shifted(line: str) -> str:
         return " " * columns + line if columns > 0 else line[min(-columns, indentation(line)) :]

@@ -91,6 +91,10 @@ def read_statements(lines: Sequence[str], budget: Budget) -> list[Statement]:
     """Return the statements of some lines, in their order, each without its indentation.
 
     The guard `if __name__ == "__main__":` is none, since no program here is the main one.
+
+    Args:
+        lines: Lines of source.
+        budget: What reading may still cost; it is used up.
     """
     found: list[Statement] = []
     at = 0
@@ -102,7 +106,13 @@ def read_statements(lines: Sequence[str], budget: Budget) -> list[Statement]:
 
 
 def read_one(lines: Sequence[str], at: int, budget: Budget) -> list[Statement]:
-    """Return the statement that begins at a line, or those where semicolons part them; none where none begins."""
+    """Return the statement that begins at a line, or those where semicolons part them; none where none begins.
+
+    Args:
+        lines: Lines of source.
+        at: The line's number, counted from 0.
+        budget: What reading may still cost; it is used up.
+    """
     if lines[at].lstrip()[:1] in ("", "#"):
         return []
     own = lines[at : _end(lines, at)]

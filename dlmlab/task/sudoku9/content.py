@@ -51,7 +51,11 @@ def held_out(solution: NDArray[np.int16]) -> bool:
 def draw(count: int, clues: tuple[int, int], side_held_out: bool, seed: str) -> tuple[Grids, Grids]:
     """Return puzzles of one side and their solutions, (count, 81) each, with so many clues, evenly drawn.
 
-    clues: the fewest and the most; puzzles that can't be dug as far have more.
+    Args:
+        count: How many.
+        clues: The fewest and the most clues; puzzles that can't be dug as far have more.
+        side_held_out: Whether they are of the held-out side, or of that of training.
+        seed: What they are drawn by.
     """
     rng = np.random.default_rng([*seed.encode()])
     found_puzzles, found_solutions, found = [], [], 0

@@ -64,7 +64,12 @@ def one_round(sets_MC: Grids) -> tuple[Grids, NDArray[np.bool_]]:
 
 
 def solutions(count: int, rng: np.random.Generator) -> Grids:
-    """Return random full grids, (count, 81), digits 1 to 9: cells are guessed, and a grid that breaks begins anew."""
+    """Return random full grids, (count, 81), digits 1 to 9: cells are guessed, and a grid that breaks begins anew.
+
+    Args:
+        count: How many.
+        rng: The source of randomness.
+    """
     sets_NC = np.full((count, CELLS), ANY, dtype=np.int16)
     while True:
         open_N = np.flatnonzero((COUNT[sets_NC] > 1).any(1))
@@ -85,7 +90,10 @@ def solutions(count: int, rng: np.random.Generator) -> Grids:
 def puzzles(solution_NC: Grids, clues_N: NDArray[np.int64], rng: np.random.Generator) -> Grids:
     """Return puzzles, (N, 81), 0 where a cell is empty, whose one solution is given.
 
-    clues_N: how many are left at least; more stay where none can go.
+    Args:
+        solution_NC: Full grids.
+        clues_N: How many cells are left at least; more stay where none can go.
+        rng: The source of randomness.
     """
     puzzle_NC = solution_NC.copy()
     left_N = np.full(len(puzzle_NC), CELLS)
@@ -112,6 +120,11 @@ def varied(puzzle_NC: Grids, solution_NC: Grids, rng: np.random.Generator) -> tu
     """Return the same puzzles and solutions with digits renamed, rows, columns, bands and stacks in another order.
 
     These are all the symmetries of Sudoku with reflection at the diagonal, each drawn evenly.
+
+    Args:
+        puzzle_NC: Puzzles, 0 where a cell is empty.
+        solution_NC: Their solutions.
+        rng: The source of randomness.
     """
     rows = len(puzzle_NC)
     row_NR, column_NR = shuffled_lines(rows, rng), shuffled_lines(rows, rng)
@@ -129,7 +142,12 @@ def varied(puzzle_NC: Grids, solution_NC: Grids, rng: np.random.Generator) -> tu
 
 
 def shuffled_lines(rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return orders of nine lines, (rows, 9), in which those of a band stay together."""
+    """Return orders of nine lines, (rows, 9), in which those of a band stay together.
+
+    Args:
+        rows: How many orders.
+        rng: The source of randomness.
+    """
     band_N3 = rng.random((rows, 3)).argsort(1)
     inner_N33 = rng.random((rows, 3, 3)).argsort(2)
     order: NDArray[np.int64] = (band_N3[:, :, None] * 3 + inner_N33).reshape(rows, SIDE)
@@ -137,7 +155,12 @@ def shuffled_lines(rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def solved_by(puzzle: str, grid: str) -> bool:
-    """Return whether 81 digits keep a puzzle's clues and have every digit once in each row, column and box."""
+    """Return whether 81 digits keep a puzzle's clues and have every digit once in each row, column and box.
+
+    Args:
+        puzzle: 81 digits, 0 where a cell is empty.
+        grid: 81 digits.
+    """
     if len(grid) != CELLS or any(clue not in ("0", digit) for clue, digit in zip(puzzle, grid, strict=True)):
         return False
     return all({grid[cell] for cell in unit} == set("123456789") for unit in UNITS)

@@ -190,7 +190,12 @@ class Chain(Function):
         return _body([*lines, f"return {name}"])
 
     def split(self, step: Step, rng: Random) -> list[int]:
-        """Return the step's number, or two that add up to it: halves by preference."""
+        """Return the step's number, or two that add up to it: halves by preference.
+
+        Args:
+            step: The step.
+            rng: The source of randomness.
+        """
         if not self.ops[step.op].in_two:
             return [step.number]
         first = preferred(rng, step.number // 2, range(1, step.number), step.number)

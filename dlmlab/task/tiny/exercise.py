@@ -50,7 +50,12 @@ T = TypeVar("T")
 
 
 def draw_training(kind: type[E], rng: Random) -> E:
-    """Return an exercise of the training side."""
+    """Return an exercise of the training side.
+
+    Args:
+        kind: The kind of exercise.
+        rng: The source of randomness.
+    """
     while (exercise := kind.draw(rng)).held_out:
         pass
     return exercise
@@ -58,6 +63,11 @@ def draw_training(kind: type[E], rng: Random) -> E:
 
 def draw_held_out(kinds: Sequence[type[E]], per_kind: int, seed: int) -> list[E]:
     """Return held-out exercises with different prompts, `per_kind` of each kind, the kinds taking turns.
+
+    Args:
+        kinds: The kinds of exercises.
+        per_kind: How many of each.
+        seed: What they are drawn by.
 
     Raises:
         UserError: A kind has fewer.
@@ -78,7 +88,12 @@ def draw_held_out(kinds: Sequence[type[E]], per_kind: int, seed: int) -> list[E]
 
 
 def weighted(rng: Random, weight_of: dict[str, float]) -> str:
-    """Return a key, drawn by weight: unequal weights are what gives a model confidences between .5 and .9."""
+    """Return a key, drawn by weight: unequal weights are what gives a model confidences between .5 and .9.
+
+    Args:
+        rng: The source of randomness.
+        weight_of: The weight of each key, above 0.
+    """
     return rng.choices(list(weight_of), list(weight_of.values()))[0]
 
 
@@ -87,6 +102,12 @@ def preferred(rng: Random, favourite: T, others: Sequence[T], trait: int) -> T:
 
     So confidences differ from prompt to prompt, and places committed at once agree by their favourites in one prompt
     and contradict each other in the next.
+
+    Args:
+        rng: The source of randomness.
+        favourite: What is preferred.
+        others: What else there is.
+        trait: A number that follows from the prompt.
     """
     return favourite if rng.random() < PREFERENCES[trait % len(PREFERENCES)] else rng.choice(others)
 

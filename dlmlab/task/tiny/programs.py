@@ -70,7 +70,13 @@ class Stage(NamedTuple):
         return [CHANGES[change[0]].does(item, change[1]) for change, item in changes if change is not None]
 
     def lines(self, before: str, after: str, item: str) -> list[str]:
-        """Return the stage's loop over the list `before`, which fills the list `after`."""
+        """Return the stage's loop over the list `before`, which fills the list `after`.
+
+        Args:
+            before: Name of the list that is read.
+            after: Name of the list that is filled.
+            item: The loop's variable.
+        """
         condition = TESTS[self.test][2].format(v=item, n=self.limit)
         if self.then is None:
             kept = [f"    if not {condition}:", f"        {after}.append({item})"]

@@ -97,7 +97,12 @@ def rows(cells: str) -> str:
 
 
 def is_single(clues: Sequence[int], solution: str) -> bool:
-    """Return whether a solution is the only one that has its digits in these cells."""
+    """Return whether a solution is the only one that has its digits in these cells.
+
+    Args:
+        clues: Numbers of the cells that are given.
+        solution: The digits of all cells.
+    """
     left = (1 << len(solutions())) - 1
     for cell in clues:
         left &= having()[cell, solution[cell]]
