@@ -39,38 +39,38 @@ def to_inspect(folder: Path) -> list[Path]:
         from inspect_ai.log import write_eval_log
     except ImportError as error:
         raise UserError("inspect_ai is not installed: pip install 'dlmlab[inspect]'") from error
-    made, samples = manifest.read(folder), read_samples(folder)
+    recorded, samples = manifest.read(folder), read_samples(folder)
     files = []
     for task, decoder in dict.fromkeys((each.task, each.decoder) for each in samples):
         own = [each for each in samples if (each.task, each.decoder) == (task, decoder)]
         name = re.sub(r"[^\w.=-]+", "_", f"{task}_{decoder}")
         files.append(folder / FOLDER / f"{name}.eval")
         files[-1].parent.mkdir(exist_ok=True)
-        write_eval_log(log_of(made, own), str(files[-1]))
+        write_eval_log(log_of(recorded, own), str(files[-1]))
     return files
 
 
-def log_of(made: Mapping[str, Any], samples: Sequence[Sample]) -> Any:
+def log_of(recorded: Mapping[str, Any], samples: Sequence[Sample]) -> Any:
     """Return the samples of one task and decoder as an inspect_ai EvalLog.
 
     Args:
-        made: The run's manifest.
+        recorded: The run's manifest.
         samples: The samples, in their order.
     """
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalResults, EvalSpec
 
     first = samples[0]
-    data = (made.get("data") or {}).get(first.task) or {}
+    data = (recorded.get("data") or {}).get(first.task) or {}
     spec = EvalSpec(
-        created=made["started"],
+        created=recorded["started"],
         task=first.task,
         task_version=str(data.get("version", "")),
         solver=first.decoder,
         dataset=EvalDataset(name=first.task, samples=len(samples), sample_ids=[each.id for each in samples]),
-        model=f"dlmlab/{made['config']['model'].get('path', 'model')}",
+        model=f"dlmlab/{recorded['config']['model'].get('path', 'model')}",
         config=EvalConfig(),
-        packages={name: each for name, each in made["packages"].items() if each},
-        metadata={"command": made["command"], "git": made["git"], "config": made["config"]},
+        packages={name: each for name, each in recorded["packages"].items() if each},
+        metadata={"command": recorded["command"], "git": recorded["git"], "config": recorded["config"]},
     )
     results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=scores_of(samples))
     return EvalLog(status="success", eval=spec, results=results, samples=[sample_of(each) for each in samples])

@@ -60,22 +60,22 @@ def manifest(cfg: DictConfig, model: LLaDAModelLM | None = None, tasks: Sequence
     }
 
 
-def finish(made: Mapping[str, Any]) -> dict[str, Any]:
+def finish(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest of a run that ends now."""
-    return {**made, "ended": now()}
+    return {**manifest, "ended": now()}
 
 
-def save(folder: Path, made: Mapping[str, Any]) -> None:
+def save(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a run's manifest into its folder.
 
     Args:
         folder: The run's.
-        made: The manifest, as JSON can hold it.
+        manifest: The manifest, as JSON can hold it.
 
     Raises:
         OSError: It can't be written.
     """
-    write_json(folder / NAME, made)
+    write_json(folder / NAME, manifest)
 
 
 def now() -> str:
@@ -132,13 +132,13 @@ def tokenizer_fingerprint(tokenizer: Any) -> str | None:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def hardware(made: Mapping[str, Any]) -> str:
+def hardware(manifest: Mapping[str, Any]) -> str:
     """Name in one line what a run was measured on: the GPU where the model was on one, else the processor."""
-    device = (made["model"] or {}).get("device", "cpu")
+    device = (manifest["model"] or {}).get("device", "cpu")
     if device.startswith("cuda"):
-        gpu = made["machine"]["gpus"][int(device.partition(":")[2] or 0)]
+        gpu = manifest["machine"]["gpus"][int(device.partition(":")[2] or 0)]
         return f"{gpu['name']}, {gpu['memory_gb']:.0f} GB"
-    return f"{made['machine']['cpu']}, {made['machine']['cores']} cores"
+    return f"{manifest['machine']['cpu']}, {manifest['machine']['cores']} cores"
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

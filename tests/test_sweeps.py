@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dlmlab.run.cli import INTERRUPTED
-from dlmlab.run.multirun import summarise
+from dlmlab.run.multirun import common, summarise
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 from tests.tracking.wandb_file import exit_code, read, started, values
@@ -246,6 +246,12 @@ def test_a_shard_that_is_there_twice_is_not_joined(sweep, tmp_path):
     record, [problem] = summarise(tmp_path / "sweep")
     assert record is None
     assert "shard 1 of task.num_shards=2 is there twice" in problem.reason
+
+
+def test_what_jobs_configs_have_in_common_is_in_all_of_them():
+    first = {"seed": 0, "grid": {"kappa": 0.5, "tau": 0.9}, "workload": {"lengths": [1]}}
+    assert common(first, {"seed": 1, "grid": {"kappa": 0.5, "tau": 0.6}, "workload": None}) == {"grid": {"kappa": 0.5}}
+    assert common(first, first) == first
 
 
 def test_the_summary_of_the_same_jobs_is_the_same(sweep, tmp_path):

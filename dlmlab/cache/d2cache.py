@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.policy import ATTENTION, AttentionProbe, Frozen, Plan, Policy, View
-from dlmlab.settings import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, one_of
+from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, one_of
 
 
 @dataclass
@@ -74,7 +74,7 @@ class D2Cache(Policy):
 
     current_k: PositiveInt = 32
     rollout_p: Fraction = 0.1
-    sigma: NonNegativeFloat = 10.0
+    sigma: Annotated[float, Limits(1e-3)] = 10.0
     inflate_w: NonNegativeInt = 0
     variant: Annotated[str, one_of(("paper", "published"))] = "published"
     needs = ATTENTION

@@ -108,7 +108,11 @@ class Preview(NamedTuple):
 
 
 def preview(
-    path: str, load_format: str = "safetensors", config: Mapping[str, Any] | None = None, **_: Any
+    path: str,
+    load_format: str = "safetensors",
+    config: Mapping[str, Any] | None = None,
+    mask_token_id: int | None = None,
+    **_: Any,
 ) -> Preview | None:
     """Return what a checkpoint's folder says of the model that `load` would make of it; None where only the hub knows.
 
@@ -116,6 +120,7 @@ def preview(
         path: A local folder or a hub name; None is returned for anything but a text.
         load_format: As `load` has it: with `dummy`, `config` is looked at where `path` is no folder.
         config: Stands in for config.json then.
+        mask_token_id: As `load` has it.
         **_: Other settings of `load`, of which no notice is taken.
 
     Raises:
@@ -125,7 +130,7 @@ def preview(
         return None
     folder = local(path)
     if folder.is_dir():
-        network = checkpoint.read_config(folder)
+        network = checkpoint.read_config(folder, mask_token_id)
         return Preview(network, checkpoint.read_tokenizer(folder, network))
     if load_format == "dummy" and config:
         return Preview(dummy.network_config(config), None)

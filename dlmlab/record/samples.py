@@ -97,17 +97,17 @@ def read_samples(folder: Path) -> list[Sample]:
     return _samples_of(journal)
 
 
-def lost_samples(folder: Path, made: Mapping[str, Any]) -> str:
+def lost_samples(folder: Path, manifest: Mapping[str, Any]) -> str:
     """Say in a line that a finished run's samples are not as many as it had; empty where they are.
 
     Args:
         folder: The run's.
-        made: Its manifest. Those of older versions don't tell.
+        manifest: Its manifest. Those of older versions don't tell.
 
     Raises:
         OSError: The samples can't be read.
     """
-    told = made.get(TOLD)
+    told = manifest.get(TOLD)
     _, number = read_lines(folder / SAMPLES, {})
     return "" if told in (None, number) else f"{SAMPLES} has {number} of {told} samples"
 

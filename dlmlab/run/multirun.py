@@ -284,7 +284,8 @@ def common(a: Any, b: Any) -> Any:
         The keys that are in both with the same value, of groups likewise; a value as `a` has it.
     """
     if isinstance(a, dict) and isinstance(b, dict):
-        return {key: common(a[key], b[key]) for key in a if key in b and (a[key] == b[key] or isinstance(a[key], dict))}
+        groups = [key for key in a if isinstance(a[key], dict) and isinstance(b.get(key), dict)]
+        return {key: common(a[key], b[key]) for key in a if key in groups or (key in b and a[key] == b[key])}
     return a
 
 

@@ -219,22 +219,22 @@ def objectives(folder: Path) -> tuple[Any, ...]:
     return tuple(summary.get(name) for name in OBJECTIVES)
 
 
-def begin(folder: Path, made: Mapping[str, Any], force: bool) -> dict[str, Any]:
+def begin(folder: Path, current: Mapping[str, Any], force: bool) -> dict[str, Any]:
     """Save and return the manifest of a folder's run: the one given, or that of its first start with a resume more.
 
     Args:
         folder: The run's folder.
-        made: This start's manifest.
+        current: This start's manifest.
         force: Whether the run goes on where the two differ; the manifest then says in what.
 
     Raises:
         UserError: The two differ in what results depend on, unless forced.
     """
-    begun = {**made, "resumes": []}
+    begun = {**current, "resumes": []}
     if (folder / MANIFEST).exists():
         saved = read_begun(folder)
-        changed = check(folder, saved, made, force)
-        again = {"started": made["started"], "command": made["command"], "changed": changed}
+        changed = check(folder, saved, current, force)
+        again = {"started": current["started"], "command": current["command"], "changed": changed}
         begun = {**saved, "ended": None, "resumes": [*saved.get("resumes", []), again]}
     manifest.save(folder, begun)
     return begun
@@ -245,19 +245,19 @@ def read_begun(folder: Path) -> dict[str, Any]:
     return read_manifest(folder, needed=("command", "config", "packages", "model", "data", "machine"))
 
 
-def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force: bool) -> dict[str, Any]:
+def check(folder: Path, saved: Mapping[str, Any], current: Mapping[str, Any], force: bool) -> dict[str, Any]:
     """Return what differs of all that results depend on, by key, as it was and is.
 
     Args:
         folder: The run's folder, for messages.
         saved: The manifest of the run's first start.
-        made: This start's manifest; before the model is loaded, that of what is known until then.
+        current: This start's manifest; before the model is loaded, that of what is known until then.
         force: Whether a difference is no error.
 
     Raises:
         UserError: Something differs, unless forced; or the saved manifest is damaged.
     """
-    own = _decisive(made)
+    own = _decisive(current)
     try:
         theirs = {key: value for key, value in _decisive(saved).items() if key in own}
         found = {key: [was, now] for key, was, now in manifest.differences(theirs, own)}
@@ -273,13 +273,13 @@ def check(folder: Path, saved: Mapping[str, Any], made: Mapping[str, Any], force
     return found
 
 
-def _decisive(made: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(current: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a manifest that results depend on."""
-    config = {key: value for key, value in made["config"].items() if key not in RESULT_FREE}
-    packages = {name: made["packages"].get(name) for name in PACKAGES}
-    loaded = {"model": made["model"], "hardware": manifest.hardware(made)} if made["model"] else {}
-    data = {"data": made["data"]} if made["data"] else {}
-    return {"config": config, **{key: made.get(key) for key in PARTS}, "packages": packages, **data, **loaded}
+    config = {key: value for key, value in current["config"].items() if key not in RESULT_FREE}
+    packages = {name: current["packages"].get(name) for name in PACKAGES}
+    loaded = {"model": current["model"], "hardware": manifest.hardware(current)} if current["model"] else {}
+    data = {"data": current["data"]} if current["data"] else {}
+    return {"config": config, **{key: current.get(key) for key in PARTS}, "packages": packages, **data, **loaded}
 
 
 def escaped(text: str) -> str:

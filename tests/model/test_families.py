@@ -17,7 +17,7 @@ import dlmlab
 from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.dummy import network_config
-from dlmlab.model.loader import load, skeleton
+from dlmlab.model.loader import load, preview, skeleton
 from tests.model.families import BLOCK, CONFIGS, EOS, MASK, NAMES, VOCABULARY, save_family
 from tests.model.helpers import edit_config, shard
 
@@ -118,6 +118,9 @@ def test_a_mask_that_no_file_states_can_be_given(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="states no mask_token_id"):
         dlmlab.generate(without, [[1, 2]], rule=None, gen_length=4, steps=4)
     assert given.config.mask_token_id == MASK
+    known = preview(str(tmp_path), mask_token_id=MASK)  # before its weights are read
+    assert known is not None
+    assert known.config.mask_token_id == MASK
 
 
 def test_illadas_mask_is_known(tmp_path: Path) -> None:

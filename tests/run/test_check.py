@@ -142,6 +142,7 @@ BAD: dict[str, list[str]] = {
     f"{TRAIN} architecture.n_heads=7": [r"d_model=192 is no even multiple of n_heads=7"],
     "model.path=/no/such decoder=baseline": [r"'/no/such' does not exist"],
     "model.path=tiny/v2": [r"tiny/v2 has no calibrated kappa"],
+    "cache=d2cache cache.sigma=0": [r"cache.sigma=0 is not a number of at least 0.001"],
     # several at once, of parts that have nothing to do with each other
     "decoder.kappa=1.5 decoder.tau=-1 generation.steps=0 batch_size=0 sandbox.cpu_seconds=0 prompts=x device=tpu": [
         r"decoder\.kappa=1\.5 ", r"decoder\.tau=-1 ", r"generation\.steps=0 ", r"batch_size=0 ",
