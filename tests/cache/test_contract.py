@@ -24,12 +24,12 @@ from dlmlab.types import Generation, Output, Request
 from tests.decoder.steps import NAMES as DECODER_NAMES
 from tests.decoder.steps import rule_of
 from tests.fakes import MASK, FakeModel
-from tests.test_properties import batch_sizes, examples, generations, plainly, prompts, small_llada
+from tests.test_properties import batch_sizes, examples, generations, in_plain_sight, plainly, prompts, small_llada
 
 CONF = Path(__file__).parents[2] / "conf" / "cache"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 by_name = pytest.mark.parametrize("name", NAMES)
-DECODERS = tuple(DECODER_NAMES)
+RULES = list(map(rule_of, DECODER_NAMES))
 
 
 @cache
@@ -56,9 +56,8 @@ def fits(rule: Rule, policy: Policy) -> bool:
 
 
 @st.composite
-def cached_requests(draw: Any, policies: list[Policy], edits: bool = True) -> list[Request]:
-    """Up to six requests, each with a decoder and a cache of its own. edits: whether a decoder may overwrite tokens."""
-    rules = [rule for rule in map(rule_of, DECODERS) if edits or not rule.edits]
+def cached_requests(draw: Any, policies: list[Policy], rules: list[Rule]) -> list[Request]:
+    """Up to six requests, each with a decoder and a cache of its own."""
     found = []
     for index in range(draw(st.integers(1, 6))):
         policy = draw(st.sampled_from(policies))
@@ -102,7 +101,7 @@ class NaiveStore:
 @given(
     cached_requests(
         [smaller(policy_named(name)) for name in NAMES if policy_named(name).needs == KEYS_AND_VALUES],
-        edits=False,  # the plain loop knows no decoder that overwrites tokens
+        list(filter(in_plain_sight, RULES)),
     ),
     generations(),
     batch_sizes,
@@ -125,7 +124,7 @@ def test_a_batch_gives_each_row_what_a_plain_loop_with_a_store_gives_it_alone(
 def test_company_and_order_change_nothing(name: str) -> None:
     @examples
     @given(
-        cached_requests([smaller(policy_named(name))]),
+        cached_requests([smaller(policy_named(name))], RULES),
         generations(temperature=0.0) | generations(temperature=0.8),
         batch_sizes,
         st.data(),
