@@ -197,12 +197,17 @@ def slowly(own: Generation, steps: int) -> Generation:
 
 
 def scored_tasks(cfg: DictConfig) -> list[Task]:
-    """The tasks that are named, or those of the model whose answers have a score."""
-    tasks = [build.task(cfg, name) for name in cfg.tasks or (cfg.model.get("tasks") or {}).values()]
+    """Return the tasks that are named, else the one that is chosen, else those of the model whose answers have a score.
+
+    Raises:
+        UserError: A named or chosen task's answers have no score, or there is no task.
+    """
+    named = cfg.tasks or ([cfg.task.name] if "_target_" in cfg.task else [])
+    tasks = [build.task(cfg, name) for name in named or (cfg.model.get("tasks") or {}).values()]
     if not tasks:
         raise UserError("model.tasks has no task: choose some with 'tasks=[…]'")
     without = [task for task in tasks if task.score(task.items()[0], "") is None]
-    if cfg.tasks and without:
+    if named and without:
         raise UserError(f"tasks has {without[0].name!r}, whose answers have no score of their own: leave it out")
     return [task for task in tasks if task not in without]
 

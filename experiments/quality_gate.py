@@ -97,6 +97,9 @@ def check(cfg: DictConfig) -> Parts:
                 tasks[gate] = gate_task(cfg, gate)
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
                 check_fit(cfg, tasks[gate], settings[gate])
+        chosen = cfg.task.get("name")
+        if not errors and "_target_" in cfg.task and chosen not in {task.name for task in tasks.values()}:
+            errors += [f"task={chosen} is no gate's: 'tasks=[{chosen}]' +gates.{chosen}.margin=0.01 makes it one"]
     return Parts(tasks, settings, rules, cache)
 
 

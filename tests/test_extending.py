@@ -46,5 +46,10 @@ def test_what_the_page_says_works(folder: Path, typed: str, monkeypatch: pytest.
     assert any(line.startswith(str(folder / "outputs")) for line in shown.out.splitlines()), "where the run is"
 
 
+def test_items_of_a_task_that_is_only_data_are_filled_in(folder: Path) -> None:
+    shown = "".join(path.read_text() for path in folder.glob("outputs/**/samples.jsonl"))
+    assert "Which colour has snow?" in shown
+
+
 def test_the_tracker_was_told(folder: Path) -> None:
     assert (folder / "verdicts.txt").read_text().startswith(str(folder / "outputs"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import SandboxedEnvironment
 
 from dlmlab.errors import UserError
@@ -29,8 +30,8 @@ class Jsonl(BaseTask):
     answer out of the model's text; what it answers is compared with `answer`, blanks at both ends aside. Items are
     called `FILE/LINE`, or as their field `id` says.
 
-    Raises UserError when the items are first needed: no such file, a line that is no JSON object, a field that a
-    template names and a line lacks.
+    Raises UserError when the items are first needed: no such file, a line that is no JSON object, a template that
+    names no field, a field that a template names and a line lacks.
     """
 
     path: str
@@ -73,8 +74,11 @@ class Jsonl(BaseTask):
         environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
         found = {}
         for key in ("prompt", "answer"):
+            text = getattr(self, key)
             try:
-                found[key] = environment.from_string(getattr(self, key))
+                found[key] = environment.from_string(text)
             except TemplateError as error:
-                raise UserError(f"task.{key}={getattr(self, key)!r} is no Jinja template ({error})") from error
+                raise UserError(f"task.{key}={text!r} is no Jinja template ({error})") from error
+            if not find_undeclared_variables(environment.parse(text)):
+                raise UserError(f"task.{key}={text!r} names no field of a line: write it as {{{{ field }}}}")
         return found

@@ -60,7 +60,7 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
 
 def test_a_decoder_is_compared_at_its_authors_setting_and_the_table_names_it(command, tmp_path):
     """KLASS runs a schedule of one token a step where it falls back, in double precision; the task has 16 steps."""
-    status, _, _ = command("experiment=compare", "decoders=[klass,margin]", "tasks=[tiny_open]", *SMALL)
+    status, _, _ = command("experiment=compare", "decoders=[klass,margin]", "task=tiny_open", *SMALL)
     assert status == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     settings = {point["name"]: point["setting"] for point in results["points"]}
@@ -122,6 +122,7 @@ def test_differences_are_in_points_and_a_speedup_has_its_range():
         (["baseline_steps=0"], "baseline_steps=0 is not a positive integer"),
         (["margin=2"], "margin=2 is not a number between"),
         (["tasks=[open_prompts]"], "no score of their own"),
+        (["task=open_prompts"], "no score of their own"),
     ],
 )
 def test_bad_input_is_one_line(command, arguments, expected):

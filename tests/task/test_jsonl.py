@@ -73,6 +73,11 @@ def test_filters(read: Callable[[str], str], text: str, found: str) -> None:
         ("[1]\n", {}, "line 1: not a JSON object"),
         ('{"city": "Oslo"}\n', {}, r"line 1: task.answer cannot be filled \('country' is undefined\): it has city"),
         ('{"city": "Oslo"}\n', {"prompt": "{{ city"}, "task.prompt='{{ city' is no Jinja template"),
+        (
+            "{}\n",
+            {"prompt": "Where is {city}?"},
+            r"task.prompt='Where is {city}\?' names no field .*: write it as {{ field }}",
+        ),
         ('{"city": "", "country": "", "id": 1}\n' * 2, {}, "ids are not unique"),
     ],
 )
@@ -85,4 +90,4 @@ def test_a_bad_file_is_one_line(tmp_path: Path, content: str, settings: dict[str
 
 def test_a_template_runs_no_code(file: Path) -> None:
     with pytest.raises(UserError, match="cannot be filled"):
-        task(file, prompt="{{ ''.__class__.__mro__ }}").items()
+        task(file, prompt="{{ city.__class__.__mro__ }}").items()
