@@ -87,7 +87,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the grid and the task: the one that is asked for, else the model's functions.
 
     Raises:
-        UserError: the decoder won't take the grid, or the task does not go with it or the model.
+        UserError: The decoder won't take the grid, or the task does not go with it or the model.
     """
     with gathered() as errors:
         with errors:
@@ -142,7 +142,13 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 def judge(
     cfg: DictConfig, settings: Sequence[Setting], samples: Mapping[str, Sequence[Sample]]
 ) -> tuple[Choice, list[dict[str, Any]]]:
-    """The setting that is chosen, and all that is known of each, the baseline first."""
+    """Return the setting that is chosen, and all that is known of each, the baseline first.
+
+    Args:
+        cfg: The run's config.
+        settings: The grid's settings.
+        samples: Samples of the same items, by setting's name, the baseline's among them.
+    """
     own = cfg.calibration
     first, second = halves(len(samples[BASELINE]), own.split, cfg.seed)
     trials = {name: trial(each, samples[BASELINE]) for name, each in samples.items()}
@@ -162,7 +168,15 @@ def report_fields(
     computed: int | None,
     speed: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return what the samples say, in a Report's fields. computed: canvases that went through the model."""
+    """Return what the samples say, in a Report's fields.
+
+    Args:
+        cfg: The run's config.
+        settings: The grid's settings.
+        samples: Samples of the same items, by setting's name, the baseline's among them.
+        computed: Canvases that went through the model; None where it is not known, as after a resume.
+        speed: What `time_chosen` returned.
+    """
     choice, points = judge(cfg, settings, samples)
     usual = samples[BASELINE]
     first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
@@ -264,7 +278,12 @@ def canonical(rule: Rule) -> tuple[object, str | None]:
 
 
 def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
-    """Return a setting's answers; for a task without scores, those are right that are the baseline's."""
+    """Return a setting's answers; for a task without scores, those are right that are the baseline's.
+
+    Args:
+        samples: The setting's samples.
+        baseline: The baseline's, of the same items in the same order.
+    """
     right = [
         sample.score == 1 if sample.score is not None else sample.text == other.text
         for sample, other in zip(samples, baseline, strict=True)
@@ -385,7 +404,7 @@ def forwards_table(forwards: Mapping[str, int | None]) -> Table:
 
 
 def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str | None) -> dict[str, dict[str, float]]:
-    """Canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
+    """Measure canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
     own, generation, model = run.cfg.calibration, parts.generation, run.model
     items = parts.task.items()[: own.timed_items]
     if not items:
@@ -412,7 +431,7 @@ def speed_table(speed: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def write_patch(run: Run, task: Task, chosen: Mapping[str, Any]) -> None:
-    """What to put into the model's config, with where it came from; for a decoder that takes its values from there."""
+    """Write what to put into the model's config, with its source; for a decoder that takes its values from there."""
     cfg, manifest = run.cfg, run.manifest
     taken = [key for key in SYMBOLS if OmegaConf.is_interpolation(cfg.decoder, key)]
     if not set(taken) <= chosen.keys() or not taken:

@@ -95,7 +95,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the prompts and the decoders.
 
     Raises:
-        UserError: a decoder can't be had, or the task does not fit the settings or the model.
+        UserError: A decoder can't be had, or the task does not fit the settings or the model.
     """
     texts = list[str]()
     with gathered() as errors:
@@ -142,7 +142,14 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
-    """Return what the timings say, in a Report's fields. same_tokens: as the reference's, see `rates.same_canvases`."""
+    """Return what the timings say, in a Report's fields.
+
+    Args:
+        cfg: The run's config.
+        timings: By setting, a timing for each round.
+        device: The device's kind, such as `cuda`.
+        same_tokens: The share of prompts with the reference's tokens, see `rates.same_canvases`; None if not timed.
+    """
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
     gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
@@ -165,7 +172,7 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
 
 
 def summary_of(timings: Timings, names: Sequence[str], batches: Sequence[int]) -> dict[str, float]:
-    """The decoder's figures and the baseline's, under keys that are the same for every decoder."""
+    """Return the decoder's figures and the baseline's, under keys that are the same for every decoder."""
     found = dict[str, float]()
     for whose, name in (("", names[-1]), ("baseline ", BASELINE)):
         for batch in batches:
@@ -187,7 +194,15 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:
-    """Return the task's first prompts, no two of them the same."""
+    """Return the task's first prompts, no two of them the same.
+
+    Args:
+        task: The task.
+        wanted: How many prompts.
+
+    Raises:
+        UserError: The task has fewer.
+    """
     prompts = list(dict.fromkeys(item.prompt for item in task.items()))
     if len(prompts) < wanted:
         raise UserError(
@@ -238,7 +253,17 @@ def measure(
 ) -> dict[Setting, list[Timing]]:
     """Time every setting, after a warm-up of one batch for each.
 
-    decoders: rules with the cache that each has, by name. file: where what is timed is kept.
+    Args:
+        cfg: The run's config: rounds, warm-up and seed.
+        model: The model.
+        prompts: Token ids of each prompt.
+        generation: How canvases are filled.
+        decoders: Rules with the cache that each has, by name; None for no cache.
+        batches: The batch sizes beside 1 and STEP_BATCH, which are always timed.
+        file: Where what is timed is kept; None keeps nothing.
+
+    Returns:
+        By setting, a timing for each round; the reference's is among them where it knows the generation's settings.
     """
 
     def jobs(only_one_batch: bool) -> dict[Setting, Callable[[], Timing]]:
