@@ -107,7 +107,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode the grid, judge every setting, choose one."""
+    """Decode the grid, judge every setting, choose one.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     settings, task, generation, baseline, cache = parts
     rules = {BASELINE: baseline} | {setting.name: setting.rule for setting in settings}
     with begin(cfg, build.model(cfg), [task]) as run:
@@ -248,7 +253,13 @@ def grid(cfg: DictConfig) -> list[Setting]:
 
 
 def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
-    """Return what is wrong with the values of one parameter."""
+    """Return what is wrong with the values of one parameter.
+
+    Args:
+        decoder: The decoder's config.
+        key: The parameter's name in the grid.
+        values: What the grid has for it.
+    """
     own = [str(name) for name in decoder if name != "_target_"]
     if key not in own:
         has = ", ".join(own) or "none"
@@ -295,7 +306,15 @@ def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
 def point(
     name: str, values: Mapping[str, Any], trials: Mapping[str, Trial], margin: float, choice: Choice
 ) -> dict[str, Any]:
-    """Return all that is known of a setting."""
+    """Return all that is known of a setting.
+
+    Args:
+        name: The setting's name.
+        values: Its parameters; empty for the baseline.
+        trials: The answers by setting's name, the baseline's among them.
+        margin: The largest loss that counts as none, as a fraction.
+        choice: What the answers support.
+    """
     own, baseline = trials[name], trials[BASELINE]
     low, high = proportion_interval(int(own.right.sum()), len(own.right))
     return {
@@ -314,7 +333,14 @@ def point(
 def calibration_table(
     task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], gen_length: int
 ) -> Table:
-    """Return the performance log's columns first, then what it lacks."""
+    """Return the performance log's columns first, then what it lacks.
+
+    Args:
+        task: The task's name.
+        settings: The grid's settings.
+        points: What is known of the baseline, then of each setting in the same order.
+        gen_length: Positions of a canvas.
+    """
     baseline, *others = points
     score = "pass@1" if "humaneval" in task else "score"
     keys = list(settings[0].values)
@@ -364,7 +390,16 @@ def two_decimals(value: Any) -> str:
 def choice_table(
     choice: Choice, points: Sequence[Mapping[str, Any]], rules: int, margin: float, first: int, second: int
 ) -> Table:
-    """Return the shortlist and what became of it."""
+    """Return the shortlist and what became of it.
+
+    Args:
+        choice: What the answers support.
+        points: What is known of the baseline and of each setting.
+        rules: How many settings are different rules.
+        margin: The largest loss that counts as none, as a fraction.
+        first: The number of items that settings were shortlisted on.
+        second: The number of items that confirm.
+    """
     gain = {each["name"]: shown.points(each["against_baseline"]["difference"], "+") for each in points}
     rows: list[list[Cell]] = [
         [name, gain[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
@@ -404,7 +439,17 @@ def forwards_table(forwards: Mapping[str, int | None]) -> Table:
 
 
 def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str | None) -> dict[str, dict[str, float]]:
-    """Measure canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
+    """Measure canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed.
+
+    Args:
+        run: The run; its config says on how many items and in how many rounds, and its files keep the timings.
+        parts: What `check` returned.
+        rules: The decoders by setting's name, the baseline's among them.
+        chosen: The chosen setting's name; None times the baseline alone.
+
+    Returns:
+        By name, the spread over the rounds; empty where no item is timed.
+    """
     own, generation, model = run.cfg.calibration, parts.generation, run.model
     items = parts.task.items()[: own.timed_items]
     if not items:
@@ -431,7 +476,15 @@ def speed_table(speed: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def write_patch(run: Run, task: Task, chosen: Mapping[str, Any]) -> None:
-    """Write what to put into the model's config, with its source; for a decoder that takes its values from there."""
+    """Write what to put into the model's config, with where it came from.
+
+    Nothing is written for a decoder that doesn't take its values from there, or where the grid lacks some of them.
+
+    Args:
+        run: The run, into whose folder it goes.
+        task: The task that it was calibrated on.
+        chosen: What is known of the chosen setting, see `point`.
+    """
     cfg, manifest = run.cfg, run.manifest
     taken = [key for key in SYMBOLS if OmegaConf.is_interpolation(cfg.decoder, key)]
     if not set(taken) <= chosen.keys() or not taken:
