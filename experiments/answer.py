@@ -54,7 +54,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the prompts, as a task, and the decoder.
 
     Raises:
-        UserError: one of them can't be had, or a prompt doesn't fit the model.
+        UserError: One of them can't be had, or a prompt doesn't fit the model.
     """
     with gathered() as errors:
         with errors:
@@ -80,7 +80,12 @@ def given(cfg: DictConfig) -> list[Item]:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode every prompt, write the answers, and print one that is asked for by itself."""
+    """Decode every prompt, write the answers, and print one that is asked for by itself.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     rule, cache, task = parts
     with begin(cfg, build.model(cfg), [task]) as run:
         [samples] = run.evaluate(task, {"candidate": rule}, task.generation, {"candidate": cache}).values()
@@ -106,7 +111,16 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def write_answers(file: Path, items: Sequence[Item], samples: Sequence[Sample]) -> None:
-    """Write a line for each prompt. Raises OSError where that can't be done."""
+    """Write a line for each prompt.
+
+    Args:
+        file: The file that is written, as JSON lines.
+        items: The prompts.
+        samples: Their answers, in the same order.
+
+    Raises:
+        OSError: The file can't be written.
+    """
     lines = [
         {**item.meta, "prompt": item.prompt, "answer": sample.text, "forwards": sample.forwards}
         for item, sample in zip(items, samples, strict=True)
@@ -115,7 +129,12 @@ def write_answers(file: Path, items: Sequence[Item], samples: Sequence[Sample]) 
 
 
 def report_fields(model: Any, samples: Sequence[Sample]) -> dict[str, Any]:
-    """What was answered and what it took, in a Report's fields; the first answers of many in a table."""
+    """Return what was answered and what it took, in a Report's fields; the first answers of many in a table.
+
+    Args:
+        model: What is known of it: the tokens that end an answer.
+        samples: The answers, at least one.
+    """
     figures = {"answers": len(samples), **cost_of(samples, count_tokens(model, samples))}
     cost = f"{figures['forwards per item']:.2f} forward passes"
     several = len(samples) > 1

@@ -87,7 +87,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the grid and the task: the one that is asked for, else the model's functions.
 
     Raises:
-        UserError: the decoder won't take the grid, or the task does not go with it or the model.
+        UserError: The decoder won't take the grid, or the task does not go with it or the model.
     """
     with gathered() as errors:
         with errors:
@@ -107,7 +107,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode the grid, judge every setting, choose one."""
+    """Decode the grid, judge every setting, choose one.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     settings, task, generation, baseline, cache = parts
     rules = {BASELINE: baseline} | {setting.name: setting.rule for setting in settings}
     with begin(cfg, build.model(cfg), [task]) as run:
@@ -142,7 +147,13 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 def judge(
     cfg: DictConfig, settings: Sequence[Setting], samples: Mapping[str, Sequence[Sample]]
 ) -> tuple[Choice, list[dict[str, Any]]]:
-    """The setting that is chosen, and all that is known of each, the baseline first."""
+    """Return the setting that is chosen, and all that is known of each, the baseline first.
+
+    Args:
+        cfg: The run's config.
+        settings: The grid's settings.
+        samples: Samples of the same items, by setting's name, the baseline's among them.
+    """
     own = cfg.calibration
     first, second = halves(len(samples[BASELINE]), own.split, cfg.seed)
     trials = {name: trial(each, samples[BASELINE]) for name, each in samples.items()}
@@ -162,7 +173,15 @@ def report_fields(
     computed: int | None,
     speed: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return what the samples say, in a Report's fields. computed: canvases that went through the model."""
+    """Return what the samples say, in a Report's fields.
+
+    Args:
+        cfg: The run's config.
+        settings: The grid's settings.
+        samples: Samples of the same items, by setting's name, the baseline's among them.
+        computed: Canvases that went through the model; None where it is not known, as after a resume.
+        speed: What `time_chosen` returned.
+    """
     choice, points = judge(cfg, settings, samples)
     usual = samples[BASELINE]
     first, second = halves(len(usual), cfg.calibration.split, cfg.seed)
@@ -234,7 +253,13 @@ def grid(cfg: DictConfig) -> list[Setting]:
 
 
 def list_faults(decoder: DictConfig, key: str, values: Any) -> list[str]:
-    """Return what is wrong with the values of one parameter."""
+    """Return what is wrong with the values of one parameter.
+
+    Args:
+        decoder: The decoder's config.
+        key: The parameter's name in the grid.
+        values: What the grid has for it.
+    """
     own = [str(name) for name in decoder if name != "_target_"]
     if key not in own:
         has = ", ".join(own) or "none"
@@ -264,7 +289,12 @@ def canonical(rule: Rule) -> tuple[object, str | None]:
 
 
 def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
-    """Return a setting's answers; for a task without scores, those are right that are the baseline's."""
+    """Return a setting's answers; for a task without scores, those are right that are the baseline's.
+
+    Args:
+        samples: The setting's samples.
+        baseline: The baseline's, of the same items in the same order.
+    """
     right = [
         sample.score == 1 if sample.score is not None else sample.text == other.text
         for sample, other in zip(samples, baseline, strict=True)
@@ -276,7 +306,15 @@ def trial(samples: Sequence[Sample], baseline: Sequence[Sample]) -> Trial:
 def point(
     name: str, values: Mapping[str, Any], trials: Mapping[str, Trial], margin: float, choice: Choice
 ) -> dict[str, Any]:
-    """Return all that is known of a setting."""
+    """Return all that is known of a setting.
+
+    Args:
+        name: The setting's name.
+        values: Its parameters; empty for the baseline.
+        trials: The answers by setting's name, the baseline's among them.
+        margin: The largest loss that counts as none, as a fraction.
+        choice: What the answers support.
+    """
     own, baseline = trials[name], trials[BASELINE]
     low, high = proportion_interval(int(own.right.sum()), len(own.right))
     return {
@@ -295,7 +333,14 @@ def point(
 def calibration_table(
     task: str, settings: Sequence[Setting], points: Sequence[Mapping[str, Any]], gen_length: int
 ) -> Table:
-    """Return the performance log's columns first, then what it lacks."""
+    """Return the performance log's columns first, then what it lacks.
+
+    Args:
+        task: The task's name.
+        settings: The grid's settings.
+        points: What is known of the baseline, then of each setting in the same order.
+        gen_length: Positions of a canvas.
+    """
     baseline, *others = points
     score = "pass@1" if "humaneval" in task else "score"
     keys = list(settings[0].values)
@@ -345,7 +390,16 @@ def two_decimals(value: Any) -> str:
 def choice_table(
     choice: Choice, points: Sequence[Mapping[str, Any]], rules: int, margin: float, first: int, second: int
 ) -> Table:
-    """Return the shortlist and what became of it."""
+    """Return the shortlist and what became of it.
+
+    Args:
+        choice: What the answers support.
+        points: What is known of the baseline and of each setting.
+        rules: How many settings are different rules.
+        margin: The largest loss that counts as none, as a fraction.
+        first: The number of items that settings were shortlisted on.
+        second: The number of items that confirm.
+    """
     gain = {each["name"]: shown.points(each["against_baseline"]["difference"], "+") for each in points}
     rows: list[list[Cell]] = [
         [name, gain[name], f"{p:.4f}", p <= ALPHA, name == choice.chosen] for name, p in choice.confirmed.items()
@@ -385,7 +439,17 @@ def forwards_table(forwards: Mapping[str, int | None]) -> Table:
 
 
 def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str | None) -> dict[str, dict[str, float]]:
-    """Canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed."""
+    """Measure canvas tokens per second of the baseline and the chosen setting, in turns, every canvas computed.
+
+    Args:
+        run: The run; its config says on how many items and in how many rounds, and its files keep the timings.
+        parts: What `check` returned.
+        rules: The decoders by setting's name, the baseline's among them.
+        chosen: The chosen setting's name; None times the baseline alone.
+
+    Returns:
+        By name, the spread over the rounds; empty where no item is timed.
+    """
     own, generation, model = run.cfg.calibration, parts.generation, run.model
     items = parts.task.items()[: own.timed_items]
     if not items:
@@ -412,7 +476,15 @@ def speed_table(speed: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def write_patch(run: Run, task: Task, chosen: Mapping[str, Any]) -> None:
-    """What to put into the model's config, with where it came from; for a decoder that takes its values from there."""
+    """Write what to put into the model's config, with where it came from.
+
+    Nothing is written for a decoder that doesn't take its values from there, or where the grid lacks some of them.
+
+    Args:
+        run: The run, into whose folder it goes.
+        task: The task that it was calibrated on.
+        chosen: What is known of the chosen setting, see `point`.
+    """
     cfg, manifest = run.cfg, run.manifest
     taken = [key for key in SYMBOLS if OmegaConf.is_interpolation(cfg.decoder, key)]
     if not set(taken) <= chosen.keys() or not taken:

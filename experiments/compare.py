@@ -77,7 +77,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the decoders and the tasks.
 
     Raises:
-        UserError: there are no such ones, or they don't go with the settings or the model.
+        UserError: There are no such ones, or they don't go with the settings or the model.
     """
     rules = dict[str, Rule]()
     with gathered() as errors:
@@ -101,7 +101,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode and score every task with every decoder."""
+    """Decode and score every task with every decoder.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     with begin(cfg, build.model(cfg), parts.tasks) as run:
         points: list[dict[str, Any]] = []
         for task in parts.tasks:
@@ -126,8 +131,12 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 def with_caches(cfg: DictConfig, rules: Mapping[str, Rule]) -> tuple[dict[str, Rule], dict[str, Policy]]:
     """Return every decoder with each of `caches`, and the cache of those that have one, by the name of the pair.
 
+    Args:
+        cfg: The run's config, whose chosen cache is taken where `caches` names none.
+        rules: The decoders, by name.
+
     Raises:
-        UserError: there is no such cache, or it doesn't go with a decoder.
+        UserError: There is no such cache, or it doesn't go with a decoder.
     """
     kinds.check("caches", plain(cfg.caches), list_of(one_of(conf.options("cache"))) | None)
     pairs, caches = dict[str, Rule](), dict[str, Policy]()
@@ -143,7 +152,14 @@ def with_caches(cfg: DictConfig, rules: Mapping[str, Rule]) -> tuple[dict[str, R
 def decoded(
     run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], caches: Mapping[str, Policy]
 ) -> dict[str, list[Sample]]:
-    """Return the task's samples by each decoder; decoders with the same settings go through the model together."""
+    """Return the task's samples by each decoder; decoders with the same settings go through the model together.
+
+    Args:
+        run: The run, into whose files the samples go.
+        task: The task whose items are decoded.
+        jobs: Each decoder and how it fills canvases, by name, the baseline first.
+        caches: By the same names; a decoder that isn't there has none.
+    """
     found = dict[str, list[Sample]]()
     for same in dict.fromkeys(generation for _, generation in jobs.values()):
         rules = {name: rule for name, (rule, generation) in jobs.items() if generation == same}
@@ -152,13 +168,23 @@ def decoded(
 
 
 def setting(rule: Rule, generation: Generation) -> str:
-    """Return what a decoder ran with, in words: its schedule, if it has one, and the softmax's precision."""
+    """Return what a decoder ran with, in words: its schedule, if it has one, and the softmax's precision.
+
+    Args:
+        rule: The decoder.
+        generation: How it filled canvases.
+    """
     steps = f"{generation.steps} steps, " if rule.scheduled else ""
     return steps + generation.confidence_dtype
 
 
 def report_fields(points: Sequence[Mapping[str, Any]], published: Protocol | None) -> dict[str, Any]:
-    """Return what the points say, beside a protocol's published rows where there is one, in a Report's fields."""
+    """Return what the points say, beside a protocol's published rows where there is one, in a Report's fields.
+
+    Args:
+        points: The points of all tasks, each task's baseline first; see `points_of`.
+        published: The protocol that the run follows; None without one.
+    """
     tasks = {task: [each for each in points if each["task"] == task] for task in (each["task"] for each in points)}
     beside = [] if published is None else beside_published(published, points)
     return {
@@ -189,7 +215,15 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def slowly(own: Generation, steps: int) -> Generation:
-    """Return the same canvas with the baseline's steps. Raises UserError where its blocks can't share them."""
+    """Return the same canvas with the baseline's steps.
+
+    Args:
+        own: How the task's canvases are filled.
+        steps: The steps that are wanted; the canvas's positions are the most that it can have.
+
+    Raises:
+        UserError: The canvas's blocks can't share them.
+    """
     steps = min(own.gen_length, steps)
     if steps % own.blocks:
         raise UserError(f"baseline_steps={steps} is not divisible by the {own.blocks} blocks: choose a multiple")
@@ -215,7 +249,17 @@ def scored_tasks(cfg: DictConfig) -> list[Task]:
 def time_all(
     run: Run, task: Task, jobs: Mapping[str, tuple[Rule, Generation]], caches: Mapping[str, Policy]
 ) -> dict[str, dict[str, Any]]:
-    """Canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round."""
+    """Measure canvas tokens per second of each decoder, in turns, after a warm-up; the speedup is of runs of one round.
+
+    Args:
+        run: The run; its config says on how many items and in how many rounds, and its files keep the timings.
+        task: The task whose first items are decoded.
+        jobs: Each decoder and how it fills canvases, by name, the baseline first.
+        caches: By the same names; a decoder that isn't there has none.
+
+    Returns:
+        By name, the spread over the rounds of `tokens_per_second` and of `speedup`; empty where no item is timed.
+    """
     cfg, model = run.cfg, run.model
     items = task.items()[: cfg.timed_items]
     if not items:
@@ -255,9 +299,15 @@ def points_of(
     settings: Mapping[str, str],
     best: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a point for each of a task's decoders, of which the first is the baseline. settings: see `setting`.
+    """Return a point for each of a task's decoders, of which the first is the baseline.
 
-    best: a protocol's best score, for AUP.
+    Args:
+        model: What is known of it: the tokens that end an answer.
+        samples: Each decoder's samples of the same items, by name, the baseline first.
+        margin: The largest loss that counts as none, as a fraction.
+        speeds: What `time_all` returned; a decoder that isn't there was not timed.
+        settings: What each decoder ran with, see `setting`.
+        best: A protocol's best score in points of 100, for AUP; None is the best of the points.
     """
     reference = next(iter(samples.values()))
     points = [
@@ -276,7 +326,16 @@ def point(
     margin: float,
     speed: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return all that is known of a decoder at a task."""
+    """Return all that is known of a decoder at a task.
+
+    Args:
+        model: What is known of it: the tokens that end an answer.
+        name: What the decoder is called.
+        samples: Its samples.
+        reference: The baseline's, of the same items in the same order; the very same sequence for the baseline itself.
+        margin: The largest loss that counts as none, as a fraction.
+        speed: Its `tokens_per_second` and `speedup`, None each where it was not timed.
+    """
     theirs, own = ([sample.score == 1 for sample in each] for each in (reference, samples))
     tokens = count_tokens(model, samples)
     cost = cost_of(samples, tokens)
@@ -299,7 +358,12 @@ def point(
 
 
 def best_of(cfg: DictConfig, task: str) -> float | None:
-    """Return the best score that AUP weighs by, in points of 100, where the protocol has one for a task."""
+    """Return the best score that AUP weighs by, in points of 100, where the protocol has one for a task.
+
+    Args:
+        cfg: The run's config, which may follow a protocol.
+        task: The task's name.
+    """
     published = protocol.of(cfg)
     return published.y_max.get(task) if published else None
 
@@ -307,7 +371,9 @@ def best_of(cfg: DictConfig, task: str) -> float | None:
 def add_aup(points: Sequence[dict[str, Any]], best: float | None = None) -> None:
     """Give the points of a task, the baseline first, the area under the curve from the baseline to each.
 
-    best: the highest score in points of 100 that anything reached at the task; None is the best of the points.
+    Args:
+        points: The points, each of which gets `aup`.
+        best: The highest score in points of 100 that anything reached at the task; None is the best of the points.
     """
     best = 100 * max(each["score"] for each in points) if best is None else best
     start, *_ = pairs = [(each["tokens_per_forward"], 100 * each["score"]) for each in points]

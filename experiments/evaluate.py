@@ -62,7 +62,7 @@ def check(cfg: DictConfig) -> Parts | likelihood.Parts:
     """Return the decoder and the task: the one that is chosen, else the model's HumanEval.
 
     Raises:
-        UserError: one of them can't be had, or the task doesn't fit the model.
+        UserError: One of them can't be had, or the task doesn't fit the model.
     """
     with gathered() as errors:
         with errors:
@@ -83,6 +83,10 @@ def check(cfg: DictConfig) -> Parts | likelihood.Parts:
 
 def run(cfg: DictConfig, parts: Parts | likelihood.Parts) -> tuple[float | None, ...] | None:
     """Decode every item of the task and score it.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned; of a multiple choice by likelihood, the task alone.
 
     Returns:
         The score and the forward passes an item, which a search may weigh against each other; None by likelihood.
@@ -123,11 +127,11 @@ def report_fields(
     """Return what the samples say, in a Report's fields.
 
     Args:
-        model: what is known of it: the tokens that end an answer.
-        samples: of one decoder, scored.
-        computed: canvases that went through the model, where it is known.
-        of: what the samples are of.
-        audited: what an audit of the cache has found (`dlmlab.measure.audit`), if there was one.
+        model: What is known of it: the tokens that end an answer.
+        samples: Samples of one decoder, scored.
+        computed: Canvases that went through the model; None where it is not known, as after a resume.
+        of: What the samples are of.
+        audited: What an audit of the cache has found (`dlmlab.measure.audit`); empty where there was none.
     """
     figures = score_of(samples) | cost_of(samples, count_tokens(model, samples))
     forwards = {"asked": sum(sample.forwards for sample in samples), "computed": computed}

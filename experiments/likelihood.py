@@ -57,7 +57,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Estimate every choice's likelihood, and score the likeliest."""
+    """Estimate every choice's likelihood, and score the likeliest.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     with begin(cfg, build.model(cfg), [parts.task]) as run:
         entries = answer(run, parts.task)
         report = Report(
@@ -70,7 +75,14 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def answer(run: Run, task: LmEval) -> list[dict[str, Any]]:
-    """Return an entry for each item, in order; those that an earlier sitting has left are not estimated again."""
+    """Return an entry for each item, in order; those that an earlier sitting has left are not estimated again.
+
+    Where the user has asked for an end, the items that are left are missing.
+
+    Args:
+        run: The run, whose folder keeps the entries.
+        task: The task whose items are asked.
+    """
     journal = Journal(run.folder / LIKELIHOODS)
     journal.warn("their items are estimated again")
     known = {entry["index"]: entry for entry in journal.entries}
@@ -88,7 +100,16 @@ def answer(run: Run, task: LmEval) -> list[dict[str, Any]]:
 
 
 def estimated(run: Run, task: LmEval, item: Item) -> dict[str, Any]:
-    """Estimate an item's choices, and score them."""
+    """Estimate an item's choices, and score them.
+
+    Args:
+        run: The run: its model, its number of masks and its seed.
+        task: The task, which scores.
+        item: An item of it.
+
+    Returns:
+        For each choice its log-likelihood in nats and whether it is the greedy answer; the score, and its variants.
+    """
     found = [
         log_likelihood(
             run.model, *tokens(run, context, choice, item.id), samples=run.cfg.samples, batch_size=run.batch.size,
@@ -106,7 +127,17 @@ def estimated(run: Run, task: LmEval, item: Item) -> dict[str, Any]:
 
 
 def tokens(run: Run, context: str, choice: str, name: str) -> tuple[Sequence[int], Sequence[int]]:
-    """Return a context's and a choice's token ids, the choice's as they follow the context."""
+    """Return a context's and a choice's token ids, the choice's as they follow the context.
+
+    Args:
+        run: The run: its model's tokenizer, and whether the context is a message in the chat template.
+        context: The text that comes before the choice.
+        choice: The choice's text, with the space before it.
+        name: The item's own name, for what is said of one that doesn't fit.
+
+    Raises:
+        UserError: The checkpoint has no tokenizer.
+    """
     tokenizer = run.model.tokenizer
     if tokenizer is None:
         raise UserError("the checkpoint has no tokenizer, without which no choice can be asked")

@@ -83,7 +83,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the gates' tasks and the decoders.
 
     Raises:
-        UserError: there is no such decoder, or a task doesn't go with its gate or the model.
+        UserError: There is no such decoder, or a task doesn't go with its gate or the model.
     """
     tasks, settings = dict[str, Task](), dict[str, Generation]()
     with gathered() as errors:
@@ -104,7 +104,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Run the gates of `tasks` for `decoder` against the baseline."""
+    """Run the gates of `tasks` for `decoder` against the baseline.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     tasks, settings, rules, cache = parts
     with begin(cfg, build.model(cfg), list(tasks.values())) as run:
         pairs: dict[str, dict[str, list[Sample]]] = {}
@@ -138,7 +143,14 @@ def report_fields(
     twice: Mapping[str, dict[str, Any]],
     noise: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return what the gates' samples say, in a Report's fields. twice: the rows of gates that judge by repeat."""
+    """Return what the gates' samples say, in a Report's fields.
+
+    Args:
+        cfg: The run's config.
+        pairs: For each gate that judges by score or text, the baseline's and the candidate's samples, in this order.
+        twice: The rows of gates that judge by repeat, see `repeated`.
+        noise: The rows of the noise floor, see `changed`; empty where no gate judges by repeat.
+    """
     gates, details = list[dict[str, Any]](), list[Table]()
     for gate in cfg.tasks:
         if gate in twice:
@@ -176,19 +188,34 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def by_of(cfg: DictConfig, gate: str) -> str:
-    """Return what a gate judges by."""
+    """Return what a gate judges by.
+
+    Args:
+        cfg: The run's config.
+        gate: The gate's name.
+    """
     return str((cfg.gates.get(gate) or {}).get("by", "score"))
 
 
 def task_name(cfg: DictConfig, gate: str) -> str:
-    """Return the name in conf/task/ of a gate's task."""
+    """Return the name in conf/task/ of a gate's task.
+
+    Args:
+        cfg: The run's config.
+        gate: The gate's name.
+    """
     asked = (cfg.gates.get(gate) or {}).get("task") or gate
     named = asked in conf.options("task") and asked not in (cfg.model.get("tasks") or {})
     return str(asked) if named else build.role(cfg, asked)
 
 
 def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
-    """Return a table of what each of the two took for an item of a gate."""
+    """Return a table of what each of the two took for an item of a gate.
+
+    Args:
+        gate: The gate's name.
+        pair: The samples of the two, by name.
+    """
     rows: list[list[Cell]] = [
         [name, sum(sample.forwards for sample in samples) / len(samples), *computed_of(samples).values()]
         for name, samples in pair.items()
@@ -198,6 +225,10 @@ def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:
 
 def gate_task(cfg: DictConfig, gate: str) -> Task:
     """Build a gate's task.
+
+    Args:
+        cfg: The run's config.
+        gate: The gate's name.
 
     Raises:
         UserError: The gate has no margin, or judges by a score that its task does not give.
@@ -214,7 +245,13 @@ def gate_task(cfg: DictConfig, gate: str) -> Task:
 
 
 def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
-    """Return the gate's canvas and schedule."""
+    """Return the gate's canvas and schedule.
+
+    Args:
+        cfg: The run's config.
+        gate: The gate's name.
+        task: The gate's task, whose own canvas is taken where the gate names none.
+    """
     own = cfg.gates.get(gate) or {}
     with conf.homes(dict.fromkeys(CANVAS, f"gates.{gate}")):
         return build.generation(cfg, task, **{key: own.get(key) for key in CANVAS})
@@ -233,14 +270,30 @@ def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
 
 
 def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, **changes: Any) -> list[Sample]:
-    """Decode and score a task with every canvas computed, under a name. changes: other `Decoding`, or another model."""
+    """Decode and score a task with every canvas computed, under a name.
+
+    Args:
+        run: The run, into whose files the samples go.
+        task: The task whose items are decoded.
+        rule: The decoder.
+        generation: How canvases are filled.
+        name: What the samples' decoder is called.
+        **changes: Other fields of `Decoding`, or another `model`.
+    """
     model = changes.pop("model", run.model)
     how = replace(run.decoding(), share=False, traces=None, **changes)
     return evaluate(model, task, {name: rule}, generation, how)[name]
 
 
 def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> dict[str, Any]:
-    """Decode the same prompts with the same seed twice: every answer must be the same to the bit."""
+    """Decode the same prompts with the same seed twice: every answer must be the same to the bit.
+
+    Args:
+        run: The run, into whose files the samples go.
+        task: The gate's task.
+        parts: What `check` returned, of which the candidate and its cache are used.
+        generation: How canvases are filled.
+    """
     rule = parts.rules["candidate"]
     first, second = (
         decode(run, task, rule, generation, name, caches={name: parts.cache}) for name in ("once", "twice")
@@ -249,14 +302,29 @@ def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> d
 
 
 def repeated(same: float, n: int) -> dict[str, Any]:
-    """Return the row of a gate that asks for the same answer twice. same: the share of n items that gave it."""
+    """Return the row of a gate that asks for the same answer twice.
+
+    Args:
+        same: The share of the items that gave it, from 0 to 1; all must, for the gate to pass.
+        n: The number of items.
+    """
     blank = dict.fromkeys(field for field in Comparison.__dataclass_fields__)
     verdict = "pass" if same == 1 else "fail"
     return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": n}
 
 
 def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> list[dict[str, Any]]:
-    """Return the share of prompts whose baseline answer changes with what should not matter."""
+    """Return the share of prompts whose baseline answer changes with what should not matter.
+
+    Args:
+        run: The run, into whose files the samples go.
+        task: The task whose items are decoded.
+        rule: The baseline.
+        generation: How canvases are filled.
+
+    Returns:
+        A row for each of `NOISE`, see `changed`.
+    """
     single, padded, precise = NOISE
     other = replace(generation, confidence_dtype=other_dtype(generation))
     others = {
@@ -269,7 +337,13 @@ def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> lis
 
 
 def changed(name: str, usual: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return a row of the noise floor."""
+    """Return a row of the noise floor.
+
+    Args:
+        name: What differs, in words.
+        usual: The baseline's samples.
+        samples: Those with what differs, of the same items in the same order.
+    """
     return {"name": name, "changed": 1 - share_same(usual, samples), "n": len(samples)}
 
 
@@ -279,7 +353,12 @@ def other_dtype(generation: Generation) -> str:
 
 
 def share_same(first: Sequence[Sample], second: Sequence[Sample]) -> float:
-    """Return the share of items with the same tokens."""
+    """Return the share of items with the same tokens.
+
+    Args:
+        first: Samples, at least one.
+        second: Samples of the same items in the same order.
+    """
     return sum(a.tokens == b.tokens for a, b in zip(first, second, strict=True)) / len(first)
 
 

@@ -54,7 +54,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the task under every condition, and the decoders.
 
     Raises:
-        UserError: fewer than two decoders or conditions, a template that there isn't, or a task without scores.
+        UserError: Fewer than two decoders or conditions, a template that there isn't, or a task without scores.
     """
     kinds.check("templates", conf.plain(cfg.templates), list_of(one_of(conf.options("template"))))
     rules = decoders(cfg, cfg.decoders)
@@ -80,7 +80,12 @@ def conditions(cfg: DictConfig) -> dict[str, str]:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode and score the items by every decoder under every condition."""
+    """Decode and score the items by every decoder under every condition.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     with begin(cfg, build.model(cfg), list(parts.tasks.values())) as run:
         caches = dict.fromkeys(parts.rules, parts.cache)
         grid = {name: run.evaluate(task, parts.rules, parts.generation, caches) for name, task in parts.tasks.items()}
@@ -99,7 +104,12 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def report_fields(cfg: DictConfig, grid: Grid) -> dict[str, Any]:
-    """Return what the samples say, in a Report's fields."""
+    """Return what the samples say, in a Report's fields.
+
+    Args:
+        cfg: The run's config: its decoders, resamples and seed.
+        grid: Samples by condition and decoder, of the same items everywhere.
+    """
     names = list(cfg.decoders)
     score_CDN = np.array([[[each.score for each in row[name]] for name in names] for row in grid.values()], dtype=float)
     found = compare_orders(score_CDN, names, cfg.resamples, cfg.seed)
@@ -127,7 +137,12 @@ VERDICTS = {"holds": "holds", "flips": "does not hold", "inconclusive": "is not 
 
 
 def pair_table(names: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with a row for each pair of decoders: the difference with its interval under each condition."""
+    """Return a table with a row for each pair of decoders: the difference with its interval under each condition.
+
+    Args:
+        names: The conditions.
+        pairs: The pairs as `dlmlab.measure.ranking.compare_orders` returns them.
+    """
     rows: list[list[Cell]] = []
     for pair in pairs:
         ends = zip(pair["differences"], pair["low"], pair["high"], strict=True)
@@ -138,7 +153,12 @@ def pair_table(names: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> Tabl
 
 
 def score_table(grid: Grid, names: Sequence[str]) -> Table:
-    """Return a table with a row for each decoder: its score with its interval under each condition."""
+    """Return a table with a row for each decoder: its score with its interval under each condition.
+
+    Args:
+        grid: Samples by condition and decoder.
+        names: The decoders.
+    """
     rows: list[list[Cell]] = []
     for name in names:
         each = [score_of(row[name]) for row in grid.values()]

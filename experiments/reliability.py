@@ -56,7 +56,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the decoder and the task.
 
     Raises:
-        UserError: the task has no single right answers, or one of them can't be had.
+        UserError: The task has no single right answers, or one of them can't be had.
     """
     with gathered() as errors:
         with errors:
@@ -71,7 +71,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode every item of the task, and look at every pass."""
+    """Decode every item of the task, and look at every pass.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     rule, task, generation = parts
     with begin(cfg, build.model(cfg), [task]) as run:
         items = task.items()
@@ -92,7 +97,12 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def proposals(trace: Trace, solution: Mapping[int, str]) -> Iterator[Proposal]:
-    """Yield what each pass proposed for the positions that a solution knows."""
+    """Yield what each pass proposed for the positions that a solution knows.
+
+    Args:
+        trace: How an item's canvas was filled.
+        solution: The text of the right token, by position of the canvas.
+    """
     filled: set[int] = set()
     for step in trace.steps:
         begin = step["block"] * trace.block_length
@@ -117,7 +127,12 @@ def of(found: Sequence[Proposal]) -> Reliability:
 
 
 def report_fields(found: Sequence[Proposal], score: float) -> dict[str, Any]:
-    """Return what the proposals say, in a Report's fields."""
+    """Return what the proposals say, in a Report's fields.
+
+    Args:
+        found: The proposals of all items.
+        score: The mean score of the items, from 0 to 1.
+    """
     proposed, committed = by_stage(found), by_stage([each for each in found if each.committed])
     columns = ["filled", "proposals", "confidence", "right", "calibration error"]
     tables = [
@@ -141,7 +156,12 @@ def report_fields(found: Sequence[Proposal], score: float) -> dict[str, Any]:
 
 
 def row(name: str, found: Reliability) -> Sequence[Cell]:
-    """Return a table's row."""
+    """Return a table's row.
+
+    Args:
+        name: The part of the way, which begins the row.
+        found: The reliability of its proposals.
+    """
     return [name, found.n, points(found.confidence), points(found.right), points(found.error)]
 
 

@@ -79,7 +79,7 @@ def check(cfg: DictConfig) -> Generation:
     """Return how canvases are filled.
 
     Raises:
-        UserError: the schedule doesn't come out, or another decoder than the baseline is chosen.
+        UserError: The schedule doesn't come out, or another decoder than the baseline is chosen.
     """
     with gathered() as errors:
         with errors:
@@ -96,7 +96,12 @@ def check(cfg: DictConfig) -> Generation:
 
 
 def run(cfg: DictConfig, generation: Generation) -> None:
-    """Measure the machine, then the step at each of `batch_sizes`."""
+    """Measure the machine, then the step at each of `batch_sizes`.
+
+    Args:
+        cfg: The run's config.
+        generation: What `check` returned: how canvases are filled.
+    """
     with begin(cfg, build.model(cfg)) as run:
         dtype, storage = arithmetic(cfg, run.model)
         stored = dtype if storage == "none" else storage
@@ -125,12 +130,26 @@ def run(cfg: DictConfig, generation: Generation) -> None:
 
 
 def arithmetic(cfg: DictConfig, model: Any) -> tuple[str, str]:
-    """Return the type that a model computes in, and how its weights are stored."""
+    """Return the type that a model computes in, and how its weights are stored.
+
+    Args:
+        cfg: The run's config, which names the quantization.
+        model: The model.
+
+    Returns:
+        Names such as `bfloat16` and `int8`; the latter is `none` where the weights aren't quantised.
+    """
     return str(model.dtype).removeprefix("torch."), str(cfg.model.get("quantization") or "none")
 
 
 def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
-    """Time the step and its pass at each batch size, in turns, then watch where it goes."""
+    """Time the step and its pass at each batch size, in turns, then watch where it goes.
+
+    Args:
+        run: The run, whose folder keeps the timings and the profiler's traces.
+        generation: How canvases are filled.
+        ceilings: The machine's highest rates.
+    """
     cfg, model = run.cfg, run.model
     batches = list(dict.fromkeys(cfg.batch_sizes))
     prompts = random_prompts(model, [cfg.prompt_length] * max(batches), generation, cfg.seed)
@@ -165,9 +184,14 @@ def typical_places(generation: Generation) -> float:
 
 
 def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> float:
-    """Seconds of the median step's forward pass with its confidences; of as many as there are steps, one after another.
+    """Return seconds of the median step's forward pass with its confidences: the mean of as many as there are steps.
 
-    On a GPU none waits for the one before: between them is nothing.
+    They run one after another. On a GPU none waits for the one before: between them is nothing.
+
+    Args:
+        model: The model.
+        prompts: Token ids, one prompt for each row of the batch.
+        generation: How canvases are filled; its steps are the passes that are timed.
     """
     masked = round(typical_places(generation))
     canvas = [0] * (generation.block_length - masked) + [model.config.mask_token_id] * masked
@@ -182,9 +206,14 @@ def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Gene
 
 
 def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) -> dict[str, PartTime]:
-    """The measured step by part: its pass as a profiled one was spent, and what is left is the rule's and the loop's.
+    """Split the measured step into parts: its pass as a profiled one's, and what is left is the rule's and the loop's.
 
     A profiled step is no measure of the whole: it writes down whatever the host does, and meanwhile the device cools.
+
+    Args:
+        spent: Seconds of the profiled step, by part.
+        seconds: Seconds of the measured step.
+        pass_seconds: Seconds of its pass, see `time_passes`.
     """
     inside = {name: part for name, part in spent.items() if name != RULE}
     within = min(seconds, pass_seconds)
@@ -192,7 +221,12 @@ def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) ->
 
 
 def scaled(parts: Mapping[str, PartTime], seconds: float) -> dict[str, PartTime]:
-    """Return the parts, so that they make up so many seconds."""
+    """Return the parts, so that they make up so many seconds.
+
+    Args:
+        parts: Seconds by part, more than 0 in all.
+        seconds: What they add up to afterwards.
+    """
     factor = seconds / sum(map(sum, parts.values()))
     return {name: PartTime(part.busy * factor, part.idle * factor) for name, part in parts.items()}
 
@@ -246,7 +280,14 @@ def ceiling_table(ceilings: Ceilings) -> Table:
 
 
 def part_table(step: Step, ceilings: Ceilings, dtype: str, device: str) -> Table:
-    """Return a table of where a step's time goes."""
+    """Return a table of where a step's time goes.
+
+    Args:
+        step: The step.
+        ceilings: The machine's highest rates.
+        dtype: The type that the model computes in.
+        device: The device's kind; on `cuda` the gaps between kernels have a column.
+    """
     gpu = device == "cuda"
     rows: list[list[Cell]] = []
     for name, part in sorted(step.parts.items(), key=lambda each: -sum(each[1])):
@@ -277,7 +318,13 @@ def milliseconds(seconds: float) -> str:
 
 
 def describe(step: Step, ceilings: Ceilings, dtype: str) -> dict[str, Any]:
-    """Return all that was counted and measured of a step; times in seconds."""
+    """Return all that was counted and measured of a step; times in seconds.
+
+    Args:
+        step: The step.
+        ceilings: The machine's highest rates.
+        dtype: The type that the model computes in.
+    """
     return {
         "batch": step.batch,
         "flops": step.flops,

@@ -95,7 +95,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the prompts and the decoders.
 
     Raises:
-        UserError: a decoder can't be had, or the task does not fit the settings or the model.
+        UserError: A decoder can't be had, or the task does not fit the settings or the model.
     """
     texts = list[str]()
     with gathered() as errors:
@@ -122,7 +122,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Time the decoder and the baseline at `batch_sizes`, and the reference loop."""
+    """Time the decoder and the baseline at `batch_sizes`, and the reference loop.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
     with begin(cfg, build.model(cfg), [parts.task] if parts.texts else []) as run:
@@ -142,7 +147,14 @@ def run(cfg: DictConfig, parts: Parts) -> None:
 
 
 def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: float | None) -> dict[str, Any]:
-    """Return what the timings say, in a Report's fields. same_tokens: as the reference's, see `rates.same_canvases`."""
+    """Return what the timings say, in a Report's fields.
+
+    Args:
+        cfg: The run's config.
+        timings: By setting, a timing for each round.
+        device: The device's kind, such as `cuda`.
+        same_tokens: The share of prompts with the reference's tokens, see `rates.same_canvases`; None if not timed.
+    """
     names = list(dict.fromkeys(setting.decoder for setting in timings if setting.decoder != REFERENCE))
     batches = list(dict.fromkeys(cfg.batch_sizes))
     gates = find_gates(timings, names, batches, cfg.memory_limit_gb)
@@ -165,7 +177,13 @@ def report_fields(cfg: DictConfig, timings: Timings, device: str, same_tokens: f
 
 
 def summary_of(timings: Timings, names: Sequence[str], batches: Sequence[int]) -> dict[str, float]:
-    """The decoder's figures and the baseline's, under keys that are the same for every decoder."""
+    """Return the decoder's figures and the baseline's, under keys that are the same for every decoder.
+
+    Args:
+        timings: By setting, a timing for each round.
+        names: The decoders, the baseline first; the last is the one that is asked about.
+        batches: The batch sizes that are reported.
+    """
     found = dict[str, float]()
     for whose, name in (("", names[-1]), ("baseline ", BASELINE)):
         for batch in batches:
@@ -187,7 +205,15 @@ def recompute(saved: Saved) -> dict[str, Any]:
 
 
 def distinct_prompts(task: Task, wanted: int) -> list[str]:
-    """Return the task's first prompts, no two of them the same."""
+    """Return the task's first prompts, no two of them the same.
+
+    Args:
+        task: The task.
+        wanted: How many prompts.
+
+    Raises:
+        UserError: The task has fewer.
+    """
     prompts = list(dict.fromkeys(item.prompt for item in task.items()))
     if len(prompts) < wanted:
         raise UserError(
@@ -207,6 +233,12 @@ def token_ids(cfg: DictConfig, model: Any, texts: Sequence[str], generation: Gen
     """Return the prompts as the model reads them: the texts, or random tokens.
 
     Random tokens are for `prompt_lengths`, and for random weights that have no tokenizer.
+
+    Args:
+        cfg: The run's config.
+        model: The model.
+        texts: The prompts' texts; they play no part where tokens are random.
+        generation: How canvases are filled.
     """
     dummy = cfg.model.get("load_format", "dummy") == "dummy"  # a family may have no checkpoints to load
     if cfg.prompt_lengths is None and not (model.tokenizer is None and dummy):
@@ -218,6 +250,12 @@ def token_ids(cfg: DictConfig, model: Any, texts: Sequence[str], generation: Gen
 
 def random_prompts(model: Any, lengths: Sequence[int], generation: Generation, seed: int) -> list[tuple[int, ...]]:
     """Return a prompt of random tokens of each length.
+
+    Args:
+        model: The model, whose vocabulary they are from.
+        lengths: Tokens of each prompt.
+        generation: How canvases are filled.
+        seed: The seed of the draw.
 
     Raises:
         UserError: One leaves no room for the canvas in the model's context.
@@ -238,7 +276,17 @@ def measure(
 ) -> dict[Setting, list[Timing]]:
     """Time every setting, after a warm-up of one batch for each.
 
-    decoders: rules with the cache that each has, by name. file: where what is timed is kept.
+    Args:
+        cfg: The run's config: rounds, warm-up and seed.
+        model: The model.
+        prompts: Token ids of each prompt.
+        generation: How canvases are filled.
+        decoders: Rules with the cache that each has, by name; None for no cache.
+        batches: The batch sizes beside 1 and STEP_BATCH, which are always timed.
+        file: Where what is timed is kept; None keeps nothing.
+
+    Returns:
+        By setting, a timing for each round; the reference's is among them where it knows the generation's settings.
     """
 
     def jobs(only_one_batch: bool) -> dict[Setting, Callable[[], Timing]]:
@@ -277,7 +325,13 @@ def expressible(generation: Generation) -> bool:
 
 
 def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> Timing:
-    """Time the reference loop's baseline, prompt after prompt."""
+    """Time the reference loop's baseline, prompt after prompt.
+
+    Args:
+        model: The model.
+        prompts: Token ids of each prompt.
+        generation: How canvases are filled.
+    """
     reset_peak_memory(model.device)
     begun = clock(model.device)
     outputs = [reference(model, [prompt], generation) for prompt in prompts]
@@ -289,7 +343,14 @@ def time_reference(model: Any, prompts: Sequence[tuple[int, ...]], generation: G
 
 
 def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates: Sequence[Gate]) -> str:
-    """Say how much faster the decoder is, and which gates are missed."""
+    """Say how much faster the decoder is, and which gates are missed.
+
+    Args:
+        timings: By setting, a timing for each round.
+        names: The decoders, the baseline first.
+        batches: The batch sizes that are reported.
+        gates: The gates of these timings.
+    """
     faster = [
         (name, batch, times_faster(timings, Setting(name, batch), than=Setting(BASELINE, batch)).median)
         for name in names[1:]
@@ -302,7 +363,15 @@ def answer(timings: Timings, names: Sequence[str], batches: Sequence[int], gates
 def performance_table(
     timings: Timings, names: Sequence[str], batches: Sequence[int], limit: float, device: str
 ) -> Table:
-    """Return the performance log's rows."""
+    """Return the performance log's rows.
+
+    Args:
+        timings: By setting, a timing for each round.
+        names: The decoders, the baseline first.
+        batches: The batch sizes that are reported.
+        limit: The most memory that a decoder may take, in GB.
+        device: The device's kind, such as `cuda`.
+    """
     shown = {gate.name: gate.shown for gate in find_gates(timings, names, batches, limit)}
     rows = [
         [f"Tokens/sec batch={batch} ({name})", f"{rate(timings, Setting(name, batch)).median:.1f}", ""]
@@ -349,7 +418,12 @@ def explain(device: str) -> str:
 
 
 def reference_table(timings: Timings, cfg: DictConfig) -> Table:
-    """Return the performance log's comparison of the loop with the reference, both decoding as the baseline does."""
+    """Return the performance log's comparison of the loop with the reference, both decoding as the baseline does.
+
+    Args:
+        timings: By setting, a timing for each round, the reference's among them.
+        cfg: The run's config, for the model's name.
+    """
     base = Setting(REFERENCE, 1)
     usual = rate(timings, base).median
     rows = [["reference (dlmlab/measure/reference.py), batch=1 sequential", f"{usual:.1f} tok/s"]]
@@ -409,7 +483,13 @@ def step_table(timings: Timings) -> Table:
 
 
 def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, Any]:
-    """Return the settings that a reader must know to compare the figures."""
+    """Return the settings that a reader must know to compare the figures.
+
+    Args:
+        cfg: The run's config.
+        generation: How canvases are filled.
+        rule: The chosen decoder.
+    """
     numbers = {key: cfg.model[key] for key in ("path", "dtype", "quantization", "load_format") if key in cfg.model}
     schedule = {key: value for key, value in asdict(generation).items() if value is not False}
     lengths = {} if cfg.prompt_lengths is None else {"prompt_lengths": str(cfg.prompt_lengths)}
@@ -417,7 +497,13 @@ def settings(cfg: DictConfig, generation: Generation, rule: Any) -> dict[str, An
 
 
 def cache_settings(model: Any, parts: Parts, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Return what a reader must know of the cache: which, and the memory that the longest row's store takes."""
+    """Return what a reader must know of the cache: which, and the memory in MB that the longest row's store takes.
+
+    Args:
+        model: The model, which makes the store.
+        parts: What `check` returned.
+        prompts: Token ids of each prompt.
+    """
     found: dict[str, Any] = {"cache": conf.labels()["cache"]}
     for cache in parts.caches.values():
         positions = max(map(len, prompts)) + parts.generation.gen_length

@@ -47,7 +47,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the prompt, as a task, and the decoders.
 
     Raises:
-        UserError: one of them can't be had, or the prompt doesn't fit the model.
+        UserError: One of them can't be had, or the prompt doesn't fit the model.
     """
     with gathered() as errors:
         with errors:
@@ -60,7 +60,12 @@ def check(cfg: DictConfig) -> Parts:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode the prompt with each of the decoders, and keep what every forward pass did."""
+    """Decode the prompt with each of the decoders, and keep what every forward pass did.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     task, rules, cache = parts
     with begin(cfg, build.model(cfg), [task]) as run:
         run.traces = TraceFile(run.folder, limit=1)
@@ -101,7 +106,12 @@ def prompt_of(cfg: DictConfig) -> str:
 
 
 def show(traces: list[Trace], folder: Path) -> list[Path]:
-    """Write the viewer, the film and the still; the pictures among them."""
+    """Write the viewer, the film and the still, and return the paths of the two pictures among them.
+
+    Args:
+        traces: The decoders' traces of the prompt, in the order in which they are shown.
+        folder: The run's folder.
+    """
     write_text(folder / VIEWER, viewer_page(traces))
     print(f"viewer: {folder / VIEWER}")
     return [film(traces, folder / "denoising.gif"), still(traces, folder / "denoising.png")]

@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> Parts:
     """Return the task and the decoder.
 
     Raises:
-        UserError: a factor is no setting or has a single value, or there are too many combinations.
+        UserError: A factor is no setting or has a single value, or there are too many combinations.
     """
     with gathered() as errors:
         with errors:
@@ -77,7 +77,7 @@ def cells(cfg: DictConfig) -> list[dict[str, Any]]:
     """Return all combinations of the factors' values, the last factor varying fastest.
 
     Raises:
-        UserError: see `check`.
+        UserError: See `check`.
     """
     factors: dict[str, list[Any]] = conf.plain(cfg.factors)
     if not factors or any(len(values) < 2 for values in factors.values()):
@@ -91,7 +91,15 @@ def cells(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def configured(cfg: DictConfig, cell: Mapping[str, Any]) -> DictConfig:
-    """Return the config with a combination's values. Raises UserError for a factor that is no setting."""
+    """Return the config with a combination's values.
+
+    Args:
+        cfg: The run's config, which stays as it is.
+        cell: The values by factor; those of `share` and `cache` are left out, since they are no settings of the config.
+
+    Raises:
+        UserError: A factor is no setting.
+    """
     changed = cfg.copy()
     for key, value in cell.items():
         if key in (SHARE, CACHE):
@@ -113,8 +121,13 @@ def configured(cfg: DictConfig, cell: Mapping[str, Any]) -> DictConfig:
 def cache_of(cfg: DictConfig, cell: Mapping[str, Any], rule: Rule) -> Policy:
     """Return a combination's cache.
 
+    Args:
+        cfg: The run's config, whose cache is taken where none is a factor.
+        cell: The combination's values by factor.
+        rule: The decoder that runs with it.
+
     Raises:
-        UserError: there is no such cache, or it doesn't go with the rule.
+        UserError: There is no such cache, or it doesn't go with the rule.
     """
     if CACHE in cell:
         kinds.check("factors.cache", cell[CACHE], one_of(conf.options("cache")))
@@ -127,7 +140,12 @@ def called(cell: Mapping[str, Any]) -> str:
 
 
 def run(cfg: DictConfig, parts: Parts) -> None:
-    """Decode and score the items under every combination."""
+    """Decode and score the items under every combination.
+
+    Args:
+        cfg: The run's config.
+        parts: What `check` returned.
+    """
     with begin(cfg, build.model(cfg), [parts.task]) as run:
         grid = {called(cell): decoded(run, parts, cell) for cell in in_turn(cells(cfg))}
         report = Report(
@@ -147,7 +165,13 @@ def in_turn(combined: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]
 
 
 def decoded(run: Run, parts: Parts, cell: Mapping[str, Any]) -> list[Sample]:
-    """Return the samples of one combination."""
+    """Return the samples of one combination.
+
+    Args:
+        run: The run, into whose files they go.
+        parts: What `check` returned.
+        cell: The combination's values by factor.
+    """
     own, name = configured(run.cfg, cell), called(cell)
     how = replace(
         run.decoding(),
@@ -161,7 +185,12 @@ def decoded(run: Run, parts: Parts, cell: Mapping[str, Any]) -> list[Sample]:
 
 
 def report_fields(cfg: DictConfig, grid: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
-    """Return what the samples say, in a Report's fields."""
+    """Return what the samples say, in a Report's fields.
+
+    Args:
+        cfg: The run's config: its factors, resamples and seed.
+        grid: The samples by what their combination is called, see `called`.
+    """
     factors: dict[str, list[Any]] = conf.plain(cfg.factors)
     scores = np.array([[each.score for each in grid[called(cell)]] for cell in cells(cfg)], dtype=float)
     shaped = scores.reshape(*(len(values) for values in factors.values()), -1)

@@ -1,7 +1,8 @@
 """Docstrings that tools can read: a public function's `Args:` names each of its parameters.
 
-The site is built from the library's (`make docs`), and editors show them. A function of one parameter may say in its
-sentence what that is. `Task.score` is every task's: those that override it say only what is theirs.
+The site is built from the library's (`make docs`), and editors show them; the experiments' are held to the same. A
+function of one parameter may say in its sentence what that is. `Task.score` is every task's: those that override it
+say only what is theirs.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def missing(path: Path) -> list[str]:
     return found
 
 
-FILES = sorted((ROOT / "dlmlab").rglob("*.py"))
+FILES = sorted(path for folder in ("dlmlab", "experiments") for path in (ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -72,15 +72,35 @@ def make_rows(
 
     A row depends on the seed and its place alone, not on how many processes draw.
 
+    Args:
+        tokenizer: The tokenizer of the network that is trained.
+        weight_of: How often each kind of exercise is drawn, by its name, relative to the others.
+        layouts: The layouts, the smallest first.
+        rows: How many rows; several layouts have the last chunk whole, see `in_processes`.
+        seed: The seed of the draw.
+        workers: How many processes draw; 1 is this one.
+
     Returns:
         The rows of each layout. One that fits into none is left out.
+
+    Raises:
+        UserError: The layouts hold none of a chunk's exercises.
     """
     draw = partial(_draw_chunk, tokenizer, dict(weight_of), tuple(layouts), seed)
     return in_processes(draw, rows, workers)
 
 
 def in_processes(draw: Callable[[int], list[Rows]], rows: int, workers: int) -> list[Rows]:
-    """Return what a function draws for the chunks 0, 1, 2 … of `CHUNK` rows, together."""
+    """Return what a function draws for the chunks 0, 1, 2 … of `CHUNK` rows, together.
+
+    Args:
+        draw: Returns a chunk's rows by layout, given the chunk's number; it can be sent to a process.
+        rows: How many rows in all; the last chunk is cut to fit where there is one layout, else it stays whole.
+        workers: How many processes draw; 1 is this one.
+
+    Returns:
+        The rows of each layout, in the order of the chunks.
+    """
     chunks = -(-rows // CHUNK)
     if workers == 1:
         parts = [draw(chunk) for chunk in range(chunks)]
@@ -131,7 +151,14 @@ def _draw_chunk(
 
 
 def place(prompt: int, answer: int, layouts: Sequence[Layout], rng: Random) -> tuple[int, int] | None:
-    """Return the number of the layout that a row goes to, and the row's canvas; None where none holds it."""
+    """Return the number of the layout that a row goes to, and the row's canvas; None where none holds it.
+
+    Args:
+        prompt: Tokens of the prompt with its frame.
+        answer: Tokens of the answer with its end token.
+        layouts: The layouts, the smallest first.
+        rng: Decides whether the row is passed on, and how long its canvas is.
+    """
     holding = [
         (number, layout) for number, layout in enumerate(layouts) if prompt <= layout.prompt and answer <= layout.canvas
     ]
@@ -150,7 +177,14 @@ def _canvas(answer: int, layout: Layout, rng: Random) -> int:
 
 
 def lay_out(found: Found, canvases: Sequence[int], layout: Layout, end: int) -> Rows:
-    """Return rows of token ids; what is behind an answer holds the end token, as do places before a prompt."""
+    """Return rows of token ids; what is behind an answer holds the end token, as do places before a prompt.
+
+    Args:
+        found: The token ids of N prompts and answers, which fit the layout.
+        canvases: The positions of each one's canvas.
+        layout: The layout.
+        end: The end token's id.
+    """
     ids_NL = np.full((len(found), layout.positions), end, dtype=np.int16)
     for row, (prompt, answer) in enumerate(found):
         ids_NL[row, layout.prompt - len(prompt) : layout.prompt] = prompt

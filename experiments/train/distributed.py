@@ -22,7 +22,14 @@ RESULTS = "results.json"
 def together(work: Callable[..., dict[str, Any]], device: str, processes: int | None = None, **settings: Any) -> Any:
     """Call `work` with settings and a device in a process for each GPU, or in this one where there are no several.
 
-    processes: how many on a CPU, which they share. Returns what the first has made.
+    Args:
+        work: What each process does. Its result is something that JSON can hold.
+        device: `cpu`, `cuda`, or one device; only with `cuda` are all GPUs taken.
+        processes: How many on a CPU, which they share; None is a process for each GPU, or this one.
+        **settings: What `work` is given beside the device; `out` among them, beside which the result is written.
+
+    Returns:
+        What the first has made.
     """
     count = processes or (torch.cuda.device_count() if device == "cuda" else 1)
     if count < 2:
@@ -56,7 +63,12 @@ def _results(out: Path) -> Path:
 
 
 def shared(out: Path, draw: Callable[[], list[Rows]]) -> list[Rows]:
-    """Return rows that the first process draws; the others map its files into memory."""
+    """Return rows that the first process draws; where there are several, all read them from files that it writes.
+
+    Args:
+        out: The checkpoint's folder, beside which the files are.
+        draw: Draws the rows, by layout.
+    """
     if world() == 1:
         return draw()
     folder = out.with_name(f"{out.name}.rows")

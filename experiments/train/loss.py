@@ -109,12 +109,18 @@ class Objective(nn.Module):
         return (entropy_BK * masked_BK * weight_BK / p_BK.clamp(min=LEAST_T)).sum() / averaged(weight_BK.sum())
 
     def block_lengths(self, batch: Batch) -> Tensor:
-        """The length of each row's blocks, (B,)."""
+        """Return the length of each row's blocks, (B,)."""
         lengths = torch.tensor(self.masks.lengths or (1,), device=batch.ids_BL.device)
         return lengths[(batch.choice_B3[:, 1] * len(lengths)).long().clamp(max=len(lengths) - 1)]
 
     def probability(self, batch: Batch, position_K: Tensor, block_B: Tensor) -> Tensor:
-        """How likely each position of the canvases is masked, (B, K)."""
+        """Return how likely each position of the canvases is masked, (B, K).
+
+        Args:
+            batch: The rows with their random numbers.
+            position_K: Positions, counted from the canvas's first.
+            block_B: The length of each row's blocks.
+        """
         t_B1 = batch.t_B[:, None]
         if not self.masks.block_share:
             return t_B1.expand(-1, len(position_K))
@@ -126,16 +132,25 @@ class Objective(nn.Module):
 
 
 def blocks_apart(batch: Batch, position_BK: Tensor, block_B: Tensor) -> Tensor:
-    """How likely each position is masked where blocks are filled one by one: each has a share of its own, (B, K).
+    """Return how likely each position is masked, (B, K), where blocks are filled one by one: each has its own share.
 
-    position_BK: positions of the canvas, counted from the row's first.
+    Args:
+        batch: The rows with their random numbers.
+        position_BK: Positions of the canvas, counted from the row's first.
+        block_B: The length of each row's blocks.
     """
     share_BK = batch.t_B[:, None] + SPREAD * (position_BK // block_B[:, None])
     return LEAST_T + (1 - LEAST_T) * share_BK.frac()
 
 
 def one_stream(model: LLaDAModelLM, ids_BL: Tensor, real_BL: Tensor | None) -> Tensor:
-    """The final norm's outputs, (B, L, D), of attention that sees both directions, but no padding."""
+    """Return the final norm's outputs, (B, L, D), of attention that sees both directions, but no padding.
+
+    Args:
+        model: The network.
+        ids_BL: Token ids, masked.
+        real_BL: Whether a position is no padding; None where none is.
+    """
     position_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
     x_BLD = embedded(model, ids_BL)
     return through(model, x_BLD, position_L, attention_bias(real_BL, len(position_L), 0, x_BLD))
@@ -144,10 +159,17 @@ def one_stream(model: LLaDAModelLM, ids_BL: Tensor, real_BL: Tensor | None) -> T
 def two_streams(
     model: LLaDAModelLM, clean_BL: Tensor, noisy_BL: Tensor, real_BL: Tensor, place_BL: Tensor, block_B: Tensor
 ) -> Tensor:
-    """The final norm's outputs of noisy rows, (B, L, D), each of whose blocks sees itself and the clean ones before.
+    """Return the final norm's outputs of noisy rows, (B, L, D); each block sees itself and the clean ones before.
 
-    So all blocks of a row are trained in one pass (block diffusion, arXiv:2503.09573, section 3.2). place_BL: positions
-    counted from a row's first, where the grid of blocks begins.
+    So all blocks of a row are trained in one pass (block diffusion, arXiv:2503.09573, section 3.2).
+
+    Args:
+        model: The network.
+        clean_BL: Token ids without masks.
+        noisy_BL: The same, masked.
+        real_BL: Whether a position is no padding.
+        place_BL: Positions counted from a row's first, where the grid of blocks begins.
+        block_B: The length of each row's blocks.
     """
     length = clean_BL.shape[1]
     block_BL = torch.div(place_BL, block_B[:, None], rounding_mode="floor")
@@ -168,14 +190,26 @@ def two_streams(
 
 
 def embedded(model: LLaDAModelLM, ids_BL: Tensor) -> Tensor:
-    """Embedded tokens; what they gather through the network is kept at autocast's precision, half the traffic."""
+    """Return embedded tokens; what they gather through the network is kept at autocast's precision, half the traffic.
+
+    Args:
+        model: The network.
+        ids_BL: Token ids.
+    """
     x_BLD: Tensor = model.model.embed(ids_BL)
     kind = x_BLD.device.type
     return x_BLD.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x_BLD
 
 
 def through(model: LLaDAModelLM, x_BLD: Tensor, position_L: Tensor, bias: Tensor | None) -> Tensor:
-    """Embedded tokens through the network's blocks and its final norm."""
+    """Return embedded tokens after the network's blocks and its final norm, (B, L, D).
+
+    Args:
+        model: The network.
+        x_BLD: Embedded tokens.
+        position_L: Positions, for the rotary embedding.
+        bias: What is added to attention scores, (B, 1, L, L) or what broadcasts to it; None where all is seen.
+    """
     cos, sin = model.model.angles(x_BLD, position_L)
     for block in model.model.transformer["blocks"]:
         x_BLD = block(x_BLD, cos, sin, bias)
@@ -184,7 +218,13 @@ def through(model: LLaDAModelLM, x_BLD: Tensor, position_L: Tensor, bias: Tensor
 
 
 def cross_entropy(head: Callable[[Tensor], Tensor], hidden_BKD: Tensor, token_BK: Tensor) -> Tensor:
-    """Of each position's token, (B, K)."""
+    """Return each position's cross-entropy, (B, K), in nats.
+
+    Args:
+        head: Turns hidden states into logits.
+        hidden_BKD: The final norm's outputs.
+        token_BK: The right tokens' ids.
+    """
     return F.cross_entropy(head(hidden_BKD).float().transpose(1, 2), token_BK, reduction="none")
 
 
@@ -195,10 +235,16 @@ def batches(
     generator: torch.Generator,
     part: slice = slice(None),
 ) -> Iterator[tuple[int, Batch]]:
-    """Rows of all layouts in a random order, over and over, as the number of a layout and a batch of it.
+    """Yield rows of all layouts in a random order, over and over, as the number of a layout and a batch of it.
 
-    columns: of each layout, the columns of its `Rows`. sizes: rows of a batch of each layout. part: of each batch, for
-    one of several processes that draw the same.
+    A round's last rows of a layout, too few for a batch, are left out.
+
+    Args:
+        columns: The columns of each layout's `Rows`.
+        canvases: Positions of each layout's canvas.
+        sizes: Rows of a batch of each layout.
+        generator: Draws the order and the masks, on the columns' device.
+        part: What is taken of each batch, for one of several processes that draw the same.
     """
     device = generator.device
     while True:

@@ -39,7 +39,13 @@ class Network:
 
 
 def described(architecture: Mapping[str, Any], vocabulary: int, ids: Mapping[str, int]) -> dict[str, Any]:
-    """Return the config.json of an architecture, LLaDA's where it names no other, and of a vocabulary."""
+    """Return the config.json of an architecture, LLaDA's where it names no other, and of a vocabulary.
+
+    Args:
+        architecture: Keys of a config.json of the network's family, without token ids.
+        vocabulary: The number of tokens.
+        ids: Token ids by their keys in config.json: `mask_token_id`, `eos_token_id` and `pad_token_id`.
+    """
     if not architecture.get("architectures"):
         network = LLaDAConfig(**architecture, **ids, vocab_size=vocabulary, embedding_size=vocabulary)  # type: ignore[arg-type]
         stated = {key: getattr(network, key) for key in LLaDAConfig.__annotations__ if key != "model_type"}
@@ -86,7 +92,15 @@ def start(
 
 
 def begin(model: LLaDAModelLM, initial: str) -> None:
-    """Give a model a checkpoint's weights, by name. Raises UserError where shapes or parts differ."""
+    """Give a model a checkpoint's weights, by name.
+
+    Args:
+        model: The model; of what only it has, parts of `FRESH` stay new.
+        initial: The checkpoint, as `training.initial` names it.
+
+    Raises:
+        UserError: Shapes or parts differ.
+    """
     given = load(initial, device="cpu", compile=False).state_dict()
     own = model.state_dict()
     for name, tensor in own.items():
@@ -101,7 +115,12 @@ def begin(model: LLaDAModelLM, initial: str) -> None:
 
 
 def save_checkpoint(network: Network, out: Path) -> None:
-    """A folder in the family's layout, weights in bfloat16; config.json states every key that shapes the model."""
+    """Write a folder in the family's layout, weights in bfloat16; config.json states every key that shapes the model.
+
+    Args:
+        network: The network, with its tokenizer.
+        out: The folder, which is made where it is missing.
+    """
     out.mkdir(parents=True, exist_ok=True)
     weights = {}
     for name, tensor in network.model.state_dict().items():
@@ -115,10 +134,18 @@ def save_checkpoint(network: Network, out: Path) -> None:
 
 
 def check_architecture(architecture: Mapping[str, Any], vocabulary: int) -> LLaDAConfig:
-    """Return the network of an architecture, as `start` would make it, without weights. Raises UserError by the key."""
+    """Return the network of an architecture, as `start` would make it, without weights.
+
+    Args:
+        architecture: Keys of a config.json of the network's family, without token ids.
+        vocabulary: The number of tokens.
+
+    Raises:
+        UserError: A key is wrong, which is named.
+    """
     return network_config(described(architecture, vocabulary, NO_IDS | {"mask_token_id": 1}), "the architecture")
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """How many numbers a model has learnt."""
+    """Count the numbers that a model has learnt."""
     return sum(parameter.numel() for parameter in model.parameters())

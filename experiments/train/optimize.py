@@ -47,12 +47,20 @@ class Data(NamedTuple):
     rows: Sequence[Rows]
 
     def sizes(self, batch_size: int) -> list[int]:
-        """Rows of a batch of each layout, so that each has about as many positions as the first's `batch_size` rows."""
+        """Return the rows of a batch of each layout.
+
+        Each has about as many positions as the first's `batch_size` rows.
+        """
         first = self.layouts[0].positions
         return [max(1, batch_size * first // layout.positions) for layout in self.layouts]
 
     def drawn(self, batch_size: int, generator: torch.Generator) -> Any:
-        """Batches, this process's part of each, see `batches`. Layouts with too few rows for one are left out."""
+        """Yield batches, this process's part of each, see `batches`. Layouts with too few rows for one are left out.
+
+        Args:
+            batch_size: Rows of a batch of the first layout, of all processes together.
+            generator: Draws the order and the masks; rows are put on its device.
+        """
         sizes = self.sizes(batch_size)
         columns = [[torch.from_numpy(column).to(generator.device) for column in each] for each in self.rows]
         part = slice(rank(), None, world())
@@ -78,8 +86,17 @@ def fit(
 ) -> None:
     """Optimise until the steps or the seconds are used up, from where the file `state` says that it was left.
 
-    so_far: is brought up to date; losses every LOG_EVERY steps. Raises KeyboardInterrupt where the user has asked for
-    an end, once the state is kept.
+    Args:
+        model: The network, on its device.
+        data: The rows.
+        training: The recipe's part of that name, see conf/experiment/train/.
+        seed: The seed of the rows' order and of the masks.
+        hooks: What is called on the way.
+        so_far: Is brought up to date; losses every LOG_EVERY steps.
+        state: The file that keeps the state.
+
+    Raises:
+        KeyboardInterrupt: The user has asked for an end; the state is kept.
     """
     device, cuda = model.device, model.device.type == "cuda"
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
@@ -132,7 +149,14 @@ def fit(
 
 
 def warm_up(loss_of: nn.Module, data: Data, batch_size: int, generator: torch.Generator) -> None:
-    """Run a batch of each layout forth and back, so that all is compiled before the clock begins."""
+    """Run a batch of each layout forth and back, so that all is compiled before the clock begins.
+
+    Args:
+        loss_of: The objective, of a layout and a batch.
+        data: The rows.
+        batch_size: Rows of a batch of the first layout.
+        generator: Draws the batches; seed it anew afterwards.
+    """
     for number, (layout, rows, size) in enumerate(zip(data.layouts, data.rows, data.sizes(batch_size), strict=True)):
         if len(rows.ids_NL) < size:
             continue
@@ -147,7 +171,15 @@ def warm_up(loss_of: nn.Module, data: Data, batch_size: int, generator: torch.Ge
 def keep(
     state: Path, model: LLaDAModelLM, optimizers: Sequence[torch.optim.Optimizer], so_far: Progress, hooks: Hooks
 ) -> None:
-    """Write the state, in one of the processes."""
+    """Write the state, in one of the processes.
+
+    Args:
+        state: The file that keeps it.
+        model: The network.
+        optimizers: Its optimisers.
+        so_far: Where the training stands.
+        hooks: Of these `checkpoint` is called afterwards.
+    """
     if rank() == 0:
         save(state, model, optimizers, so_far)
         hooks.checkpoint()
@@ -156,7 +188,13 @@ def keep(
 def make_optimizers(
     model: LLaDAModelLM, muon: Mapping[str, Any], adamw: Mapping[str, Any]
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embedding, head, norms and biases."""
+    """Return Muon for the matrices inside the blocks, AdamW for embedding, head, norms and biases.
+
+    Args:
+        model: The network.
+        muon: Muon's settings: `lr`, `momentum` and `weight_decay`.
+        adamw: AdamW's, by torch's names.
+    """
     named = list(model.named_parameters())
     inside = [parameter for name, parameter in named if ".blocks." in name and parameter.ndim == 2]
     outside = [parameter for name, parameter in named if ".blocks." not in name or parameter.ndim != 2]
@@ -170,7 +208,15 @@ def make_optimizers(
 def set_rate(
     optimizers: Sequence[torch.optim.Optimizer], step: int, done: float, warmup_steps: int, constant_share: float
 ) -> None:
-    """Learning rates: a linear warm-up, the full rate for a share of the way, then linearly to zero."""
+    """Set learning rates: a linear warm-up, the full rate for a share of the way, then linearly to zero.
+
+    Args:
+        optimizers: The optimisers; `full_lr` of each group is its full rate.
+        step: The step, from 0.
+        done: The share of the way that is behind, by steps or by the clock.
+        warmup_steps: The steps of the warm-up.
+        constant_share: The share of the way before the rate falls.
+    """
     rate = min(1.0, (step + 1) / warmup_steps, (1 - done) / (1 - constant_share))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -28,7 +28,15 @@ class Canvas(NamedTuple):
 def held_out_accuracy(
     model: Any, kinds: Sequence[type[Exercise]], per_kind: int, canvas: Canvas, seed: int
 ) -> dict[str, float]:
-    """Return the share of right answers by kind, decoded by the baseline; kinds for training alone are left out."""
+    """Return the share of right answers by kind, decoded by the baseline; kinds for training alone are left out.
+
+    Args:
+        model: The model, with its tokenizer.
+        kinds: The kinds of exercises.
+        per_kind: How many exercises of each.
+        canvas: How they are decoded.
+        seed: The seed of the draw.
+    """
     kinds = [kind for kind in kinds if kind is not Lookup]
     exercises = draw_held_out(kinds, per_kind, seed)
     outputs = generate(model, [exercise.prompt for exercise in exercises], Baseline(), **canvas._asdict())
@@ -39,7 +47,12 @@ def held_out_accuracy(
 
 
 def is_right(exercise: Exercise, text: str) -> bool:
-    """Return whether an answer is right; a function must be one of the reference's own ways to write it."""
+    """Return whether an answer is right; a function must be one of the reference's own ways to write it.
+
+    Args:
+        exercise: The exercise.
+        text: The answer.
+    """
     if isinstance(exercise, Choice):
         return text.startswith(f"{exercise.letter}.")
     if isinstance(exercise, OpenPrompt):

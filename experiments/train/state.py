@@ -32,7 +32,17 @@ class Progress:
 
 
 def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:
-    """Replace the file at once. Raises OSError where that can't be done."""
+    """Replace the file at once.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        model: The network.
+        optimizers: Its optimisers; `load` is given them in the same order.
+        progress: Where the training stands.
+
+    Raises:
+        OSError: The file can't be written.
+    """
     tensors = {f"model/{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
@@ -44,7 +54,16 @@ def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
 
 
 def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> Progress | None:
-    """Put model and optimisers where they were. None without a file; for a damaged one, with a line on stderr."""
+    """Put model and optimisers where they were.
+
+    Args:
+        path: The file that `save` wrote, if any.
+        model: The network, which gets its weights.
+        optimizers: Its optimisers, which get their states.
+
+    Returns:
+        Where the training stands; None without a file, and for a damaged one, with a line on stderr.
+    """
     if not path.exists():
         return None
     try:
@@ -69,7 +88,12 @@ def load(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
 
 
 def digest(tensors: Mapping[str, Tensor], told: str) -> str:
-    """Return what safetensors itself doesn't keep: a checksum of the content."""
+    """Return what safetensors itself doesn't keep: a checksum of the content.
+
+    Args:
+        tensors: The tensors by name; their order plays no part.
+        told: The progress, as JSON.
+    """
     found = hashlib.blake2b(told.encode(), digest_size=16)
     for name in sorted(tensors):
         found.update(name.encode())

@@ -65,7 +65,15 @@ def make_rows(
 ) -> list[Rows]:
     """Draw rows in several processes: puzzles of the training side, each in several of its symmetric forms.
 
-    puzzles: see `Puzzles`.
+    Args:
+        tokenizer: The tokenizer of `make_tokenizer`.
+        puzzles: The fields of `Puzzles`, by name.
+        rows: How many rows.
+        seed: The seed of the draw.
+        workers: How many processes draw; 1 is this one.
+
+    Returns:
+        The rows of the one layout that all puzzles have.
     """
     drawn = partial(_draw_chunk, tokenizer, dict(puzzles), seed)
     return in_processes(drawn, rows, workers)
@@ -91,7 +99,15 @@ def _draw_chunk(tokenizer: PreTrainedTokenizerBase, puzzles: dict[str, Any], see
 def held_out_accuracy(
     model: Any, puzzles: Mapping[str, Any], count: int, batch_size: int, seed: int
 ) -> dict[str, float]:
-    """Return the share of held-out puzzles that are solved, by the decoder, one token a step."""
+    """Return the share of held-out puzzles that are solved, by the decoder, one token a step.
+
+    Args:
+        model: The model, with its tokenizer.
+        puzzles: The fields of `Puzzles`, by name; `forms` plays no part.
+        count: How many puzzles.
+        batch_size: Canvases that go through the model at once.
+        seed: The seed of the draw.
+    """
     found, _ = draw(count, (puzzles["fewest"], puzzles["most"]), True, f"progress/{seed}")
     texts = ["".join(map(str, each)) for each in found]
     right = {}

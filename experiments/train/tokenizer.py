@@ -52,7 +52,11 @@ TEMPLATES = ("llada", "chatml", CELLS)
 def train_tokenizer(vocab_size: int, samples: int, seed: int, kinds: Iterable[str]) -> PreTrainedTokenizerFast:
     """Train on generated prompts and answers; every number is shown often enough to become a token.
 
-    kinds: names of the exercises whose text it is.
+    Args:
+        vocab_size: The most tokens, bytes and special ones among them.
+        samples: How many exercises of each kind, and how often each number is shown.
+        seed: The seed of the exercises.
+        kinds: Names of the exercises whose text it is.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = Sequence([Split(Regex(PIECES), "isolated"), ByteLevel(False, use_regex=False)])
@@ -79,7 +83,12 @@ def train_tokenizer(vocab_size: int, samples: int, seed: int, kinds: Iterable[st
 
 
 def in_template(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with the special tokens and the chat template of `TEMPLATES`; ids stay."""
+    """Return a tokenizer with the special tokens and the chat template of `TEMPLATES`; ids stay.
+
+    Args:
+        tokenizer: A tokenizer with LLaDA's special tokens, or Sudoku's.
+        template: One of `TEMPLATES`; all but `chatml` leave the tokenizer as it is.
+    """
     if template != "chatml":
         return tokenizer
     text = str(tokenizer.backend_tokenizer.to_str())
@@ -100,7 +109,12 @@ def in_template(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrained
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """tokenizer.json and tokenizer_config.json, the chat template inside the latter."""
+    """Write tokenizer.json and tokenizer_config.json, the chat template inside the latter.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: The checkpoint's folder.
+    """
     for key in ("is_local", "local_files_only"):  # how it was loaded
         tokenizer.init_kwargs.pop(key, None)
     tokenizer.save_pretrained(folder, save_jinja_files=False)

@@ -71,7 +71,12 @@ PARTS = ("tokenizer", "data", "architecture", "training", "progress")
 
 
 def run(cfg: DictConfig, built: None) -> None:
-    """The experiment: settings from conf/experiment/train/, the checkpoint into the run's folder."""
+    """Run the experiment: settings from conf/experiment/train/, the checkpoint into the run's folder.
+
+    Args:
+        cfg: The run's config.
+        built: None, which `check` returns: nothing is built before the run has begun.
+    """
     from omegaconf import OmegaConf
 
     from dlmlab.model.loader import load, pick_device
@@ -135,7 +140,12 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_rows(rows: int, batch_size: int) -> None:
-    """Raise UserError for fewer rows than a batch."""
+    """Raise UserError for fewer rows than a batch.
+
+    Args:
+        rows: The rows of all layouts.
+        batch_size: Rows of a batch of the first layout.
+    """
     if rows < batch_size:
         raise UserError(f"data.rows={rows} is less than training.batch_size={batch_size}: raise it")
 
@@ -146,7 +156,13 @@ def layouts_of(data: Mapping[str, Any]) -> list[Layout]:
 
 
 def rows_of(network: Network, data: Mapping[str, Any], seed: int) -> list[Rows]:
-    """Draw a recipe's rows, by layout."""
+    """Draw a recipe's rows, by layout.
+
+    Args:
+        network: The network that is trained, for its tokenizer.
+        data: The recipe's part of that name.
+        seed: The seed of the draw.
+    """
     if data["puzzles"]:
         return sudoku.make_rows(network.tokenizer, data["puzzles"], data["rows"], seed, data["workers"])
     return make_rows(network.tokenizer, data["weights"], layouts_of(data), data["rows"], seed, data["workers"])
@@ -164,10 +180,26 @@ def train(
     device: str,
     ready: Callable[[], float | None] = lambda: None,
 ) -> dict[str, Any]:
-    """Tokenizer, data, training, checkpoint. Returns what was reached. Needs no config system.
+    """Make tokenizer and data, train, and write the checkpoint. Needs no config system.
 
-    The parameters are the parts of a recipe in conf/experiment/train/; ready: see `Hooks`. The checkpoint is written
-    whenever the state is, so that a training that ends early leaves one. Raises UserError for fewer rows than a batch.
+    The checkpoint is written whenever the state is, so that a training that ends early leaves one.
+
+    Args:
+        out: The checkpoint's folder; the state is kept beside it.
+        tokenizer: This and the next four are the parts of a recipe in conf/experiment/train/; this is the tokenizer's.
+        data: The rows' part.
+        architecture: The network's part; empty is the initial checkpoint's.
+        training: The optimisation's part.
+        progress: The part of what is measured on the way.
+        seed: The seed of weights, data, order and masks.
+        device: The device to train on, such as `cuda:0`.
+        ready: See `Hooks`.
+
+    Returns:
+        What was reached: the number of `parameters`, the `steps`, the `losses`, and each `accuracy` that was measured.
+
+    Raises:
+        UserError: There are fewer rows than a batch.
     """
     check_rows(data["rows"], training["batch_size"])
     torch.manual_seed(seed)
@@ -202,7 +234,15 @@ def train(
 def accuracy(
     model: Any, data: Mapping[str, Any], progress: Mapping[str, Any], steps: int, seed: int
 ) -> dict[str, float]:
-    """Return the share of right answers to what is held out, by kind; of Sudoku by decoder."""
+    """Return the share of right answers to what is held out, by kind; of Sudoku by decoder.
+
+    Args:
+        model: The model, with its tokenizer.
+        data: The recipe's part of that name.
+        progress: The recipe's part of that name.
+        steps: Decoding steps of a canvas; Sudoku takes one for each cell whatever this says.
+        seed: The seed of the draw.
+    """
     count, batch_size = progress["per_kind"], progress["batch_size"]
     if data["puzzles"]:
         return sudoku.held_out_accuracy(model, data["puzzles"], count, batch_size, seed)
@@ -212,5 +252,5 @@ def accuracy(
 
 
 def mean(right: Mapping[str, float]) -> float:
-    """Over kinds, each of as many exercises."""
+    """Return the mean over kinds, each of as many exercises."""
     return sum(right.values()) / len(right)
