@@ -61,9 +61,14 @@ KINDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A point of the grid. same_as: the first setting, or plainer rule, that it does not differ from.
+    """A point of the grid.
 
-    repeated: whether it is the rule of a setting before it, which stands for both where one is chosen.
+    Attributes:
+        name: Its numbers in a text, by which samples call it.
+        values: The numbers, by field of the decoder.
+        rule: The decoder with these numbers.
+        same_as: The first setting, or plainer rule, that it does not differ from; None where it differs from all.
+        repeated: Whether it is the rule of a setting before it, which stands for both where one is chosen.
     """
 
     name: str
@@ -74,7 +79,15 @@ class Setting:
 
 
 class Parts(NamedTuple):
-    """The grid, the task and how its canvases are filled, the baseline, and the cache of all but the baseline."""
+    """What is calibrated.
+
+    Attributes:
+        settings: The grid.
+        task: The task.
+        generation: How its canvases are filled.
+        baseline: The rule that settings are held against.
+        cache: That of all but the baseline.
+    """
 
     settings: list[Setting]
     task: Task

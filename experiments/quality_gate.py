@@ -53,9 +53,14 @@ PADDING = 24
 class Gate:
     """What a gate may say of itself in `gates`; what it leaves out is the task's own.
 
-    margin: what the candidate may lose, as a fraction; by text, the least BLEU. by: what is judged. task: a name among
-    the model's tasks or of conf/task/, the gate's own name where it says none. limit: of its items. The rest is its
-    canvas.
+    Attributes:
+        margin: What the candidate may lose, as a fraction; by text, the least BLEU. By repeat it plays no part.
+        by: What is judged: `score`, `text` (against the baseline's texts) or `repeat` (the candidate twice).
+        task: A name among the model's tasks or of conf/task/; None is the gate's own name.
+        limit: How many of the task's items are taken.
+        gen_length: Positions of the canvas.
+        steps: Scheduled forward passes.
+        block_length: Positions of a block.
     """
 
     margin: Fraction
@@ -71,7 +76,14 @@ KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, "tasks": list_of(str), "gates": 
 
 
 class Parts(NamedTuple):
-    """The gates' tasks and how their canvases are filled, by gate; the two decoders, by name; the candidate's cache."""
+    """What is decoded.
+
+    Attributes:
+        tasks: The task of each gate.
+        settings: How its canvases are filled, by gate.
+        rules: The two decoders, `baseline` and `candidate`.
+        cache: The candidate's.
+    """
 
     tasks: dict[str, Task]
     settings: dict[str, Generation]

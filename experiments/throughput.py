@@ -78,9 +78,15 @@ RANDOM_PROMPT = 32
 
 
 class Parts(NamedTuple):
-    """The prompts' texts, how their canvases are filled, and the decoders by the name that reports give them.
+    """What is timed.
 
-    caches: of decoders that have one, by the same name; the baseline has none.
+    Attributes:
+        task: The task that the prompts are of.
+        generation: How their canvases are filled.
+        texts: The prompts' texts.
+        chosen: The decoder that the config names.
+        rules: The decoders by the name that reports give them.
+        caches: Those of decoders that have one, by the same name; the baseline has none.
     """
 
     task: Task
