@@ -27,9 +27,9 @@ from dlmlab.memo import DiskMemo
 from dlmlab.paths import CONF
 from dlmlab.rule import Rule
 from dlmlab.run import build
+from dlmlab.run.grid import BASELINE, grid
 from dlmlab.tracking import Table
 from dlmlab.types import Generation, Output, Request
-from experiments.calibration import BASELINE, grid
 
 FORWARDS, SECONDS = 0.15, 0.2
 

@@ -40,8 +40,13 @@ CANVAS = {"gen_length": 256, "block_length": 32, "steps": 256}
 class DlmLM(LM):  # type: ignore[misc]
     """A model and a decoder of the lab's, asked by lm-eval.
 
-    samples: masks for each likelihood. batch_size, device, settings: see the module. Contexts are taken as they are, so
-    that a chat model wants `--apply_chat_template`.
+    Contexts are taken as they are, so that a chat model wants `--apply_chat_template`.
+
+    Args:
+        samples: Masks for each likelihood.
+        batch_size: How many canvases go through the model at once, a number or `auto`.
+        device: Where the model lies; None is the config's.
+        **settings: Settings of `python run.py`, some by shorter names; see the module.
     """
 
     def __init__(

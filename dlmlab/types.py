@@ -20,9 +20,12 @@ from dlmlab.settings import MOST, Limits, PositiveInt, Seed, check
 
 @dataclass(frozen=True)
 class Request:
-    """One canvas to fill; `index` names it in results and, with the run's seed, seeds its randomness.
+    """One canvas to fill.
 
     Attributes:
+        index: Names the canvas in results and, with the run's seed, seeds its randomness.
+        prompt: The prompt's token ids.
+        rule: The decoder.
         traced: Whether the output lists every forward pass, and not only what came of them all.
         cache: Decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
     """
@@ -71,9 +74,12 @@ class Output:
     """A filled canvas, and what it took.
 
     Attributes:
+        index: The request's.
+        tokens: The token ids of the whole canvas.
         forwards: The forward passes that the request took part in.
         step_of: For each token, the forward pass (counted from 0) after which it was committed for good.
         text: The tokens up to the first end token, as text; None where the checkpoint has no tokenizer.
+        trace: The forward passes one by one; empty where the request isn't traced.
         positions: The positions that the forward passes computed for the request, the prompt's among them.
         full_passes: Full-pass equivalents: `positions` divided by the row's length. Where a cache spares a part of the
             layers at some of them, the layers' mean.

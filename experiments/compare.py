@@ -60,8 +60,14 @@ UNTIMED = {"tokens_per_second": None, "speedup": None}
 class Parts(NamedTuple):
     """What is compared.
 
-    settings: how canvases are filled, by task. published: the same as each decoder's authors have it, by task and
-    decoder. references: the same with the baseline's steps, by task. caches: by the names of decoders that have one.
+    Attributes:
+        tasks: The tasks.
+        settings: How canvases are filled, by task.
+        published: The same as each decoder's authors have it, by task and decoder.
+        references: The same with the baseline's steps, by task.
+        rules: The decoders by name, once more for each cache.
+        baseline: The rule that they are held against.
+        caches: By the names of decoders that have one.
     """
 
     tasks: list[Task]

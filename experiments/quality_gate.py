@@ -9,18 +9,13 @@ of the gate that repeats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
-from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
-from dlmlab.loop.batch import Batch
 from dlmlab.measure.stats import BLEU_SMOOTHING, Comparison, compare_right, compare_texts
 from dlmlab.policy import Policy
 from dlmlab.record.samples import Sample
@@ -28,8 +23,8 @@ from dlmlab.rule import Rule
 from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.check import check_fit
-from dlmlab.run.evaluate import evaluate
 from dlmlab.run.kinds import SPREAD, TRACED, gathered
+from dlmlab.run.noise_floor import NOISE, USUAL, changed, decode, noise_floor, noise_table, share_same
 from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.run.shown import interval, points
 from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
@@ -42,20 +37,21 @@ if TYPE_CHECKING:
 
 BY = ("score", "text", "repeat")
 CANVAS = ("gen_length", "steps", "block_length")
-USUAL, NOISE = "unshared", ("batch 1", "padded", "other precision")
-"""What the noise floor's samples are by: the baseline as it is, and with what should not matter."""
 VERDICTS = ("fail", "inconclusive", "pass")
-PADDING = 24
-"""Columns by which the noise floor widens the padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """What a gate may say of itself in `gates`; what it leaves out is the task's own.
 
-    margin: what the candidate may lose, as a fraction; by text, the least BLEU. by: what is judged. task: a name among
-    the model's tasks or of conf/task/, the gate's own name where it says none. limit: of its items. The rest is its
-    canvas.
+    Attributes:
+        margin: What the candidate may lose, as a fraction; by text, the least BLEU. By repeat it plays no part.
+        by: What is judged: `score`, `text` (against the baseline's texts) or `repeat` (the candidate twice).
+        task: A name among the model's tasks or of conf/task/; None is the gate's own name.
+        limit: How many of the task's items are taken.
+        gen_length: Positions of the canvas.
+        steps: Scheduled forward passes.
+        block_length: Positions of a block.
     """
 
     margin: Fraction
@@ -71,7 +67,14 @@ KINDS: Mapping[str, Any] = {**TRACED, **SPREAD, "tasks": list_of(str), "gates": 
 
 
 class Parts(NamedTuple):
-    """The gates' tasks and how their canvases are filled, by gate; the two decoders, by name; the candidate's cache."""
+    """What is decoded.
+
+    Attributes:
+        tasks: The task of each gate.
+        settings: How its canvases are filled, by gate.
+        rules: The two decoders, `baseline` and `candidate`.
+        cache: The candidate's.
+    """
 
     tasks: dict[str, Task]
     settings: dict[str, Generation]
@@ -97,6 +100,7 @@ def check(cfg: DictConfig) -> Parts:
                 tasks[gate] = gate_task(cfg, gate)
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
                 check_fit(cfg, tasks[gate], settings[gate])
+                check_shared(cfg, gate, tasks, settings)
         chosen = cfg.task.get("name")
         if not errors and "_target_" in cfg.task and chosen not in {task.name for task in tasks.values()}:
             errors += [f"task={chosen} is no gate's: 'tasks=[{chosen}]' +gates.{chosen}.margin=0.01 makes it one"]
@@ -152,18 +156,23 @@ def report_fields(
         noise: The rows of the noise floor, see `changed`; empty where no gate judges by repeat.
     """
     gates, details = list[dict[str, Any]](), list[Table]()
+    by_text = any(by_of(cfg, gate) == "text" for gate in cfg.tasks)
     for gate in cfg.tasks:
         if gate in twice:
             gates.append({"name": gate, **twice[gate]})
             continue
         pair, margin = pairs[gate], cfg.gates[gate].margin
-        by_text = by_of(cfg, gate) == "text"
-        found = compare_texts(*texts(pair), margin) if by_text else compare_right(*right(pair), margin)
+        text = by_of(cfg, gate) == "text"
+        found = compare_texts(*texts(pair), margin) if text else compare_right(*right(pair), margin)
         gates.append({"name": gate, **asdict(found)})
         details += [cost_table(gate, pair), *detail_tables(pair)]
     return {
         "verdict": answer(gates),
-        "tables": [gate_table(gates), *([noise_table(noise)] if noise else []), *details],
+        "tables": [
+            gate_table(gates, by_text),
+            *([noise_table(noise)] if noise else []),
+            *details,
+        ],
         "results": {"gates": gates, "noise_floor": noise},
         "summary": {f"{row['name']}/{key}": row[key] for row in gates for key in ("difference", "verdict")},
     }
@@ -257,6 +266,27 @@ def gate_generation(cfg: DictConfig, gate: str, task: Task) -> Generation:
         return build.generation(cfg, task, **{key: own.get(key) for key in CANVAS})
 
 
+def check_shared(cfg: DictConfig, gate: str, tasks: Mapping[str, Task], settings: Mapping[str, Generation]) -> None:
+    """Refuse a gate that decodes the task of another one in another way, since samples are known by their task.
+
+    Args:
+        cfg: The run's config.
+        gate: The gate's name.
+        tasks: The tasks of this gate and of those before it.
+        settings: How their canvases are filled.
+
+    Raises:
+        UserError: Their canvases, schedules or numbers of items differ.
+    """
+    own, repeats = tasks[gate], by_of(cfg, gate) == "repeat"  # whose samples have names of their own
+    for other, task in tasks.items():
+        same = task.name == own.name and (by_of(cfg, other) == "repeat") == repeats
+        if same and (settings[other] != settings[gate] or len(task.items()) != len(own.items())):
+            raise UserError(
+                f"gates.{gate} and gates.{other} decode {own.name} in two ways: give both one limit and canvas"
+            )
+
+
 def right(pair: dict[str, list[Sample]]) -> tuple[list[bool], list[bool]]:
     """Return which items each of the two got right."""
     baseline, candidate = ([sample.score == 1 for sample in samples] for samples in pair.values())
@@ -267,22 +297,6 @@ def texts(pair: dict[str, list[Sample]]) -> tuple[list[str], list[str]]:
     """Return the answers of each of the two."""
     baseline, candidate = ([sample.text for sample in samples] for samples in pair.values())
     return baseline, candidate
-
-
-def decode(run: Run, task: Task, rule: Rule, generation: Generation, name: str, **changes: Any) -> list[Sample]:
-    """Decode and score a task with every canvas computed, under a name.
-
-    Args:
-        run: The run, into whose files the samples go.
-        task: The task whose items are decoded.
-        rule: The decoder.
-        generation: How canvases are filled.
-        name: What the samples' decoder is called.
-        **changes: Other fields of `Decoding`, or another `model`.
-    """
-    model = changes.pop("model", run.model)
-    how = replace(run.decoding(), share=False, traces=None, **changes)
-    return evaluate(model, task, {name: rule}, generation, how)[name]
 
 
 def determinism(run: Run, task: Task, parts: Parts, generation: Generation) -> dict[str, Any]:
@@ -313,81 +327,6 @@ def repeated(same: float, n: int) -> dict[str, Any]:
     return blank | {"candidate": same, "point_pass": same == 1, "verdict": verdict, "n": n}
 
 
-def noise_floor(run: Run, task: Task, rule: Rule, generation: Generation) -> list[dict[str, Any]]:
-    """Return the share of prompts whose baseline answer changes with what should not matter.
-
-    Args:
-        run: The run, into whose files the samples go.
-        task: The task whose items are decoded.
-        rule: The baseline.
-        generation: How canvases are filled.
-
-    Returns:
-        A row for each of `NOISE`, see `changed`.
-    """
-    single, padded, precise = NOISE
-    other = replace(generation, confidence_dtype=other_dtype(generation))
-    others = {
-        f"batch 1 and {run.batch.size}": decode(run, task, rule, generation, single, batch=Batch(1)),
-        f"{PADDING} more columns of padding": decode(run, task, rule, generation, padded, model=Padded(run.model)),
-        "confidence in float32 and float64": decode(run, task, rule, other, precise),
-    }
-    usual = decode(run, task, rule, generation, USUAL)
-    return [changed(name, usual, samples) for name, samples in others.items()]
-
-
-def changed(name: str, usual: Sequence[Sample], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return a row of the noise floor.
-
-    Args:
-        name: What differs, in words.
-        usual: The baseline's samples.
-        samples: Those with what differs, of the same items in the same order.
-    """
-    return {"name": name, "changed": 1 - share_same(usual, samples), "n": len(samples)}
-
-
-def other_dtype(generation: Generation) -> str:
-    """The precision of confidence that is not in use."""
-    return "float64" if generation.confidence_dtype == "float32" else "float32"
-
-
-def share_same(first: Sequence[Sample], second: Sequence[Sample]) -> float:
-    """Return the share of items with the same tokens.
-
-    Args:
-        first: Samples, at least one.
-        second: Samples of the same items in the same order.
-    """
-    return sum(a.tokens == b.tokens for a, b in zip(first, second, strict=True)) / len(first)
-
-
-class Padded:
-    """A model whose rows all have more padding than they need."""
-
-    def __init__(self, model: Any):
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def hidden(self, query: Query) -> Tensor:
-        """`hidden` of the same positions, in rows wider by PADDING columns."""
-        tokens_BL, real_BL, wanted_N = query[:3]
-        if real_BL is None:
-            real_BL = torch.ones_like(tokens_BL, dtype=torch.bool)
-        if wanted_N is not None:
-            wanted_N = wanted_N + wanted_N // tokens_BL.shape[1] * PADDING
-        wider_BL = F.pad(tokens_BL, (0, PADDING), value=self._model.config.pad_token_id)
-        layout = query.layout
-        if layout is not None:
-            layout = Layout(
-                F.pad(layout.position_BL, (0, PADDING)), F.pad(layout.seen_BLL, (0, PADDING, 0, PADDING), value=False)
-            )
-        wider = Query(wider_BL, F.pad(real_BL, (0, PADDING)), wanted_N, layout=layout)
-        return self._model.hidden(wider)  # type: ignore[no-any-return]
-
-
 def answer(gates: Sequence[dict[str, Any]]) -> str:
     """Say how the gates came out, the worst first."""
     names = {word: [gate["name"] for gate in gates if gate["verdict"] == word] for word in VERDICTS}
@@ -397,8 +336,13 @@ def answer(gates: Sequence[dict[str, Any]]) -> str:
     return " ".join(said)
 
 
-def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
-    """Return a table with a row for each gate, in points."""
+def gate_table(gates: Sequence[dict[str, Any]], by_text: bool) -> Table:
+    """Return a table with a row for each gate, in points.
+
+    Args:
+        gates: The gates' rows.
+        by_text: Whether one of them judges by text.
+    """
     rows = [
         [
             row["name"],
@@ -430,15 +374,9 @@ def gate_table(gates: Sequence[dict[str, Any]]) -> Table:
         "In points of 100; + is a gain. The interval is of the difference, of bleu that of the candidate, whose margin "
         "is the least that it may score. Without interval: the performance log's criterion, of the point alone."
     )
-    if any(row["name"] == "bleu" for row in gates):
+    if by_text:
         note += f" bleu: sacreBLEU's corpus score, smoothing {BLEU_SMOOTHING}, effective order."
     return Table("Quality gates", columns, rows, note)
-
-
-def noise_table(noise: Sequence[dict[str, Any]]) -> Table:
-    """Return a table of what changes without a decoder."""
-    rows = [[row["name"], f"{points(row['changed'])} %", row["n"]] for row in noise]
-    return Table("Noise floor: baseline answers that change between", ["", "changed", "items"], rows)
 
 
 def describe(generation: Generation) -> str:

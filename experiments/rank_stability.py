@@ -42,7 +42,14 @@ Grid = Mapping[str, Mapping[str, Sequence[Sample]]]
 
 
 class Parts(NamedTuple):
-    """What is decoded. tasks: by condition. cache: of every decoder."""
+    """What is decoded.
+
+    Attributes:
+        tasks: The task by condition.
+        rules: The decoders by name.
+        generation: How canvases are filled.
+        cache: That of every decoder.
+    """
 
     tasks: dict[str, Task]
     rules: dict[str, Rule]

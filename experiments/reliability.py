@@ -43,7 +43,11 @@ class Parts(NamedTuple):
 class Proposal(NamedTuple):
     """A token that a pass proposed for an open position.
 
-    stage: which part of the way the canvas had come. committed: whether the pass went on to commit it.
+    Attributes:
+        stage: Which of the `STAGES` parts of the way the canvas had come, counted from 0.
+        confidence: The token's probability.
+        right: Whether it is the solution's token.
+        committed: Whether the pass went on to commit it.
     """
 
     stage: int

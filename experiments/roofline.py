@@ -42,7 +42,13 @@ PRECISION = ("path", "dtype", "quantization", "load_format")
 class Step(NamedTuple):
     """All that is known of a step at one batch size; times in seconds.
 
-    pass_seconds: see `time_passes`. parts: of the measured step, see `split`.
+    Attributes:
+        batch: The batch size.
+        work: What a step must compute and read, by part of the model; empty where it can't be counted.
+        floor: The least time in which that can be done.
+        runs: The timed runs.
+        pass_seconds: See `time_passes`.
+        parts: Those of the measured step, see `split`.
     """
 
     batch: int

@@ -47,7 +47,13 @@ SETTINGS = ("seed", "batch_size", "device", "model", "generation", CACHE)
 
 
 class Parts(NamedTuple):
-    """What is decoded, by which rule. caches: by what the combinations are called."""
+    """What is decoded.
+
+    Attributes:
+        task: The task.
+        rule: The decoder.
+        caches: The cache of each combination, by what it is called.
+    """
 
     task: Task
     rule: Rule

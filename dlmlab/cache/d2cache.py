@@ -18,7 +18,10 @@ from dlmlab.settings import Fraction, Limits, NonNegativeInt, PositiveInt, one_o
 class RollOut(AttentionProbe):
     """Follows attention through the layers (arXiv:2005.00928), and remembers how sure the model was of each mask.
 
-    total_LL: how much of each position's output comes from each position's input. confidence_L: 0 where it is unknown.
+    Attributes:
+        confidence_L: The largest probability at each position, in float64; 0 where it is unknown.
+        scored: Positions whose confidences this pass notes, bool (L,); None for none.
+        total_LL: How much of each position's output comes from each position's input; None before the first layer.
     """
 
     confidence_L: np.ndarray
@@ -60,16 +63,23 @@ class D2Cache(Policy):
     start to the block edge that has as many masks before it, the active block's first; what the last pass committed;
     and of the rest, those that attention roll-out draws on most, as many as make up rollout_p of it, one at least. Gaps
     of up to inflate_w between them are filled. The density of a position is the share of committed tokens around it,
-    weighted by a Gaussian of width sigma.
-
-    variant: With `paper` the confidence is that of the last pass over a position, and a block is as long as it is set.
-    `published` follows two slips of the published code. Its update of the confidences has no effect, so that those of
-    the first pass are used for good. And its check of whether a block has masks left narrows the block in place
-    (`check_can_generate`), so that block edges lie at multiples of what was left to fill before the last pass.
+    weighted by a Gaussian.
 
     Source: d2Cache, arXiv:2509.23094. Its published code also leaves masks that it doesn't compute eligible, at the
     confidence of a flat distribution; puts no masks first in the pass that follows a full block; and in a batch
     computes more positions of some rows, so that all have as many. Here none of this is so.
+
+    Attributes:
+        current_k: How many masked positions a pass computes for their score, at most.
+        rollout_p: The share of the roll-out that the positions it draws on most may make up.
+        sigma: Standard deviation of the Gaussian, in positions.
+        inflate_w: The largest distance between two chosen neighbours that is filled, in positions; 0 and 1 fill
+            nothing.
+        variant: With `paper` the confidence is that of the last pass over a position, and a block is as long as it is
+            set. `published` follows two slips of the published code. Its update of the confidences has no effect, so
+            that those of the first pass are used for good. And its check of whether a block has masks left narrows the
+            block in place (`check_can_generate`), so that block edges lie at multiples of what was left to fill before
+            the last pass.
     """
 
     current_k: PositiveInt = 32

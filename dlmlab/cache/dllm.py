@@ -14,7 +14,13 @@ from dlmlab.settings import Fraction, PositiveInt
 
 @dataclass(frozen=True)
 class LeastSimilar(FeatureReuse):
-    """Takes the `count` watched positions whose values are least like what they were, by their cosine."""
+    """Takes the watched positions whose values are least like what they were, by their cosine.
+
+    Attributes:
+        computed: Positions where the halves are always computed, bool (L,).
+        watched: Positions whose values are compared, bool (L,); None for none.
+        count: How many of the watched positions are taken.
+    """
 
     computed: np.ndarray
     watched: np.ndarray | None

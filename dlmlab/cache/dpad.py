@@ -18,12 +18,16 @@ class DPad(Policy):
     density of the standard normal distribution, and z goes in even steps from 0 behind the block to k_sigma at the
     window's end.
 
-    keep_prefix: whether what lies before the block is computed when the block begins and then kept, as with `Prefix`;
-    where not, each pass computes it, as in most of the published figures.
-
     Source: DPad, arXiv:2508.14148, whose published code has for k_sigma and scale 4 and 2, or 3 and 1.6 to 2.3, and for
     the window 128 to 512. Its early end is `generation.stop_at_end`'s. It draws from one source for all rows. No
     published decodes are held against this one.
+
+    Attributes:
+        window: Positions behind the block that may be drawn; none beyond them is.
+        k_sigma: The largest z; a larger one draws fewer positions far from the block.
+        scale: What the density is multiplied by; from a product of 1 on a position is always drawn.
+        keep_prefix: Whether what lies before the block is computed when the block begins and then kept, as with
+            `Prefix`; where not, each pass computes it, as in most of the published figures.
     """
 
     window: PositiveInt = 256

@@ -23,11 +23,14 @@ class AdaBlock(Around):
     A delimiter is looked for in the next ⌊G / 4⌋ positions, G those of the canvas. If the surest has c ≥
     delimiter_threshold, the block ends with it; else it has `generation.block_length` positions.
 
-    delimiter_ids: tokens that are delimiters. threshold: of Fast-dLLM's rule inside, the paper's; another `rule` takes
-    its place. That rule may not mask tokens again, which it would beyond the block.
-
     Source: AdaBlock-dLLM, arXiv:2509.26432, and its code, whose delimiter is LLaDA's newline, 198; delimiter_threshold
     is 0.5 for Dream.
+
+    Attributes:
+        delimiter_ids: Tokens that are delimiters.
+        delimiter_threshold: The least confidence of a delimiter that ends a block.
+        threshold: The least confidence in Fast-dLLM's rule, the paper's, which commits inside where `rule` is None.
+        rule: The rule that commits inside. It may not mask tokens again, which it would beyond the block.
     """
 
     delimiter_ids: Sequence[NonNegativeInt]

@@ -25,9 +25,12 @@ class CLAD(Rule):
     the mean of either's dependences; of just two runs, where it is at least conflict / K. The longer one is committed,
     of equals the left one. The position's own block is all that counts.
 
-    layers: of the network, the last so many whose attention is averaged; the published code takes 4 of 32.
-
     Source: CLAD, arXiv:2605.29607, and its code. On a GPU a pass that shows its attention is the plain one.
+
+    Attributes:
+        threshold: The least confidence of a position in a run.
+        conflict: The least dependence of just two runs that conflict, times K.
+        layers: How many of the network's last layers have their attention averaged; the published code takes 4 of 32.
     """
 
     threshold: Fraction

@@ -21,15 +21,21 @@ class DAWN(Rule):
     canvas gives a sink more than tau_sink on average. In the active block are committed: positions with c ≥ threshold;
     those with c ≥ tau_induced that hang on an anchor, which is a committed position whose likeliest token has c ≥
     threshold now; then, surest first, those with c ≥ tau_low that are joined, in either direction, to none that is
-    committed before them in this step. If there are none, the surest. A position's attention is shared among its row,
-    so that tau_sink has to be larger on a short one: at its published value most positions of 100 are sinks.
-
-    layers: of the network, the last so many whose attention is averaged; the published code takes 4 of 32.
+    committed before them in this step. If there are none, the surest.
 
     Source: DAWN, arXiv:2602.06953, sections 4.1 to 4.3 and algorithm 1. The graph is the canvas's: its prompt has no
     anchors here, and counts for no sink. The published code keeps less sure positions from joining only those that are
     sure and induced at once, and that hang on them; algorithm 1, and this rule, from all that are either, in both
     directions. When no candidate is left, its greedy loop commits the row's first position over and over.
+
+    Attributes:
+        threshold: The least confidence of a sure position, and of an anchor.
+        tau_induced: The least confidence of a position that hangs on an anchor.
+        tau_low: The least confidence of the others.
+        tau_edge: The least attention by which one position hangs on another.
+        tau_sink: The mean attention above which a position is a sink. A position's attention is shared among its row,
+            so that this has to be larger on a short one: at its published value most positions of 100 are sinks.
+        layers: How many of the network's last layers have their attention averaged; the published code takes 4 of 32.
     """
 
     threshold: Fraction

@@ -20,13 +20,17 @@ class EB(Rule):
     """Of the positions from the least error to the largest, commit the largest k with Σ_{i≤k} Hᵢ − max_{i≤k} Hᵢ ≤
     gamma.
 
-    H: entropies in nats. gamma: how much the positions may depend on each other; 0 commits one position and what is
-    certain besides. error_proxy: what orders the positions, `confidence` of the proposed token, `entropy` or `margin`,
-    the lead of the likeliest token over the next. The left side only grows with k, and is 0 for the first position.
-    Each row is bounded by itself. Steps play no part.
+    H are entropies in nats. The left side only grows with k, and is 0 for the first position. Each row is bounded by
+    itself. Steps play no part.
 
     Source: EB-Sampler, arXiv:2505.24857, which compares the three proxies. Its authors published no code; the default
     gamma is that of UNI-D2's implementation (`configs/sampling/eb.yaml`), the default proxy d2Cache's.
+
+    Attributes:
+        gamma: How much the positions may depend on each other, in nats; 0 commits one position and what is certain
+            besides.
+        error_proxy: What orders the positions: `confidence` of the proposed token, `entropy`, or `margin`, the lead of
+            the likeliest token over the next.
     """
 
     gamma: NonNegativeFloat

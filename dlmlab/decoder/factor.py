@@ -16,11 +16,14 @@ from dlmlab.settings import NonNegativeFloat, one_of
 class Factor(Rule):
     """Of the confidences from high to low, commit the largest n with (n + 1)(1 − c₍ₙ₎) < f; steps play no part.
 
-    f: a smaller one commits less. The left side only grows with n, so one look at all n finds the largest.
-    variant: `paper`, or `published`: what NVlabs' code does, which takes c₍ₙ₎ ≥ 1 − f / (n + 1), and where only the
-    least confident position fails, commits that too.
+    The left side only grows with n, so one look at all n finds the largest.
 
     Source: Fast-dLLM, arXiv:2505.22618, section 3.3.
+
+    Attributes:
+        f: The bound; a smaller one commits less.
+        variant: `paper`, or `published`: what NVlabs' code does, which takes c₍ₙ₎ ≥ 1 − f / (n + 1), and where only the
+            least confident position fails, commits that too.
     """
 
     f: NonNegativeFloat

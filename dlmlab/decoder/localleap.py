@@ -18,16 +18,16 @@ from dlmlab.settings import Fraction, NonNegativeInt, one_of
 class LocalLeap(Rule):
     """Around an anchor, commit every position that is confident enough.
 
-    kappa: confidence that makes a position an anchor. tau: confidence that its neighbours need. radius: how far
-    a neighbour may be from an anchor, in positions (an anchor is its own neighbour). anchors: which of the positions
-    with confidence >= kappa are anchors, and what is committed besides.
-
-    - `scheduled` (the performance log's rule): those of the scheduled top-k, which is committed as well. Never more
-      steps than the baseline.
-    - `all` (the paper's rule): every one of them; the most confident position is committed as well, and steps play no
-      part.
-
     Source: LocalLeap, arXiv:2510.07081, section 3.
+
+    Attributes:
+        kappa: The least confidence of an anchor.
+        tau: The least confidence that its neighbours need.
+        radius: How far a neighbour may be from an anchor, in positions; an anchor is its own neighbour.
+        anchors: Which of the positions with c ≥ kappa are anchors, and what is committed besides. `scheduled` (the
+            performance log's rule): those of the scheduled top-k, which is committed as well; there are never more
+            steps than the baseline's. `all` (the paper's rule): every one of them; the most confident position is
+            committed as well, and steps play no part.
     """
 
     kappa: Fraction

@@ -21,12 +21,17 @@ from dlmlab.settings import NonNegativeFloat
 class PCSampler(Rule):
     """Commit the scheduled number of positions with the highest exp(−lambd · i) · min(−c ln(f + 1e-9), alpha).
 
-    i: the position, counted from the block's first. f: how often the proposed token occurs in a background corpus.
-    frequencies: a table of `conf/frequency/`, or a path to one: JSON with `num_token`, the corpus's size in tokens, and
-    `count`, by token id; a token that is not there counts as occurring once.
+    Here i is the position, counted from the block's first, and f how often the proposed token occurs in a background
+    corpus, as a fraction of its tokens.
 
     Source: PC-Sampler, arXiv:2508.13021; lambd and alpha are its code's for most tasks. Its tool and its loader name
     the table's parts differently, and the loader knows LLaDA's vocabulary alone.
+
+    Attributes:
+        lambd: How much early positions are preferred; 0 for not at all.
+        alpha: The most that a confidence times a token's rarity counts.
+        frequencies: A table of `conf/frequency/`, or a path to one: JSON with `num_token`, the corpus's size in tokens,
+            and `count`, by token id; a token that is not there counts as occurring once.
     """
 
     lambd: NonNegativeFloat

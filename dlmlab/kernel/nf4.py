@@ -33,9 +33,13 @@ WIDE_SHARED = 160_000
 class Packed(NamedTuple):
     """A matrix of N × K weights. K is a multiple of 64.
 
-    codes: (N, K / 2) bytes. scales: (N K / 64,) bytes. scale_values: (256,) float32, what such a byte means.
-    scale_scales: (N K / 16384,) float32. offset: (N,) float32, of the matrix that the row came from. code_values: (16,)
-    float32.
+    Attributes:
+        codes: The codes, (N, K / 2) bytes.
+        scales: An index into `scale_values` for each 64 weights, (N K / 64,) bytes.
+        scale_values: What such an index means, (256,) float32.
+        scale_scales: A factor for each 256 scales, (N K / 16384,) float32.
+        offset: What is added to a row's scales, of the matrix that the row came from, (N,) float32.
+        code_values: What a code means, (16,) float32.
     """
 
     codes: Tensor

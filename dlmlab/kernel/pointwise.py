@@ -11,16 +11,24 @@ from torch import Tensor
 
 
 class Float8(NamedTuple):
-    """Rows in FP8: values (M, D) of float8_e4m3fn, to be multiplied by scale (M, 1) of float32."""
+    """Rows in FP8.
+
+    Attributes:
+        values: The numbers, (M, D) float8_e4m3fn.
+        scale: What each row's numbers are to be multiplied by, (M, 1) float32.
+    """
 
     values: Tensor
     scale: Tensor
 
 
 class Product(NamedTuple):
-    """What a projection leaves to whoever reads it: to add up the parts (S, M, N), then to multiply by both scales.
+    """What a projection leaves to whoever reads it: to add up parts, then to multiply by both scales.
 
-    scale_M1, scale_N1: float32; None where there is nothing to multiply by.
+    Attributes:
+        parts_SMN: The S parts.
+        scale_M1: Each row's scale, float32; None where rows have none.
+        scale_N1: Each column's scale, float32; None where columns have none.
     """
 
     parts_SMN: Tensor

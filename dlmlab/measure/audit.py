@@ -26,9 +26,12 @@ AGES = (1, 2, 4, 8, 16)
 class Audit(NamedTuple):
     """One row's cached pass against a full one.
 
-    age: passes since the row's last full pass. same: the share of positions at which both propose the same token. kl:
-    KL(full ‖ cached), the mean of the positions, in nats. keys, values: by layer, the mean cosine of what was kept and
-    what is new, over the positions that the cached pass did not compute.
+    Attributes:
+        age: Passes since the row's last full pass.
+        same: The share of positions at which both propose the same token.
+        kl: KL(full ‖ cached), the mean of the positions, in nats.
+        keys: By layer, the mean cosine of kept and new keys, over the positions that the cached pass did not compute.
+        values: The same of the values.
     """
 
     age: int
@@ -39,7 +42,13 @@ class Audit(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """Holds what a row's passes tell of it: its tokens, its number of passes, and how many since a full one."""
+    """Holds what a row's passes tell of it.
+
+    Attributes:
+        tokens_L: Its tokens, as the last pass saw them.
+        passes: Its passes after the first.
+        age: Passes since a full one.
+    """
 
     tokens_L: Tensor
     passes: int

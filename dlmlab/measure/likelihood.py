@@ -27,7 +27,12 @@ SAMPLES = 128
 
 
 class Estimate(NamedTuple):
-    """log_likelihood: in nats. greedy: whether it has the likeliest token everywhere, all of it being masked."""
+    """An estimate of how likely an answer is.
+
+    Attributes:
+        log_likelihood: The lower bound of log p(answer | prompt), in nats.
+        greedy: Whether the answer has the likeliest token everywhere, all of it being masked.
+    """
 
     log_likelihood: float
     greedy: bool

@@ -36,9 +36,15 @@ class KeyValueStore:
 
 
 class Part(NamedTuple):
-    """A row's share of the positions of a pass: where it is, its positions of the row, and those that are seen.
+    """A row's part of a pass.
 
-    bias_TL: added to the scores where attention is block-causal, so that no block sees a later one.
+    Attributes:
+        share: Where the row is among the pass's positions.
+        position_T: The positions of the row that are computed.
+        bias_TL: What is added to the scores so that no block sees a later one; None where attention isn't block-causal.
+        visible_L: The positions of the row that are seen, bool; None for all.
+        store: What is kept of the row.
+        hook: The plan's, which the pass calls; None without one.
     """
 
     share: slice
@@ -55,7 +61,14 @@ class Part(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A query without padding: its tokens, their positions in their rows, where it wants hidden states, its rows."""
+    """A query without padding.
+
+    Attributes:
+        ids_T: Its tokens, of all rows.
+        position_T: Their positions in their rows.
+        wanted_N: Where hidden states are wanted, as indices into T.
+        parts: Its rows.
+    """
 
     ids_T: Tensor
     position_T: Tensor

@@ -184,17 +184,30 @@ class LLaDAConfig(PretrainedConfig):
 class NetworkConfig(LLaDAConfig):
     """The network of another family, in LLaDA's words and some more; `dlmlab.model.family` makes it of a config.json.
 
-    family: its name. head_dim: width of a head. head_norm: queries and keys are normed, each head by itself.
-    rotary_width: how much of each head is turned by its position; 0 is all. logits_shift: the output at position i is
-    the prediction for position i + 1. block_size: where above 0, a position sees its own block and those before it, of
-    so many positions unless a caller says otherwise. canvas: how the family generates, `fixed` or `growing`.
-    other_end_ids: what ends an answer beside `eos_token_id`. mask_token_id may be None: there is no decoding then.
+    `mask_token_id` may be None: there is no decoding then. Without experts, what describes them has no effect.
 
-    n_experts: of each layer but the `dense_layers`; 0 is none at all. experts_per_token: how many of them see a token.
-    expert_width, shared_width: of an expert's MLP, and of one that sees every token. router: `softmax` or `sigmoid`,
-    what makes weights of the router's scores. router_bias: a number for each expert is added to them, for the choice
-    alone where `bias_only_selects`. normalize_weights: those of the chosen experts sum to 1. routed_scale: what they
-    are multiplied by. groups, groups_per_token: experts are chosen among those of the best groups, by their two best.
+    Attributes:
+        family: The family's name.
+        head_dim: Width of a head.
+        head_norm: Whether queries and keys are normed, each head by itself.
+        rotary_width: How much of each head is turned by its position; 0 is all.
+        logits_shift: Whether the output at position i is the prediction for position i + 1.
+        block_size: Positions of a block, unless a caller says otherwise: a position sees its own block and those before
+            it. 0 where each sees all.
+        canvas: How the family generates, `fixed` or `growing`.
+        other_end_ids: Tokens that end an answer beside `eos_token_id`.
+        n_experts: Experts of each layer but the dense ones; 0 for none at all.
+        dense_layers: The layers without experts, counted from 0.
+        experts_per_token: How many of a layer's experts see a token.
+        expert_width: Width of an expert's MLP.
+        shared_width: Width of an MLP that sees every token beside the experts; 0 for none.
+        router: What makes weights of the router's scores, `softmax` or `sigmoid`.
+        router_bias: Whether a number for each expert is added to the weights.
+        bias_only_selects: Whether that number plays a part in the choice of experts alone.
+        normalize_weights: Whether the weights of the chosen experts are made to sum to 1.
+        routed_scale: What the weights are multiplied by in the end.
+        groups: Groups of equal size that the experts are in.
+        groups_per_token: Experts are chosen among those of so many groups, whose two best have the highest sums.
     """
 
     model_type = "dlmlab"

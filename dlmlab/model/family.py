@@ -1,8 +1,4 @@
-"""The families of models, as data: what their config keys and their tensors are called here, and how they differ.
-
-`of` finds the family by config.json's `architectures`, `network_config` turns the file into the network's shape, and
-`source` says where each of the network's parameters lies in the checkpoint. No code of a checkpoint is needed.
-"""
+"""The families of models, as data: what keys and tensors are called here, how they differ. No code of theirs is run."""
 
 from __future__ import annotations
 
@@ -69,20 +65,28 @@ GATED = {"ff_proj": "gate_proj", "up_proj": "up_proj", "ff_out": "down_proj"}
 DENSE = {ours: f"mlp.{theirs}" for ours, theirs in GATED.items()}
 EXPERTS = {"experts.gate_up": ("gate_proj", "up_proj"), "experts.down": ("down_proj",)}
 FUSED = ("q_proj", "k_proj", "v_proj")
-"""What lies in one tensor, one below the other, where a family says so."""
 
 
 @dataclass(frozen=True)
 class Family:
     """One family of checkpoints.
 
-    architecture: what config.json calls it. keys: config keys that must be stated, with their names here; optional:
-    that may be. fixed: config keys with the values that are supported. neutral: keys that change nothing. own: what the
-    network is like whatever the config says. derive: adds what follows from several keys. mask_token_id: where
-    config.json does not state it. end_of_turn: the text of the token that ends an answer beside the end of text.
-    special_tokens_checked: whether a tokenizer without mask and ends is refused. outer: tensors outside the layers, by
-    their names here; layer: modules of a layer; sparse: those of a layer with experts, in place of them. fused:
-    queries, keys and values lie in one tensor.
+    Attributes:
+        name: The family's name here.
+        architecture: What config.json calls it.
+        keys: Config keys that must be stated, with their names here.
+        optional: Config keys that may be stated, likewise.
+        fixed: Config keys of which some values alone are supported, with these values.
+        neutral: Config keys that change nothing.
+        own: What the network is like whatever the config says.
+        derive: Returns what follows from several keys of a config.json.
+        mask_token_id: The mask token's id where config.json does not state it; None where it must.
+        end_of_turn: The text of the token that ends an answer beside the end of text; None where there is none.
+        special_tokens_checked: Whether a tokenizer without mask and ends is refused.
+        outer: Tensors outside the layers, by their names here.
+        layer: Modules of a layer, likewise.
+        sparse: Those of a layer with experts, in place of them.
+        fused: Whether queries, keys and values lie in one tensor, one below the other.
     """
 
     name: str
@@ -315,15 +319,12 @@ def of(config: Mapping[str, Any], where: str) -> Family:
 
 
 def network_config(config: Mapping[str, Any], where: str, ends: Mapping[str, Any] | None = None) -> LLaDAConfig:
-    """Return the network that a config.json describes.
+    """Return the network that a config.json describes. Raises UserError, naming a key that is missing or refused.
 
     Args:
         config: The keys of the config.json.
         where: What an error calls the file.
         ends: The keys of generation_config.json, whose tokens end an answer too; None where there is no such file.
-
-    Raises:
-        UserError: A key is missing or can't be honoured; the line names it.
     """
     family = of(config, where)
     if family.name == "llada":

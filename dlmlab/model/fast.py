@@ -53,7 +53,16 @@ PLAIN = {
 
 
 class Layer(NamedTuple):
-    """A block's weights."""
+    """A block's weights.
+
+    Attributes:
+        attn_norm: Weight of the norm before attention.
+        qkv: Projections of queries, keys and values, side by side.
+        attn_out: Projection of what the heads mix.
+        ff_norm: Weight of the norm before the MLP.
+        gate_up: The MLP's two projections that go up, side by side.
+        ff_out: The MLP's projection that goes down.
+    """
 
     attn_norm: Tensor
     qkv: Projection
@@ -64,7 +73,14 @@ class Layer(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A recorded pass, and the memory that it reads from and writes to; see `Fast._mix`."""
+    """A recorded pass, and the memory that it reads from and writes to; see `Fast._mix`.
+
+    Attributes:
+        packed: Its tokens, on the device; a call overwrites them.
+        graph: The recording.
+        x_TD: The residual stream in the last block.
+        mixed_TD: What the last block's heads mix.
+    """
 
     packed: PackedRows | PackedKept
     graph: torch.cuda.CUDAGraph
@@ -100,7 +116,12 @@ def what_bars(query: Query) -> str | None:
 class Fast:
     """A callable like `LLaDAModelLM.hidden`, for positions that are named.
 
-    nf4_kernel: see `dlmlab.model.loader.load`.
+    Args:
+        model: The model, on a GPU; its weights are joined where they see the same input.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+
+    Attributes:
+        arena: Keeps keys and values of rows for passes that reuse them.
     """
 
     def __init__(self, model: LLaDAModelLM, nf4_kernel: str) -> None:

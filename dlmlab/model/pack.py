@@ -20,7 +20,13 @@ MOST_SPLITS = 16
 
 
 class Shape(NamedTuple):
-    """What a pass is recorded for: positions, rows, and tiles of the longest row, each rounded up."""
+    """What a pass is recorded for, each number rounded up.
+
+    Attributes:
+        positions: Positions of all rows together.
+        rows: Rows.
+        tiles: Tiles of the longest row.
+    """
 
     positions: int
     rows: int
@@ -30,7 +36,9 @@ class Shape(NamedTuple):
 class PackedRows(NamedTuple):
     """Rows that follow each other without padding, as the kernels read them.
 
-    told: int32, the T token ids, then the T positions, then where each of the B rows begins and the last one ends.
+    Attributes:
+        shape: T positions and B rows, among others.
+        told: The T token ids, then the T positions, then where each of the B rows begins and the last one ends, int32.
     """
 
     shape: Shape
@@ -47,8 +55,14 @@ class PackedRows(NamedTuple):
 
 
 class KeptShape(NamedTuple):
-    """What a pass over kept rows is recorded for: see `Shape`; and the shares that a row's keys are
-    cut into, and the arena's generation.
+    """What a pass over kept rows is recorded for.
+
+    Attributes:
+        positions: New tokens of all rows together, rounded up.
+        rows: Rows, rounded up.
+        tiles: Tiles of the row with the most new tokens, rounded up.
+        splits: Shares that a row's keys are cut into.
+        generation: The arena's generation.
     """
 
     positions: int
@@ -61,7 +75,9 @@ class KeptShape(NamedTuple):
 class PackedKept(NamedTuple):
     """New tokens of rows that follow each other without padding, as the kernels read them.
 
-    told: int32, the T token ids, then the fields of `KeptRows`.
+    Attributes:
+        shape: T tokens and B rows, among others.
+        told: The T token ids, then the fields of `KeptRows`, int32.
     """
 
     shape: KeptShape

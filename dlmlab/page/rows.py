@@ -20,9 +20,13 @@ class Row:
     """A run's figures of one decoder at one task; None where the run doesn't say.
 
     Attributes:
+        task: The task's name.
+        decoder: The decoder's name.
+        parameters: The decoder's numbers in a text, such as `τ=0.9`.
         series: The decoder's name in the run's samples.
         role: `baseline`, `chosen` by a calibration, or `noise`, a repetition whose differences are the noise floor.
         items: Names the items, equal for rows on the same ones.
+        batch: The batch size at which it was timed.
         n: The number of items.
         right: How many of them are right.
         score: A fraction.
@@ -30,9 +34,12 @@ class Row:
         high: Upper end.
         forwards: Forward passes of an item.
         full_passes: To how many passes over its whole row they amount.
+        tokens_per_forward: Canvas tokens for each forward pass.
         speed: Canvas tokens per second, at the batch size.
+        values: Where the row is in a calibration's grid, by parameter.
         verdict: The verdict against the baseline.
         note: What the verdict rests on.
+        samples: The run's samples of it.
     """
 
     task: str

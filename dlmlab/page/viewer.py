@@ -50,6 +50,7 @@ class Viewer:
     """Shows traces in a notebook.
 
     Attributes:
+        traces: The traces; those of one item stand side by side.
         height: The height in pixels.
     """
 

@@ -18,16 +18,27 @@ SHAPE = {**SAMPLE_SHAPE, "index": int, "forwards": int}
 
 @dataclass(frozen=True)
 class Sample:
-    """One item, decoded and scored. Fields that are not listed are those of `dlmlab.types.Output`.
+    """One item, decoded and scored.
 
     Attributes:
+        task: The task's name.
+        decoder: What the run calls the decoder.
         index: The item's index in the task, whatever shard it came in.
+        id: The item's own name, unique within the task.
+        prompt: The item's prompt.
+        text: The answer, up to the first end token; empty without a tokenizer.
+        tokens: See `dlmlab.types.Output`.
+        step_of: Likewise.
+        forwards: Likewise.
         score: From 0 to 1; None where the task gives none.
         reason: Why the answer isn't right; empty when it is.
         variants: The score by other ways of extracting the answer.
         target: What a right answer contains, such as a letter or the tests.
-        answer_tokens: Tokens of the answer's text, cut at the task's stops and tokenised again.
-        pieces: The text of each token.
+        answer_tokens: Tokens of the answer's text, cut at the task's stops and tokenised again; None without a
+            tokenizer, and in samples of older versions.
+        pieces: The text of each token; empty in samples of older versions.
+        positions: See `dlmlab.types.Output`.
+        full_passes: Likewise.
     """
 
     task: str

@@ -21,9 +21,16 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Trace:
-    """One canvas being filled, in words: a line of traces.jsonl. task, decoder, index, id and prompt are the sample's.
+    """One canvas being filled, in words: a line of traces.jsonl.
 
     Attributes:
+        task: The sample's.
+        decoder: The sample's.
+        index: The sample's.
+        id: The sample's.
+        prompt: The sample's.
+        gen_length: Positions of the canvas.
+        block_length: Positions of a block.
         end_tokens: The texts of tokens that end an answer.
         tokens: The texts of the finished canvas.
         steps: For each forward pass the number of its `block`, and of that block's positions: the `tokens` proposed and

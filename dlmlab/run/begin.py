@@ -1,8 +1,8 @@
 """A run under way: the folder that it writes, and everything in it, until its report is published.
 
 with begin(cfg, build.model(cfg), [task]) as run:
-samples = run.evaluate(task, {"candidate": rule}, generation)
-run.publish(Report(title="…", …))
+    samples = run.evaluate(task, {"candidate": rule}, generation)
+    run.publish(Report(title="…", …))
 """
 
 from __future__ import annotations
@@ -46,9 +46,17 @@ log = logging.getLogger(__name__)
 class Run:
     """A run that has begun.
 
-    folder: where it writes, alone. manifest: what makes its results, of its first start where it goes on. model: None
-    for an experiment that loads none. batch: how many canvases go through the model at once. samples, traces, timings:
-    what it has found so far, in files. steps: every step of the loop that the run took in this sitting.
+    Attributes:
+        cfg: The run's whole config.
+        model: What it decodes with; None for an experiment that loads none.
+        folder: Where it writes, alone.
+        manifest: What makes its results, of its first start where it goes on.
+        trackers: Those that are told what it finds.
+        batch: How many canvases go through the model at once.
+        steps: Every step of the loop that the run took in this sitting.
+        samples: The file of the samples it has so far.
+        traces: The file of the traces it has so far.
+        timings: The file of what it has timed so far.
     """
 
     def __init__(self, cfg: DictConfig, model: Any, tasks: Sequence[Task]) -> None:

@@ -61,10 +61,14 @@ os.environ["DLMLAB_ROOT"] = str(home())  # in a launcher's workers too
 
 @dataclass
 class Command:
-    """What came of a command, in the process that the user started: where it writes, and a single run's error.
+    """What came of a command, in the process that the user started.
 
-    folder: of a single run. multirun: the folder that the jobs' lie in. new: whether that folder is the command's own.
-    config: the multirun's, as it was asked for: what lies in a folder is not asked.
+    Attributes:
+        folder: Where a single run writes; None for a multirun, and before it is known.
+        multirun: The folder that the folders of a multirun's jobs lie in; None for a single run.
+        config: The multirun's config, as it was asked for: what lies in a folder is not asked. None for a single run.
+        new: Whether that folder wasn't there before.
+        error: A single run's error; None without one.
     """
 
     folder: Path | None = None

@@ -23,7 +23,14 @@ log = logging.getLogger(__name__)
 class Bar:
     """Work of so many steps.
 
-    show: called with the number done and what is under way. say: called with a plain line, now and then.
+    Args:
+        show: Called with the number of steps done and what is under way.
+        say: Called with a plain line, now and then.
+
+    Attributes:
+        what: What is under way.
+        total: Steps in all.
+        done: Steps that are done.
     """
 
     def __init__(self, what: str, total: int, done: int, show: Callable[[int, str], None], say: Callable[[str], None]):

@@ -44,7 +44,12 @@ PLACES = {"config.device", "model.device"}
 
 @dataclass(frozen=True)
 class Job:
-    """A job's folder and what is in it. Reading it raises UserError for what is damaged."""
+    """A job's folder and what is in it. Reading it raises UserError for what is damaged.
+
+    Attributes:
+        folder: The folder.
+        name: Its path below the multirun's folder.
+    """
 
     folder: Path
     name: str
@@ -115,7 +120,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one configuration, from one job or from the shards of one. said: in a sentence."""
+    """The figures of one configuration.
+
+    Attributes:
+        jobs: The job that they are from, or the shards of one.
+        figures: The figures by name.
+        tables: The tables of its report.
+        said: What the figures say, in a sentence.
+    """
 
     jobs: Sequence[Job]
     figures: Mapping[str, Cell]
@@ -133,7 +145,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """Jobs that are not in the summary, what sets them apart, and why they aren't."""
+    """Jobs that are not in the summary.
+
+    Attributes:
+        name: The jobs' names.
+        settings: What sets them apart from the others; empty where that can't be read.
+        reason: Why they aren't there.
+    """
 
     name: str
     settings: str

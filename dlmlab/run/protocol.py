@@ -28,9 +28,17 @@ Points = Annotated[float, Limits(0, 100)]
 class Published:
     """A published figure.
 
-    task, decoder, cache: names of ours; decoder None where we have none. method: the table's own name of it. score: in
-    points of 100. tokens_per_second, tokens_per_forward: as reported, by the protocol's way of counting. hardware,
-    setting: as reported. source: where it stands.
+    Attributes:
+        task: Our name of the task.
+        method: What the table calls the way of decoding.
+        score: In points of 100.
+        source: Where the figure stands.
+        decoder: Our name of the decoder; None where we have none.
+        cache: Our name of the cache, or words for one that we don't have; `none` without one.
+        tokens_per_second: As reported, by the protocol's way of counting; None where it isn't.
+        tokens_per_forward: Likewise.
+        hardware: As reported; empty where it isn't.
+        setting: Whatever else sets the figure apart, as reported.
     """
 
     task: str
@@ -49,12 +57,20 @@ class Published:
 class Protocol:
     """A published way of measuring.
 
-    name: that of its file. about: whose it is, and what it says beside the settings. models: the checkpoints that it
-    is of. tokens: what its speeds count. template: how the prompt reaches the model. tasks: by name, what differs from
-    conf/task/<name>.yaml. generation: by task, switches of `dlmlab.types.Generation`. y_max: by task, AUP's best score.
-    tolerance: half of the widest interval that still agrees. rows: the published figures, fields of `Published`.
+    Attributes:
+        name: That of its file.
+        about: Whose it is, and what it says beside the settings.
+        models: The checkpoints that it is of.
+        tokens: What its speeds count.
+        template: How the prompt reaches the model.
+        tasks: By task, what differs from `conf/task/<name>.yaml`.
+        generation: By task, switches of `dlmlab.types.Generation`.
+        y_max: By task, AUP's best score, in points of 100.
+        tolerance: Half of the widest interval that still agrees, as a fraction.
+        rows: The published figures; given as mappings of the fields of `Published`.
 
-    Raises UserError for a field of another kind.
+    Raises:
+        UserError: A field is of another kind.
     """
 
     name: str

@@ -33,9 +33,18 @@ MOST_TOKENS = 2**31
 
 @dataclass(frozen=True)
 class Saved:
-    """What a finished run left. samples: of all tasks and decoders. model: all that is known of it without weights.
+    """What a finished run left.
 
-    Raises UserError for what is missing, damaged or older than the manifest's present form.
+    Attributes:
+        folder: The run's folder.
+        results: Its results.json.
+        manifest: Its manifest.
+        cfg: Its config.
+        samples: Those of all tasks and decoders.
+        model: All that is known of the model without weights.
+
+    Raises:
+        UserError: What is read is missing, damaged or older than the manifest's present form.
     """
 
     folder: Path

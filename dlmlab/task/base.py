@@ -94,7 +94,19 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseTask(ABC):
-    """The part that all tasks have in common: a canvas, a selection of items, and their fingerprint."""
+    """The part that all tasks have in common: a canvas, a selection of items, and their fingerprint.
+
+    Attributes:
+        name: What samples and reports call the task.
+        version: Changes with prompts, filters and scoring; see `Task.version`.
+        gen_length: Positions of the canvas, unless the run says otherwise.
+        block_length: Positions of a block, likewise.
+        steps: Scheduled forward passes over all blocks, likewise.
+        limit: How many items are taken, from the first on; None for all.
+        shard: Which share of them is taken, counted from 0; see `select`.
+        num_shards: How many shares there are.
+        template: The prompt that is asked, in which `{prompt}` stands for the item's own.
+    """
 
     name: str
     version: str

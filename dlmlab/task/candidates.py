@@ -45,7 +45,13 @@ _HEADER = re.compile(r"[^\n]*?:[ \t]*(?:#[^\n]*)?\n|.*?:[ \t]*\n", re.DOTALL)
 
 
 class Piece(NamedTuple):
-    """A part of the answer. raw: its lines as they stand. lines: the same with blanks for tabs."""
+    """A part of the answer.
+
+    Attributes:
+        raw: Its lines as they stand.
+        lines: The same with blanks for tabs.
+        statements: Its statements of the top level.
+    """
 
     raw: list[str]
     lines: list[str]
@@ -56,9 +62,13 @@ class Piece(NamedTuple):
 class Candidate:
     """A part of the answer that may be the function.
 
-    kind: see the module's list. read: all pieces of the text. where: the number of the candidate's own; a body's has
-    been put behind the prompt there. number: the statement in it that binds the name. raw: the piece's lines as they
-    stand in the answer. prompt: how many of the statements are the prompt's, 0 for what is no body.
+    Attributes:
+        kind: A number from 1, the best; see the module's list.
+        read: All pieces of the text; in place of a body's own, the body behind the prompt.
+        where: The number of the candidate's own piece in `read`.
+        number: The number of the statement in that piece that binds the name.
+        raw: The piece's lines as they stand in the answer.
+        prompt: How many of that piece's statements are the prompt's; 0 for what is no body.
     """
 
     kind: int

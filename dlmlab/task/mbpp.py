@@ -29,9 +29,14 @@ FIELDS = {"task_id", "text", "code", "test_list"}
 
 @dataclass(frozen=True, kw_only=True)
 class MBPP(LmEval):
-    """The test problems. sandbox: where answers run. scoring: which way of taking out the code is the score.
+    """The test problems.
 
-    Raises UserError when the problems are first needed: as `LmEval` does, or a sandbox that doesn't hold here.
+    Attributes:
+        sandbox: Where answers run.
+        scoring: Which way of taking out the code is the score.
+
+    Raises:
+        UserError: When the problems are first needed: as `LmEval` does, or the sandbox doesn't hold here.
     """
 
     sandbox: Sandbox

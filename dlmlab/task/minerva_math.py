@@ -27,7 +27,11 @@ SCORINGS = ("math_verify", "boxed", "exact")
 
 @dataclass(frozen=True, kw_only=True)
 class MinervaMath(LmEval):
-    """Problems of MATH. scoring: which of the three is the score. The other settings are lm-eval's, see `LmEval`."""
+    """Problems of MATH. The other settings are lm-eval's, see `LmEval`.
+
+    Attributes:
+        scoring: Which of the module's three is the score.
+    """
 
     scoring: Annotated[str, one_of(SCORINGS)] = "math_verify"
 

@@ -20,10 +20,15 @@ from dlmlab.task.mmlu_data import LETTERS, Question, from_hub, from_path
 class MMLU(BaseTask):
     """Test questions of the subjects, the subjects taking turns, so that any limit takes about as many of each.
 
-    path: a local file or folder instead of the hub, see `dlmlab.task.mmlu_data`. revision: the hub's commit.
-    filter: takes the answer's letter out of the model's text.
+    Attributes:
+        subjects: Names of subjects, such as `astronomy`.
+        filter: Takes the answer's letter out of the model's text; empty where it gives none.
+        revision: The hub's commit.
+        path: A local file or folder, see `dlmlab.task.mmlu_data`; None is the hub.
 
-    Raises UserError when the questions are first needed: dataset out of reach, unknown subject, malformed line.
+    Raises:
+        UserError: When the questions are first needed: the dataset is out of reach, a subject is unknown, or a line is
+            malformed.
     """
 
     subjects: Sequence[str]

@@ -46,7 +46,14 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
 
 class Question(NamedTuple):
-    """One multiple-choice question. choices: four texts; answer: the right one's letter."""
+    """One multiple-choice question.
+
+    Attributes:
+        subject: The name of its subject, such as `astronomy`.
+        text: What is asked.
+        choices: Four texts.
+        answer: The right one's letter.
+    """
 
     subject: str
     text: str

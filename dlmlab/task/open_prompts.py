@@ -19,9 +19,11 @@ OWN_PROMPTS = Path(__file__).parent / "data" / "open_prompts.txt"
 class OpenPrompts(BaseTask):
     """The lines of a text file in UTF-8, a prompt each; blank lines are skipped.
 
-    path: the file, the project's own 50 prompts when None.
+    Attributes:
+        path: The file; None is the project's own 50 prompts.
 
-    Raises UserError when the prompts are first needed and the file is missing, empty or not UTF-8.
+    Raises:
+        UserError: When the prompts are first needed: the file is missing, empty or not UTF-8.
     """
 
     path: str | None = None

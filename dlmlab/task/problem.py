@@ -14,8 +14,12 @@ INDENT = 4
 class Problem(NamedTuple):
     """A function to write.
 
-    prompt: source up to the end of the docstring; may define helpers first. test: source that defines
-    `check(candidate)`. canonical_solution: the body that continues the prompt.
+    Attributes:
+        task_id: The problem's name, unique among the problems.
+        prompt: Source up to the end of the docstring; it may define helpers first.
+        entry_point: The function's name.
+        canonical_solution: The body that continues the prompt.
+        test: Source that defines `check(candidate)`.
     """
 
     task_id: str

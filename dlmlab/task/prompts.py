@@ -24,6 +24,7 @@ class Prompts:
         given: The items; what stands beside a prompt in its line is in their `meta`.
         generation: The canvas and the schedule.
         name: What samples call the task.
+        version: See `Task.version`.
     """
 
     given: Sequence[Item]

@@ -27,11 +27,14 @@ _GRID = re.compile(r"(?<!\d)(?:[1-4][\s|,]*){15}[1-4](?!\d)")
 class Countdown(BaseTask):
     """Make a number out of others, a step at a time: `44-15=29,79-29=50` makes 50 of 15, 44 and 79.
 
-    path: a file of lines {"input": "15,44,79,50", "output": …}, the number to make being the last. prompt: in which
-    `{numbers}` and `{target}` are filled in. An answer is right where its steps are true, use every number once, and
-    end in the target.
+    An answer is right where its steps are true, use every number once, and end in the target.
 
-    Raises UserError when the items are first needed and the file is missing or malformed.
+    Attributes:
+        path: A file of lines {"input": "15,44,79,50", "output": …}, the number to make being the last.
+        prompt: The prompt, in which `{numbers}` and `{target}` are filled in.
+
+    Raises:
+        UserError: When the items are first needed: the file is missing or malformed.
     """
 
     path: str
@@ -61,10 +64,14 @@ class Countdown(BaseTask):
 class Sudoku(BaseTask):
     """Fill a grid of 4 × 4 cells: each row, column and 2 × 2 box has 1 to 4, which one solution does.
 
-    path: a CSV file with the columns Puzzle and Solution, 16 digits each, 0 where a cell is empty. prompt: in which
-    `{puzzle}` is filled in, a row a line. The variant `cells` is the share of the empty cells that are right.
+    The variant `cells` is the share of the empty cells that are right.
 
-    Raises UserError when the items are first needed and the file is missing or malformed.
+    Attributes:
+        path: A CSV file with the columns Puzzle and Solution, 16 digits each, 0 where a cell is empty.
+        prompt: The prompt, in which `{puzzle}` is filled in, a row a line.
+
+    Raises:
+        UserError: When the items are first needed: the file is missing or malformed.
     """
 
     path: str

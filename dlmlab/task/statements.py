@@ -47,9 +47,13 @@ class Budget:
 class Names(NamedTuple):
     """What a statement has to do with global names.
 
-    binds: those it gives a value. reads: those it reads itself. needs: those that functions in it read, too.
-    changes: those whose value it changes in place, as `table.append(1)` does. inside: those that a call of the
-    function changes, where it defines one. calls: the functions that it calls for their effect.
+    Attributes:
+        binds: Those it gives a value.
+        reads: Those it reads itself.
+        needs: Those that it or functions in it read.
+        changes: Those whose value it changes in place, as `table.append(1)` does.
+        inside: Those that a call of the function changes, where it defines one.
+        calls: The functions that it calls for their effect.
     """
 
     binds: frozenset[str]
@@ -62,7 +66,16 @@ class Names(NamedTuple):
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of the top level. first, last: its lines, from 0. whole: nothing of it was cut off."""
+    """A statement of the top level.
+
+    Attributes:
+        source: Its text, without its indentation.
+        node: Its syntax tree.
+        names: What it has to do with global names.
+        first: The number of its first line, counted from 0.
+        last: The number of its last line.
+        whole: Whether nothing of it was cut off.
+    """
 
     source: str
     node: ast.stmt

@@ -23,8 +23,13 @@ from dlmlab.settings import Limits, check_fields
 class Trackio:
     """Writes a finished run: config, summary, tables.
 
-    project: as trackio calls it. folder: where its files lie; None is $TRACKIO_DIR, else outputs/trackio. timeout:
-    seconds that it has. Raises UserError for a value out of range.
+    Attributes:
+        project: The project as trackio calls it.
+        folder: Where its files lie; None is $TRACKIO_DIR, else outputs/trackio.
+        timeout: Seconds that writing may take.
+
+    Raises:
+        UserError: A value is out of range.
     """
 
     project: str

@@ -28,9 +28,13 @@ CHUNK = 2000
 class Layout:
     """A row: prompt positions, filled from the right, then canvas positions.
 
-    short_share: of the rows whose canvas is as long as the answer needs, in the steps of `CANVASES`; varied_share: of
-    those whose canvas is any of these that holds the answer. Of the others it is the layout's. passed_share: of the
-    rows that fit but go to the next layout into which they fit, if there is one.
+    Attributes:
+        prompt: Positions for the prompt.
+        canvas: Positions for the canvas.
+        short_share: The share of the rows whose canvas is as long as the answer needs, in the steps of `CANVASES`.
+        varied_share: The share of those whose canvas is any of these that holds the answer; that of the others is the
+            layout's.
+        passed_share: The share of the rows that fit but go to the next layout into which they fit, if there is one.
     """
 
     prompt: PositiveInt

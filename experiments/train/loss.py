@@ -42,9 +42,11 @@ class Batch(NamedTuple):
 class Masks(NamedTuple):
     """Says how likely a position of the canvas is masked.
 
-    lengths: of blocks, of which a row draws one. block_share: of the rows that are as semi-autoregressive decoding
-    sees them: nothing is masked before a block, that block with probability t, and all behind it; the others are masked
-    with probability t everywhere.
+    Attributes:
+        lengths: Lengths of blocks, of which a row draws one.
+        block_share: The share of the rows that are as semi-autoregressive decoding sees them: nothing is masked before
+            a block, that block with probability t, and all behind it; the others are masked with probability t
+            everywhere.
     """
 
     lengths: tuple[int, ...] = ()
@@ -54,8 +56,9 @@ class Masks(NamedTuple):
 class Weights(NamedTuple):
     """What a position's loss weighs.
 
-    short_answer: answers of fewer tokens weigh as much as one of this length. padding: of the end tokens behind the
-    first.
+    Attributes:
+        short_answer: Answers of fewer tokens weigh as much as one of this length.
+        padding: The weight of the end tokens behind the first.
     """
 
     short_answer: int

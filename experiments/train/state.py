@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """step: the next one. elapsed: seconds of optimisation. ahead: the shares of the way yet to be measured at."""
+    """How far a training is.
+
+    Attributes:
+        ahead: The shares of the way yet to be measured at.
+        step: The next step.
+        elapsed: Seconds of optimisation.
+        losses: The losses so far, one for each log line.
+        accuracy: The measurements so far.
+    """
 
     ahead: list[float]
     step: int = 0

@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.record.samples import read_samples
-from experiments.calibration import BASELINE, Setting, calibration_table, canonical, forwards_table, grid
+from dlmlab.run.grid import BASELINE, Setting, canonical, grid
+from experiments.calibration import calibration_table, forwards_table
 from tests.documented import check_summary
 from tests.experiments.fakes import ROOT, Bench
 

@@ -36,7 +36,7 @@ def test_differences_and_their_intervals_are_signed_and_scores_are_not():
         gate("mmlu", 0.8, 0.9, difference=0.1, ci_low=-0.05, ci_high=0.25),
         gate("bleu", None, 0.9, ci_low=0.85, ci_high=0.95),
     ]
-    table = gate_table(gates)
+    table = gate_table(gates, by_text=True)
     assert [row[3:5] for row in table.rows] == [["+10.0", "-5.0 … +25.0"], ["", "85.0 … 95.0"]]
     assert table.columns[-2:] == ["items", "items to decide"]
 

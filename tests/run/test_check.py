@@ -76,6 +76,9 @@ BAD: dict[str, list[str]] = {
     f"{GATE} tasks=[mmul,bleu]": [r"tasks has 'mmul', which is not one of mmlu, .*did you mean mmlu\?"],
     f"{GATE} gates.mmlu.margin=2 gates.bleu.margin=a": [r"gates\.mmlu\.margin=2 is", r"gates\.bleu\.margin='a' is"],
     f"{GATE} task=tiny_edit": [r"task=tiny_edit is no gate's: 'tasks=\[tiny_edit\]' \+gates\.tiny_edit\.margin=0\.01"],
+    f"{GATE} tasks=[bleu,tiny_open] +gates.tiny_open.margin=0.1 +gates.tiny_open.steps=8": [
+        "gates.tiny_open and gates.bleu decode tiny_open in two ways: give both one limit and canvas"
+    ],
     f"{GATE} tasks=[tiny_mmlu]": [r"gates\.tiny_mmlu\.margin is not given: .*\+gates\.tiny_mmlu\.margin=0\.01"],
     f"{GATE} tasks=[open_prompts] +gates.open_prompts.margin=0.1": [r"gates\.open_prompts: answers .*by=text"],
     f"{GATE} +gates.mmlu.margn=0.1": [r"gates\.mmlu\.margn is not a setting of gates\.mmlu.*did you mean margin\?"],

@@ -25,11 +25,17 @@ GRADES = ((36, "easy"), (30, "medium"), (0, "hard"))
 class Sudoku9(BaseTask):
     """Fill a grid of 9 × 9 cells, of which each puzzle has one solution.
 
-    puzzles: how many are drawn. fewest, most: their clues, evenly drawn between. seed: what they are drawn with. An
-    answer is right that keeps the clues and has each digit once in every row, column and box. The variant `cells` is
+    An answer is right that keeps the clues and has each digit once in every row, column and box. The variant `cells` is
     the share of the empty cells that are right. An item's id begins with its grade, `easy`, `medium` or `hard`.
 
-    Raises UserError for bounds that leave nothing.
+    Attributes:
+        puzzles: How many are drawn.
+        fewest: The fewest clues that are asked of a puzzle; their numbers are evenly drawn.
+        most: The most; a puzzle that can't be dug as far as asked has more.
+        seed: What the puzzles are drawn with.
+
+    Raises:
+        UserError: The bounds leave nothing.
     """
 
     puzzles: PositiveInt

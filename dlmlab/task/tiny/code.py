@@ -24,9 +24,14 @@ STRINGS = ("", "a", "Hello day", "abcxyz", "Anna", "  to do ")
 
 
 class Op(NamedTuple):
-    """A step on a value: what it does, how the docstring says it, and its expression ({v} the value, {n} a number).
+    """A step on a value. In texts, {n} stands for a number.
 
-    in_two: it is written twice, with two numbers of one's choice whose sum is n.
+    Attributes:
+        does: Makes the new value of a value and a number.
+        phrases: How the docstring may say it.
+        code: Its expression, in which {v} stands for the value.
+        numbers: The least number and the largest.
+        in_two: Whether it is written twice, with two numbers of one's choice whose sum is n.
     """
 
     does: Callable[[Any, int], Any]

@@ -42,9 +42,13 @@ OUTS = ("result", "out", "total", "y")
 
 
 class Stage(NamedTuple):
-    """What happens to the items for which a test holds, and to the others: None leaves them out.
+    """What happens to the items for which a test holds, and to the others.
 
-    then, other: names of `CHANGES` with their numbers.
+    Attributes:
+        test: The name of the test in `TESTS`.
+        limit: The test's number.
+        then: What changes the items for which it holds, a name of `CHANGES` with its number; None leaves them out.
+        other: Likewise for the others.
     """
 
     test: str

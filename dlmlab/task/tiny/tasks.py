@@ -26,7 +26,9 @@ from dlmlab.task.tiny.programs import Program
 class TinyTask(BaseTask):
     """Held-out exercises, the kinds taking turns.
 
-    per_kind: how many are drawn of each kind. seed: what they are drawn with.
+    Attributes:
+        per_kind: How many are drawn of each kind.
+        seed: What they are drawn with.
     """
 
     kinds: ClassVar[Sequence[type[Exercise]]]
@@ -55,7 +57,11 @@ class TinyTask(BaseTask):
 
 @dataclass(frozen=True, kw_only=True)
 class TinyMMLU(TinyTask):
-    """Questions with four options. filter: takes the letter out of the answer, see `dlmlab.task.extract`."""
+    """Questions with four options.
+
+    Attributes:
+        filter: Takes the letter out of the answer, see `dlmlab.task.extract`.
+    """
 
     kinds = QUESTIONS
     filter: Callable[[str], str]
@@ -71,7 +77,12 @@ class TinyMMLU(TinyTask):
 
 @dataclass(frozen=True, kw_only=True)
 class TinyHumanEval(TinyTask):
-    """Functions to write, run against tests in the sandbox. extract: see `dlmlab.task.code`."""
+    """Functions to write, run against tests.
+
+    Attributes:
+        sandbox: Where answers run.
+        extract: Which way of taking out the code is the score, see `dlmlab.task.code`.
+    """
 
     kinds = FUNCTIONS
     sandbox: Sandbox
@@ -117,7 +128,11 @@ CHECKED = {kind.__name__: kind for kind in NEW_IN_V2 if issubclass(kind, OpenPro
 
 @dataclass(frozen=True, kw_only=True)
 class TinyKinds(TinyOpen):
-    """Exercises of tiny/v2 that a checker judges. only: the names of their kinds, which take turns."""
+    """Exercises of tiny/v2 that a checker judges.
+
+    Attributes:
+        only: The names of their kinds, which take turns.
+    """
 
     only: Annotated[Sequence[str], list_of(one_of(CHECKED))]
 
