@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlmlab.errors import UserError
+
 
 class Store(Protocol):
     """Holds what a model keeps of one row from pass to pass, such as keys and values; each model has its own."""
@@ -113,6 +115,28 @@ class Denoiser(Protocol):
             positions: How many positions the row has.
             kept: What is kept of them, one of those that the model `keeps`.
         """
+
+
+CONFIG = ("mask_token_id", "eos_token_id", "pad_token_id", "max_sequence_length", "vocab_size", "padded_vocab_size")
+"""What a model's `config` has."""
+
+
+def check_denoiser(model: Any) -> None:
+    """Check that a model has all that the lab asks of one, but for `new_store`, which only caches need.
+
+    Args:
+        model: The model.
+
+    Raises:
+        UserError: It lacks something; the line names all of it.
+    """
+    asked = {*Denoiser.__annotations__, *(name for name in vars(Denoiser) if not name.startswith("_"))} - {"new_store"}
+    missing = [name for name in sorted(asked) if not hasattr(model, name)]
+    missing += [f"config.{name}" for name in CONFIG if "config" not in missing and not hasattr(model.config, name)]
+    if missing:
+        raise UserError(
+            f"{type(model).__name__} has no {', no '.join(missing)}: see dlmlab.denoiser.Denoiser for what each is"
+        )
 
 
 class AttentionDenoiser(Denoiser, Protocol):

@@ -115,7 +115,8 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
         wrong = [each for each in value if not fits(each, element)]
         return [f"{key} has {each!r}, which is not {words(element)}{_hint(each, element)}" for each in wrong]
-    return [f"{key}={value!r} is not {words(kind)}{_hint(value, kind)}"]
+    listed = f": write {key}=[{value}]" if element is not None and fits([value], kind) else ""
+    return [f"{key}={value!r} is not {words(kind)}{listed or _hint(value, kind)}"]
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ from dlmlab.run.kinds import SPREAD, TRACED, gathered
 from dlmlab.run.noise_floor import NOISE, USUAL, changed, decode, noise_floor, noise_table, share_same
 from dlmlab.run.samples import computed_of, detail_tables
 from dlmlab.run.shown import interval, points
-from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, one_of
+from dlmlab.settings import Fraction, PositiveInt, faults, fits, list_of, near, one_of
 from dlmlab.task.base import Task
 from dlmlab.tracking import Cell, Report, Table
 from dlmlab.types import Generation
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from dlmlab.run.rescore import Saved
 
 BY = ("score", "text", "repeat")
+SHIPPED = ("mmlu", "humaneval", "bleu", "determinism")
+"""Gates of conf/experiment/quality_gate.yaml, which a run may leave out."""
 CANVAS = ("gen_length", "steps", "block_length")
 VERDICTS = ("fail", "inconclusive", "pass")
 
@@ -101,6 +103,8 @@ def check(cfg: DictConfig) -> Parts:
                 settings[gate] = gate_generation(cfg, gate, tasks[gate])
                 check_fit(cfg, tasks[gate], settings[gate])
                 check_shared(cfg, gate, tasks, settings)
+        unused = [gate for gate in cfg.gates if gate not in (*cfg.tasks, *SHIPPED)] if not errors else []
+        errors += [f"gates.{gate} is not among tasks: 'tasks=[{','.join([*cfg.tasks, gate])}]'" for gate in unused]
         chosen = cfg.task.get("name")
         if not errors and "_target_" in cfg.task and chosen not in {task.name for task in tasks.values()}:
             errors += [f"task={chosen} is no gate's: 'tasks=[{chosen}]' +gates.{chosen}.margin=0.01 makes it one"]
@@ -214,8 +218,10 @@ def task_name(cfg: DictConfig, gate: str) -> str:
         gate: The gate's name.
     """
     asked = (cfg.gates.get(gate) or {}).get("task") or gate
-    named = asked in conf.options("task") and asked not in (cfg.model.get("tasks") or {})
-    return str(asked) if named else build.role(cfg, asked)
+    own, tasks = cfg.model.get("tasks") or {}, conf.options("task")
+    if asked not in own and asked not in tasks:
+        raise UserError(f"gates.{gate}: {asked} is no task of conf/task/ or model.tasks{near(asked, [*own, *tasks])}")
+    return build.role(cfg, asked) if asked in own else str(asked)
 
 
 def cost_table(gate: str, pair: Mapping[str, Sequence[Sample]]) -> Table:

@@ -112,7 +112,10 @@ def check(cfg: DictConfig) -> Parts:
         if all(fits(cfg[key], KINDS[key]) for key in ("prompts", "batch_sizes")):
             widest = max(STEP_BATCH, *cfg.batch_sizes)
             if cfg.prompts < widest:
-                errors.append(f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more")
+                also = f" (batch {STEP_BATCH} is always timed)" if widest not in cfg.batch_sizes else ""
+                errors.append(
+                    f"prompts={cfg.prompts} cannot fill a batch of {widest}: set prompts={widest} or more{also}"
+                )
         with errors:
             rules = {BASELINE: build.decoder(cfg, BASELINE)}
             chosen = build.decoder(cfg)

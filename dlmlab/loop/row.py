@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
+from dlmlab.errors import UserError
 from dlmlab.loop.canvases import Window
 from dlmlab.policy import FeatureReuse, Plan, View
 from dlmlab.types import CONFIDENCE_DTYPES, Generation, Output, Request, TraceStep
@@ -234,7 +235,9 @@ class Row:
         else:
             self.most_masks -= 1
         if (self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
-            raise RuntimeError(f"{rule} left too many masks at step {self.step} of its block")
+            raise UserError(
+                f"{rule} committed nothing at step {self.step} of a block: a rule commits at least one position"
+            )
         self.forwards += 1
         self.step += 1
         self.state = state

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
+from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import on_host
@@ -18,7 +19,7 @@ from dlmlab.loop.propose import Proposal, sent
 from dlmlab.loop.row import Row
 from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
 from dlmlab.loop.trace import record
-from dlmlab.rule import Step
+from dlmlab.rule import Decision, Step
 
 
 class Done(NamedTuple):
@@ -157,6 +158,8 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         active_BK = sent(np.stack([row.active for row in rows]), device)
         step = step._replace(active_BK=active_BK, progress_B1=sent(np.array([[row.progress] for row in rows]), device))
     decision = rule(step)
+    if not isinstance(decision, Decision):
+        raise UserError(f"{rule} answered a {type(decision).__name__}, not a Decision: return Decision(commit_BK)")
     if rows[0].request.cached:
         decision = decision._replace(state=held(rows, step.state, decision.state))
     if decision.token_BK is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from dlmlab.denoiser import Denoiser
+from dlmlab.denoiser import Denoiser, check_denoiser
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import LIGHTER, no_room
 from dlmlab.loop.shared_pass import Memo
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from dlmlab.task.base import Task
     from dlmlab.tracking import Tracker
 
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 TASK_OVERRIDES = ("limit", "shard", "num_shards", "path")
 NO_CACHE = "none"
 
@@ -67,6 +69,7 @@ def load(part: str) -> Denoiser:
     config = OmegaConf.create(part)
     assert isinstance(config, DictConfig)
     loaded: Denoiser = instantiate(config)
+    check_denoiser(loaded)
     return loaded
 
 
@@ -315,8 +318,22 @@ def instantiate(part: DictConfig) -> Any:
         return hydra.utils.instantiate(part, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
+        if isinstance(cause, TypeError) and (open_keys := not_given(part)):
+            raise UserError(f"{part._target_} needs {' and '.join(open_keys)}: add it to its YAML") from error
         if isinstance(cause, TypeError):
             raise UserError(f"{part._target_}: {cause}") from error
+        if isinstance(cause, ImportError | AttributeError):  # of a target inside the part
+            raise UserError(f"{part._target_}: {str(error).partition(', set env var')[0]}: {cause}") from error
         if isinstance(cause, torch.OutOfMemoryError):
             raise no_room("the model", str(cause), LIGHTER) from None
         raise (cause if isinstance(cause, UserError) else error) from None
+
+
+def not_given(part: DictConfig) -> list[str]:
+    """Return the parameters that a part's target can't do without, and that the part doesn't give."""
+    taken = signature(target_of(str(part._key() or "target"), part)).parameters.values()
+    return [
+        each.name
+        for each in taken
+        if each.default is each.empty and each.kind not in VARIADIC and each.name not in part
+    ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -54,6 +55,8 @@ EXTRAS = {
 REMEDIES = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; write elsewhere: hydra.run.dir=FOLDER"),
 }
+OPEN = ("gates", "grid")
+"""Groups that a command may add to."""
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 os.environ["DLMLAB_ROOT"] = str(home())  # in a launcher's workers too
@@ -238,6 +241,9 @@ def attempt(main: Callable[[], None]) -> int:
         remedy = free_space(error) or REMEDIES.get(error.errno or 0, "")
         print(visible(f"error: {one_line(error)}{remedy}{how_to_go_on()}"), file=sys.stderr)
         return 1
+    except yaml.MarkedYAMLError as error:
+        print(f"error: {visible(' '.join(str(error).split()))}: correct the file", file=sys.stderr)
+        return 1
     except USER_ERRORS as error:
         for line in error.args if isinstance(error, UserError) else [one_line(error)]:
             print(f"error: {visible(' '.join(str(line).split()))}", file=sys.stderr)
@@ -313,11 +319,13 @@ def one_line(error: BaseException) -> str:
     """Return the message in a line; for a misspelt key, with the nearest key that exists."""
     message = visible(" ".join(str(error).split())).partition(" Config search path:")[0]
     if found := re.match(r"Could not override '([\w.@/]+)'", message):
-        return f"{found[1]} is not a setting{nearest(found[1])}; python run.py --help lists what is"
+        key, added = found[1], f"; +{found[1]}=… adds it" if found[1].partition(".")[0] in OPEN else ""
+        return f"{key} is not a setting{added or nearest(key)}; --help lists what is"
     if isinstance(error, MissingConfigException):
         if extra := EXTRAS.get(error.missing_cfg_file or ""):
             return f"{error.missing_cfg_file} is not installed: pip install -e '.[{extra}]'"
         message += near((error.missing_cfg_file or "").rpartition("/")[2], error.options or [])
+        message += "" if own_configs() else "; one of your own is found with --config-dir"
     return message or type(error).__name__
 
 
@@ -332,11 +340,18 @@ def nearest(key: str) -> str:
     others = [text for text in sys.argv[1:] if "=" in text and text not in wrong and not text.startswith("-")]
     try:
         OverridesParser.create().parse_overrides(others)
+        path = [f"hydra.searchpath=[{own}]" for own in own_configs()]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=[text for text in others if "," not in text])
+            config = compose("config", overrides=[*path, *(text for text in others if "," not in text)])
     except HydraException:
         return ""
     return near(key, [leaf for leaf in leaves(OmegaConf.to_container(config)) if not key.startswith(f"{leaf}.")])
+
+
+def own_configs() -> list[str]:
+    """Return the folder of configs that the user adds with `--config-dir`, where there is one."""
+    found = re.search(r"(?:^|\0)(?:--config-dir|-cd)[=\0]([^\0]+)", "\0".join(sys.argv[1:]))
+    return [str(Path(found[1]).resolve())] if found else []
 
 
 def leaves(value: Any, prefix: str = "") -> list[str]:

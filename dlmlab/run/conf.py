@@ -101,7 +101,8 @@ def part_faults(group: str, part: DictConfig, kinds: Mapping[str, Any], bare: Co
             continue
         key = name if name in bare else f"{group}.{name}"
         if name not in kinds and "**" not in kinds:
-            yield f"{key} is not a setting of {group}, which has {', '.join(kinds)}{near(name, kinds)}"
+            has = ", ".join(kinds) or "none: what a dataclass's fields or a function's parameters are, are settings"
+            yield f"{key} is not a setting of {group}, which has {has}{near(name, kinds)}"
         elif not (looked_up(part, name) or OmegaConf.is_missing(part, name)):
             yield from faults(key, plain(part[name]), kinds.get(name, Any))
 

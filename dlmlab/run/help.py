@@ -14,7 +14,9 @@ from pathlib import Path
 
 import yaml
 
+from dlmlab.errors import UserError
 from dlmlab.paths import CONF
+from dlmlab.settings import near
 
 FLAGS = {"-h", "--help"}
 HEAD = """dlmlab decodes masked diffusion language models, and measures how fast and how well.
@@ -48,6 +50,11 @@ def text(arguments: Sequence[str], conf: Path = CONF) -> str:
     named = [each for each in arguments if (conf / each).is_dir() and each in groups(conf)]
     if named:
         return "\n".join(group_text(conf, group) for group in named)
+    if unknown := [each for each in arguments if each not in FLAGS and "=" not in each and each[:1] not in "-+~"]:
+        known = [*groups(conf), *(f"{group}={name}" for group in groups(conf) for name in names(conf, group))]
+        meant = [each for each in known if each.endswith(f"={unknown[0]}")]
+        hint = f"; did you mean {meant[0]}?" if meant else near(unknown[0], known)
+        raise UserError(f"--help {unknown[0]}: it is no group of conf/{hint}")
     given = dict(each.split("=", 1) for each in arguments if "=" in each)
     usual = choices(conf)
     chosen = {group: given.get(group, name) for group, name in usual.items()}

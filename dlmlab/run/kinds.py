@@ -151,6 +151,9 @@ def general(cfg: DictConfig) -> Iterator[str]:
             f"memo=force cannot be kept at generation.temperature={cfg.generation.temperature}, where answers are "
             "drawn at random: set memo=on"
         )
+    for group in GROUPS:
+        if group not in ("task", "tracking") and "_target_" not in cfg[group]:
+            yield f"{group} has no _target_: its YAML names a class in a line `_target_: module.Name`"
     for name, part in cfg.tracking.items():
         if not isinstance(part, DictConfig) or "_target_" not in part:
             yield f"tracking.{name}={plain(part)!r} is not a place for results: leave it out with ~tracking.{name}"
