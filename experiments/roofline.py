@@ -275,6 +275,8 @@ def step_table(steps: Sequence[Step]) -> Table:
         "of the last block at masked positions alone. The floor is the larger of both. The pass: timed by itself, "
         "many in a row. Peak: on a CPU the whole process."
     )
+    if not all(step.work for step in steps):
+        note += " The work of this model is not known, so that it has no floor: only dlmlab's own networks tell theirs."
     return Table("Steps against their floors", columns, rows, note)
 
 

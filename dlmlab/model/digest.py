@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from dlmlab.paths import home
 from dlmlab.record.files import parse_json, read_bytes, write_text
@@ -26,6 +29,15 @@ def combined(files: Iterable[Path]) -> str:
         digests = pool.map(sha256, files)
     lines = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return sha256, in hex, over the names, kinds, shapes and values of tensors, such as a model's `state_dict()`."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def sha256(file: Path) -> str:

@@ -205,6 +205,19 @@ def test_a_large_file_s_hash_is_kept_until_the_file_changes(tmp_path: Path, monk
     assert digest.sha256(file) != first
 
 
+def test_weights_that_differ_in_a_value_a_name_or_a_shape_have_digests_of_their_own() -> None:
+    weights = {"a": torch.zeros(2, 3), "b": torch.ones(1, dtype=torch.bfloat16)}
+    others = [
+        {**weights, "a": torch.zeros(2, 3).index_fill(0, torch.tensor([1]), 1e-6)},
+        {**weights, "a": torch.zeros(3, 2)},
+        {"c": weights["a"], "b": weights["b"]},
+        {**weights, "b": torch.ones(1, dtype=torch.float16)},
+    ]
+    own = digest.of_tensors(weights)
+    assert own == digest.of_tensors(dict(reversed(weights.items())))
+    assert len({own, *map(digest.of_tensors, others)}) == 5
+
+
 OPTIONS = [
     ({"dtype": "float16"}, "dtype='float16' is not one of float32, bfloat16"),
     ({"dtype": None}, "dtype=None"),
