@@ -1,0 +1,80 @@
+"""Chain: what is sure at once, and guesses behind it that are kept as far as each is what the model says by then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+from dlmlab.decoder.around import Around
+from dlmlab.decoder.frechet import Frechet
+from dlmlab.decoder.topk import descending, rank
+from dlmlab.errors import UserError
+from dlmlab.rule import Decision, Rule, Step
+from dlmlab.settings import MOST, Limits, NonNegativeFloat
+
+
+@dataclass(frozen=True)
+class Chain(Around):
+    """Commit by another rule, and try the surest positions that it leaves, one after the other, in the next pass.
+
+    A pass computes the row and a chain of drafts: the first has the surest position filled that the last step left,
+    each further one the next surest as well. A draft comes true where the canvas before it proposes just the token that
+    it adds; the last that comes true with all before it becomes the row, and the rule inside commits from its
+    proposals. So every guess that is kept is the likeliest token given all that was filled before it, as if it had had
+    a pass of its own. The price is `links` canvases more in a pass. Above temperature 0 a guess is kept where the same
+    token is drawn again, which favours likely tokens a little.
+
+    Source: dlmlab's own. The idea of a chain that one pass verifies is that of SSD (arXiv:2510.04147) and FreeDave
+    (arXiv:2510.00294), which keep to a schedule of their own; what is new is only that it goes on where a rule that
+    commits what is sure would spend a pass on one position. docs/results.md says where that pays.
+
+    Attributes:
+        links: The most drafts of a pass.
+        delta: Of Fast-dLLM++'s Fréchet rule, which commits where `rule` is None.
+        rule: The rule that commits. It sees the proposals' tokens and confidences alone, and keeps to no schedule.
+    """
+
+    links: Annotated[int, Limits(1, MOST)]
+    delta: NonNegativeFloat = 0.25
+    rule: Rule | None = None
+    alike: ClassVar[tuple[str, ...]] = ("links", "delta")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inner = self.inner
+        if inner.scheduled or inner.needs_noise or not inner.memoisable or inner.initial_state(1, 1, torch.empty(0)):
+            raise UserError(
+                f"rule={type(inner).__name__} asks for more than tokens and confidences, which is all that Chain's "
+                "drafts give: choose another rule, such as threshold"
+            )
+
+    @property
+    def inner(self) -> Rule:
+        return self.rule or Frechet(self.delta)
+
+    @property
+    def drafts(self) -> int:  # type: ignore[override]
+        return self.links
+
+    def __call__(self, step: Step) -> Decision:
+        assert step.candidates is not None
+        filled_BCK, token_BCK, confidence_BCK = step.candidates
+        adds_BCK = (filled_BCK[:, 1:] >= 0) & (filled_BCK[:, :-1] < 0)
+        agrees_BC = ((filled_BCK[:, 1:] == token_BCK[:, :-1]) | ~adds_BCK).all(-1)
+        there_BC = (confidence_BCK[:, 1:] > -torch.inf).any(-1)
+        last_B1 = (agrees_BC & there_BC).cumprod(-1).sum(-1, keepdim=True)
+        filled_BK, token_BK, confidence_BK = (
+            part_BCK.gather(1, last_B1[..., None].expand(-1, 1, part_BCK.shape[-1])).squeeze(1)
+            for part_BCK in step.candidates
+        )
+        seen = step._replace(token_BK=token_BK, confidence_BK=confidence_BK, eligible_BK=confidence_BK > -torch.inf)
+        commit_BK = self.inner(seen).commit_BK
+        target_BK = token_BK.where(commit_BK, filled_BK)
+
+        left_BK = confidence_BK.masked_fill(commit_BK, -torch.inf)
+        place_BK = rank(descending(left_BK)).masked_fill(left_BK == -torch.inf, self.links)
+        link_C1 = torch.arange(self.links, device=left_BK.device)[:, None]
+        draft_BCK = torch.where(place_BK[:, None] <= link_C1, token_BK[:, None], -1)
+        return Decision(target_BK >= 0, token_BK=target_BK, draft_BCK=draft_BCK)
