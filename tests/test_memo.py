@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,6 +24,7 @@ from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.memo import NUMERICS, DiskMemo, main, namespace, use
 from dlmlab.record.files import disk_of
+from dlmlab.record.memo_file import connect
 from dlmlab.rule import Decision, Rule
 from dlmlab.settings import switch
 from dlmlab.types import Generation, Request
@@ -353,3 +355,18 @@ def test_another_instruction_set_is_remembered_apart(model, monkeypatch):
     own = module.namespace(model, GENERATION)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "ANOTHER")
     assert module.namespace(model, GENERATION) != own
+
+
+def test_a_process_that_ends_leaves_the_journal_to_another_one_that_opened_the_memo_twice(tmp_path: Path) -> None:
+    """Where something else than SQLite opens and closes the file, its locks are gone, and what is kept then is lost."""
+    path = tmp_path / "memo.sqlite"
+    first = connect(path)
+    connect(path).close()
+    other = (
+        f"from dlmlab.record.memo_file import connect; from pathlib import Path; connect(Path({str(path)!r})).close()"
+    )
+    subprocess.run([sys.executable, "-c", other], check=True)
+    first.execute("INSERT INTO memo VALUES (x'01', x'02')")
+    with closing(sqlite3.connect(path)) as later:
+        assert later.execute("SELECT count(*) FROM memo").fetchone() == (1,)
+    first.close()

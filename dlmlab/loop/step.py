@@ -162,8 +162,8 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
         raise UserError(f"{rule} answered a {type(decision).__name__}, not a Decision: return Decision(commit_BK)")
     if rows[0].request.cached:
         decision = decision._replace(state=held(rows, step.state, decision.state))
-    if decision.token_BK is not None:
-        step = step._replace(token_BK=decision.token_BK)
+    if decision.token_BK is not None:  # elsewhere the row's own proposals stay, which a trace tells
+        step = step._replace(token_BK=decision.token_BK.where(decision.commit_BK, step.token_BK))
     written_BK = decision.commit_BK if decision.edit_BK is None else decision.commit_BK | decision.edit_BK
     change_BK = torch.where(written_BK, step.token_BK, -1)
     if decision.revoke_BK is not None:

@@ -41,7 +41,7 @@ def positions(mask_BK: Tensor) -> list[list[int]]:
 
 
 def ranges_of(row: Row) -> list[tuple[int, int]]:
-    """Return the ranges of positions that the row's pass computes; see `TraceStep`."""
-    computed_L = np.ones(row.computed, dtype=bool) if row.plan is None else row.plan.computed
+    """Return the ranges of the row's positions that its pass computes; see `TraceStep`."""
+    computed_L = np.ones(row.seen, dtype=bool) if row.plan is None else row.plan.computed
     edges = np.flatnonzero(np.diff(computed_L, prepend=False, append=False)) - len(row.request.prompt)
     return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -13,11 +13,8 @@ from filelock import FileLock
 from dlmlab.paths import home
 from dlmlab.record.files import disk_of
 
-SQLITE = b"SQLite format 3\0"
-"""First bytes of a database's file."""
 APPLICATION = int.from_bytes(b"DLMm")
-"""Number that tells a memo from other databases, at APPLICATION_AT of the file."""
-APPLICATION_AT = 68
+"""Number that tells a memo from other databases."""
 BUSY_SECONDS = 60.0
 """Seconds that a write waits at most for another process's, which takes milliseconds."""
 
@@ -46,25 +43,22 @@ def is_memo(path: Path) -> bool:
     """Return whether an existing file is a memo, maybe a damaged one. A file that is no database any more goes by its
     name.
 
+    SQLite itself reads the file: were it opened and closed by anything else, the system would drop the locks that other
+    connections of this process hold on it, and another process would take the journal away from under them.
+
     Raises:
         OSError: The file can't be read.
     """
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE))
-        file.seek(APPLICATION_AT)
-        application = int.from_bytes(file.read(4))
-    if head != SQLITE:
-        return path == default_path() or path.suffix == ".sqlite"
-    return application == APPLICATION or tables_of(path) == {"memo"}
-
-
-def tables_of(path: Path) -> set[str]:
-    """Return the names of a database's tables; none where it is damaged. Nothing is written beside it."""
+    path.stat()
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as file:
-            return {name for [name] in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    except sqlite3.Error:
-        return set()
+            if file.execute("PRAGMA application_id").fetchone() == (APPLICATION,):
+                return True
+            return {name for [name] in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")} == {"memo"}
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{path} can't be read: {error}") from error
+    except sqlite3.DatabaseError:
+        return path == default_path() or path.suffix == ".sqlite"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -81,7 +75,7 @@ def connect(path: Path) -> sqlite3.Connection:
     with FileLock(f"{path}.lock", timeout=BUSY_SECONDS):  # SQLite doesn't wait while the journal's kind is changed
         file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         if file.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
-            file.execute(f"PRAGMA application_id = {APPLICATION}")  # before WAL: `is_memo` reads the file itself
+            file.execute(f"PRAGMA application_id = {APPLICATION}")  # before WAL: `is_memo` doesn't read that
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("PRAGMA synchronous = NORMAL")
         file.execute("CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB NOT NULL)")

@@ -20,7 +20,9 @@ from dlmlab.denoise import denoise
 from dlmlab.record.traces import Trace, TraceFile, read, trace_of
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request
+from tests.decoder.steps import NAMES, rule_of
 from tests.fakes import EOS, EOT, MASK, FakeModel
+from tests.test_properties import small_llada
 
 GENERATION = Generation(gen_length=12, block_length=4, steps=6)
 RULES: Sequence[Rule] = [
@@ -63,6 +65,19 @@ def test_a_trace_played_back_is_the_output(way: str) -> None:
     for output in run(True, **WAYS[way]):
         assert len(output.trace) == output.forwards
         assert play(output) == (output.tokens, output.step_of)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_decoder_of_the_lab_is_traced(name: str) -> None:
+    """A small LLaDA, since it serves rules that ask for attention and tokens beside the canvas as well."""
+    requests = [Request(index, prompt, rule_of(name), True) for index, prompt in enumerate([(1, 2), (3, 4, 5)])]
+    for output in denoise(small_llada(), requests, GENERATION, 2):
+        assert play(output) == (output.tokens, output.step_of)
+        assert len(trace_of(small_llada(), output, name, "").steps) == output.forwards
+        before = -len(requests[output.index].prompt)
+        for moment in output.trace:
+            assert all(token >= 0 for token, value in zip(moment.tokens, moment.confidences, strict=True) if value >= 0)
+            assert all(before <= begin < end <= GENERATION.gen_length for begin, end in moment.computed)
 
 
 @pytest.mark.parametrize("way", WAYS)
