@@ -89,11 +89,13 @@ def read_run(folder: Path, top: Path) -> Run:
         top: The folder that was searched, at or above it; the run's name is the path from there.
     """
     run = Run(folder, str(folder.relative_to(top)))
-    if (folder / RESULTS).exists():
+    finished = (folder / RESULTS).exists()
+    if finished:
         run.results = _object(run, RESULTS, RESULTS_SHAPE)
-        run.manifest = _object(run, MANIFEST, MANIFEST_SHAPE)
     else:
         run.note("unfinished", _reason(folder))
+    if finished or (folder / MANIFEST).exists():
+        run.manifest = _object(run, MANIFEST, MANIFEST_SHAPE)
     run.samples = _lines(run, SAMPLES, SAMPLE_SHAPE)
     run.traces = _lines(run, TRACES, TRACE_SHAPE)
     told = run.manifest.get(TOLD, len(run.samples))

@@ -109,11 +109,20 @@ def named(run: Run, task: str, series: str) -> Row:
     """
     label = text(run.results.get("labels", {}).get("decoder"))
     if series == CANDIDATE:
+        label = label or own_decoder(run)
         return Row(task, label or series, parameters(run), series)
     if "=" in series and label:
         return Row(task, label, series, series)
     role = BASELINE if series.startswith(BASELINE) else ""
     return Row(task, series, parameters(run) if series == label else "", series, role)
+
+
+def own_decoder(run: Run) -> str:
+    """Return the name of the decoder in the config of a run that has no results yet; empty where it isn't known."""
+    config = run.manifest.get("config", {})
+    decoder = config.get("decoder") if isinstance(config, Mapping) else None
+    target = decoder.get("_target_") if isinstance(decoder, Mapping) else None
+    return text(target).rpartition(".")[2].lower()
 
 
 def parameters(run: Run) -> str:

@@ -60,6 +60,8 @@ def test_it_filters_and_sorts(page):
     assert shown["descending"] == shown["ascending"][::-1]
     page.get_by_label("Search", exact=True).fill("no such thing")
     expect(page.get_by_text("Nothing matches")).to_be_visible()
+    expect(page.locator(".plot").first).to_be_hidden()
+    expect(page.locator(".panel .note").first).to_have_text("Nothing to plot.")
 
 
 def test_two_runs_are_compared_as_in_python(page, outputs):
@@ -161,6 +163,12 @@ def test_nothing_is_wider_than_the_window_in_either_scheme(outputs, open_page, w
     page.get_by_role("link", name="Compare", exact=True).click()
     expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    run = open_page(outputs / "grid" / PAGE, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    expect(run.locator(".js-plotly-plot")).to_have_count(2)
+    assert run.evaluate("document.documentElement.scrollWidth") <= width
+    for plot in run.locator(".js-plotly-plot").all():
+        drawn = plot.locator(".main-svg").first.bounding_box()
+        assert drawn["width"] == pytest.approx(plot.bounding_box()["width"], abs=1)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
     assert dark == (scheme == "dark")
 

@@ -8,8 +8,9 @@ import shutil
 
 import pytest
 
-from dlmlab.page.collect import collect
+from dlmlab.page.collect import collect, read_run
 from dlmlab.page.render import render
+from dlmlab.page.rows import rows_of
 from dlmlab.page.speeds import speeds
 
 JUNK = [None, True, -1, 1e308, "text", "\ud800", [], [[]], {}, {"name": []}, {"a": {"b": None}}]
@@ -64,3 +65,10 @@ def test_rates_are_compared_on_the_same_machine_alone(outputs):
     assert all(f"threads={machine['threads']}" in each.setting for each in found)
     del machine["id"]
     assert speeds([run]) == [], "a run that does not say where it was made"
+
+
+def test_a_run_that_was_killed_names_its_decoder(outputs, tmp_path):
+    killed = shutil.copytree(outputs / "2026-11-20/first", tmp_path / "killed")
+    (killed / "results.json").unlink()
+    [row] = rows_of(read_run(killed, tmp_path))
+    assert (row.decoder, row.series) == ("threshold", "candidate")

@@ -13,11 +13,20 @@ function loadPlotly() {
   return plotlyReady;
 }
 
+/** Forget the figures of a view that another one takes the place of. */
+function forgetFigures() {
+  drawn.clear();
+}
+
 /** Draw a figure that a function makes of the page's colours, now and whenever these change. */
 async function draw(element, make) {
   drawn.set(element, make);
   const plotly = await loadPlotly();
   if (!plotly) return;
+  while (!element.isConnected) { // a figure takes its size from the page that it stands on
+    await new Promise(requestAnimationFrame);
+    if (drawn.get(element) !== make) return;
+  }
   const { data, layout } = make(palette());
   const look = palette();
   await plotly.react(element, data, {

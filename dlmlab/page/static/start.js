@@ -21,6 +21,7 @@ async function route() {
   const run = kind === "run" ? index.runs[which] : kind ? null : only;
   const rows = kind === "compare" ? which.split(",").map((key) => allRows.find((row) => row.key === key)).filter(Boolean) : [];
   view.setAttribute("aria-busy", "true");
+  forgetFigures();
   const parts = rows.length > 1 ? await compareView(rows) : run ? await runView(run) : overview();
   const back = (rows.length > 1 || (run && !only)) && el("nav", { "aria-label": "back" }, el("a", { href: "#" }, only ? "← the run" : "← all runs"));
   view.replaceChildren(...el("div", {}, back, parts).childNodes);

@@ -33,8 +33,9 @@ function qualityPanel(rows, heading = "Quality against cost") {
   function update(rowsLeft = some) {
     some = rowsLeft;
     const own = plottable(some).filter((row) => groupOf(row) === group && row[cost] > 0);
-    left.textContent = leftOut(some, own, cost);
-    draw(plot, (look) => qualityFigure(own, cost, look));
+    left.textContent = [own.length ? "" : "Nothing to plot.", leftOut(some, own, cost)].filter(Boolean).join(" ");
+    plot.hidden = !own.length;
+    if (own.length) draw(plot, (look) => qualityFigure(own, cost, look));
   }
   update();
   const costs = { "full passes": "full_passes", "tokens/s": "speed" };
