@@ -71,4 +71,4 @@ def test_a_run_that_was_killed_names_its_decoder(outputs, tmp_path):
     killed = shutil.copytree(outputs / "2026-11-20/first", tmp_path / "killed")
     (killed / "results.json").unlink()
     [row] = rows_of(read_run(killed, tmp_path))
-    assert (row.decoder, row.series) == ("threshold", "candidate")
+    assert (row.decoder, row.series) == ("localleap", "candidate")
