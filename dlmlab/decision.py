@@ -25,6 +25,16 @@ class Candidates(NamedTuple):
     confidence_BCK: Tensor
 
 
+def chosen(part_BCK: Tensor, canvas_B1: Tensor) -> Tensor:
+    """Return of each row what belongs to one of its canvases, (B, K).
+
+    Args:
+        part_BCK: Something of all canvases, such as a field of `Candidates`.
+        canvas_B1: int64: the canvas's number.
+    """
+    return part_BCK.gather(1, canvas_B1[..., None].expand(-1, 1, part_BCK.shape[-1])).squeeze(1)
+
+
 class Step(NamedTuple):
     """One step as a rule sees it: B rows, each at the K positions of its own active block.
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from dlmlab.decision import chosen
 from dlmlab.decoder.around import Around
 from dlmlab.decoder.frechet import Frechet
 from dlmlab.decoder.topk import descending, rank
@@ -65,10 +66,7 @@ class Chain(Around):
         agrees_BC = ((filled_BCK[:, 1:] == token_BCK[:, :-1]) | ~adds_BCK).all(-1)
         there_BC = (confidence_BCK[:, 1:] > -torch.inf).any(-1)
         last_B1 = (agrees_BC & there_BC).cumprod(-1).sum(-1, keepdim=True)
-        filled_BK, token_BK, confidence_BK = (
-            part_BCK.gather(1, last_B1[..., None].expand(-1, 1, part_BCK.shape[-1])).squeeze(1)
-            for part_BCK in step.candidates
-        )
+        filled_BK, token_BK, confidence_BK = (chosen(part_BCK, last_B1) for part_BCK in step.candidates)
         seen = step._replace(token_BK=token_BK, confidence_BK=confidence_BK, eligible_BK=confidence_BK > -torch.inf)
         commit_BK = self.inner(seen).commit_BK
         target_BK = token_BK.where(commit_BK, filled_BK)

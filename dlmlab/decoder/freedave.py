@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
+from dlmlab.decision import chosen
 from dlmlab.decoder.topk import top_k
 from dlmlab.rule import Decision, Rule, Step
 from dlmlab.settings import MOST, Limits
@@ -46,8 +47,7 @@ class FreeDave(Rule):
         last_B1 = true_BC.sum(-1, keepdim=True)
 
         target_BK, token_BK, confidence_BK, take_BK = (
-            part_BCK.gather(1, last_B1[..., None].expand(-1, 1, part_BCK.shape[-1])).squeeze(1)
-            for part_BCK in (target_BCK, token_BCK, confidence_BCK, take_BCK)
+            chosen(part_BCK, last_B1) for part_BCK in (target_BCK, token_BCK, confidence_BCK, take_BCK)
         )
         ahead_BC = step.quotas_BN.gather(1, last_B1 + torch.arange(count, device=last_B1.device)).cumsum(-1)[:, 1:]
         drafted_BCK = most(confidence_BK[:, None].expand(-1, count - 1, -1), ahead_BC) & ~take_BK[:, None]

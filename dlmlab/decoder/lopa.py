@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
+from dlmlab.decision import chosen
 from dlmlab.decoder.topk import descending, top_k
 from dlmlab.rule import Decision, Rule, Step
 from dlmlab.settings import MOST, Fraction, Limits
@@ -42,10 +43,7 @@ class LoPA(Rule):
         count_BC = mask_BCK.sum(-1)
         mean_BC = confidence_BCK.where(mask_BCK, 0.0).sum(-1) / count_BC.clamp(min=1)
         best_B1 = top_k(mean_BC.masked_fill(count_BC == 0, -torch.inf), 1).long().argmax(-1, keepdim=True)
-        filled_BK, token_BK, confidence_BK = (
-            part_BCK.gather(1, best_B1[..., None].expand(-1, 1, part_BCK.shape[-1])).squeeze(1)
-            for part_BCK in step.candidates
-        )
+        filled_BK, token_BK, confidence_BK = (chosen(part_BCK, best_B1) for part_BCK in step.candidates)
         sure_BK = (confidence_BK >= self.threshold) | top_k(confidence_BK, 1)
         target_BK = token_BK.where(sure_BK, filled_BK)
 

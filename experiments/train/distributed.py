@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -73,13 +74,18 @@ def shared(out: Path, draw: Callable[[], list[Rows]]) -> list[Rows]:
         return draw()
     folder = out.with_name(f"{out.name}.rows")
     if rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed, which may have had more layouts
+        folder.mkdir(parents=True)
         for number, rows in enumerate(draw()):
             for name, column in rows._asdict().items():
                 np.save(folder / f"{number}.{name}.npy", column)
     dist.barrier()
     numbers = range(len({path.name.partition(".")[0] for path in folder.glob("*.npy")}))
-    return [Rows(*(np.load(folder / f"{number}.{name}.npy") for name in Rows._fields)) for number in numbers]
+    found = [Rows(*(np.load(folder / f"{number}.{name}.npy") for name in Rows._fields)) for number in numbers]
+    dist.barrier()
+    if rank() == 0:
+        shutil.rmtree(folder)
+    return found
 
 
 def say(line: str) -> None:

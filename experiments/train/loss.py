@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlmlab.errors import UserError
 from dlmlab.model.attention import MASKED_SCORE, attention_bias
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout
@@ -248,8 +249,16 @@ def batches(
         sizes: Rows of a batch of each layout.
         generator: Draws the order and the masks, on the columns' device.
         part: What is taken of each batch, for one of several processes that draw the same.
+
+    Raises:
+        UserError: No layout has rows enough for a batch.
     """
-    device = generator.device
+    device, most = generator.device, max((len(of[0]) for of in columns), default=0)
+    if all(len(of[0]) < size for of, size in zip(columns, sizes, strict=True)):
+        raise UserError(
+            f"data.rows are too few: a batch has {min(sizes)} rows and more of one canvas, and there are at most "
+            f"{most} of one: raise data.rows, or lower training.batch_size"
+        )
     while True:
         orders = [torch.randperm(len(of[0]), generator=generator, device=device) for of in columns]
         wholes = [len(order) // size for order, size in zip(orders, sizes, strict=True)]

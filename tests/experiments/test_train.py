@@ -173,6 +173,12 @@ def test_batches_take_every_row_once_a_round_and_spread_t() -> None:
         assert batch.uniform_BK.shape == (size, (4, 6)[number])
 
 
+def test_rows_that_fill_no_batch_are_refused() -> None:
+    columns = [[torch.arange(2)] * 4, [torch.arange(1)] * 4]
+    with pytest.raises(UserError, match="data.rows are too few: a batch has 2 rows and more"):
+        next(batches(columns, [4, 6], [3, 2], torch.Generator().manual_seed(0)))
+
+
 def test_processes_that_share_a_batch_make_up_what_one_draws() -> None:
     columns = [[torch.arange(12)] * 4]
     whole, *parts = (
