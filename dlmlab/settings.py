@@ -14,7 +14,6 @@ from dlmlab.errors import UserError
 
 MOST = 2**31 - 1
 """Largest value of a number without a bound of its own; beyond it tensors and system calls fail in their own ways."""
-
 OPEN = "???"
 """OmegaConf's word for a setting without a value."""
 
@@ -115,8 +114,8 @@ def faults(key: str, value: object, kind: Any) -> list[str]:
     if element is not None and isinstance(value, Sequence) and is_list(value) and value:
         wrong = [each for each in value if not fits(each, element)]
         return [f"{key} has {each!r}, which is not {words(element)}{_hint(each, element)}" for each in wrong]
-    listed = f": write {key}=[{value}]" if element is not None and fits([value], kind) else ""
-    return [f"{key}={value!r} is not {words(kind)}{listed or _hint(value, kind)}"]
+    hint = f": write {key}=[{value}]" if element and fits([value], kind) else _hint(value, kind)
+    return [f"{key}={value!r} is not {words(kind)}{hint}"]
 
 
 def _member_faults(key: str, name: str, value: object, kinds: Mapping[str, Any]) -> list[str]:
