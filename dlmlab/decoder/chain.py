@@ -9,11 +9,11 @@ import torch
 
 from dlmlab.decision import chosen
 from dlmlab.decoder.around import Around
-from dlmlab.decoder.frechet import Frechet
+from dlmlab.decoder.threshold import Threshold
 from dlmlab.decoder.topk import descending, rank
 from dlmlab.errors import UserError
 from dlmlab.rule import Decision, Rule, Step
-from dlmlab.settings import MOST, Limits, NonNegativeFloat
+from dlmlab.settings import MOST, Fraction, Limits
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Chain(Around):
 
     Attributes:
         links: The most drafts of a pass.
-        delta: Of Fast-dLLM++'s Fréchet rule, which commits where `rule` is None.
+        threshold: The least confidence in Fast-dLLM's rule, which commits where `rule` is None.
         rule: The rule that commits. It sees the proposals' tokens and confidences alone, and keeps to no schedule.
     """
 
     links: Annotated[int, Limits(1, MOST)]
-    delta: NonNegativeFloat = 0.25
+    threshold: Fraction = 0.9
     rule: Rule | None = None
-    alike: ClassVar[tuple[str, ...]] = ("links", "delta")
+    alike: ClassVar[tuple[str, ...]] = ("links", "threshold")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +53,7 @@ class Chain(Around):
 
     @property
     def inner(self) -> Rule:
-        return self.rule or Frechet(self.delta)
+        return self.rule or Threshold(self.threshold)
 
     @property
     def drafts(self) -> int:  # type: ignore[override]
