@@ -234,9 +234,10 @@ class Row:
             self.reviews += 1
         else:
             self.most_masks -= 1
-        if (self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
+        if (masks := self._masks(first, last) if rule.sees_canvas else self.left) > self.most_masks:
             raise UserError(
-                f"{rule} committed nothing at step {self.step} of a block: a rule commits at least one position"
+                f"{rule} left {masks} masks at step {self.step} of a block, where there may be {self.most_masks}: each "
+                "step has to commit at least one position more than it masks again"
             )
         self.forwards += 1
         self.step += 1

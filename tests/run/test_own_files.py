@@ -64,7 +64,7 @@ MINE = ("--config-dir", "my", "experiment=evaluate", "task=tiny_mmlu", "task.lim
 BAD = {
     "no dataclass": ((*MINE, "decoder=bare"), r"decoder\.level is not a setting .*, which has none: .*dataclass"),
     "no Decision": ((*MINE, "decoder=masks"), r"Masks\(\) answered a Tensor, not a Decision"),
-    "no commit": ((*MINE, "decoder=nothing"), r"Nothing\(\) committed nothing at step 0 of a block"),
+    "no commit": ((*MINE, "decoder=nothing"), r"Nothing\(\) left 16 masks at step 0 of a block, where there may be 15"),
     "no value": ((*MINE, "decoder=two"), r"own_rules_of_a_user\.Two needs least: add it to its YAML"),
     "no target": ((*MINE, "decoder=target"), r"decoder has no _target_: .*`_target_: module\.Name`"),
     "no YAML": ((*MINE, "decoder=broken"), r"broken\.yaml.*line 2.*: correct the file"),
