@@ -9,20 +9,11 @@ import shutil
 import pytest
 
 from dlmlab.denoise import StepTiming
+from dlmlab.measure.rates import Setting, most_steps, peak_gb, rate, step_percentile, times_faster
 from dlmlab.measure.speed_gates import BASELINE, find_gates, summary
 from dlmlab.measure.timing import Ledger, Timing
 from dlmlab.run.shown import paired_times
-from experiments.throughput import (
-    REFERENCE,
-    Setting,
-    ledger_table,
-    most_steps,
-    peak_gb,
-    performance_table,
-    rate,
-    step_percentile,
-    times_faster,
-)
+from dlmlab.run.speed_tables import REFERENCE, ledger_table, performance_table
 from tests.documented import check_summary
 from tests.experiments.fakes import Bench
 

@@ -12,8 +12,8 @@ from dlmlab.denoise import denoise
 from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.model.llada import LLaDAModelLM
+from dlmlab.run.noise_floor import Padded
 from dlmlab.types import Generation, Request
-from experiments.quality_gate import Padded
 from tests.decoder.steps import NAMES, rule_of
 from tests.experiments.fakes import Bench
 from tests.model.helpers import small_model
