@@ -13,6 +13,7 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.denoise import StepTiming, denoise
+from dlmlab.errors import UserError
 from dlmlab.rule import Decision, Rule, Step
 from dlmlab.types import Generation, Output, Request
 from tests.decodes import Decode, by_setting, decodes, reference_model
@@ -186,7 +187,7 @@ class Fickle(Rule):
 
 @pytest.mark.parametrize("rule", [Idle(), Fickle()])
 def test_a_rule_that_would_never_end_is_an_error(rule: Rule) -> None:
-    with pytest.raises(RuntimeError, match=type(rule).__name__):
+    with pytest.raises(UserError, match=type(rule).__name__):
         list(denoise(FakeModel(), [Request(0, (1,), rule)], GENERATION, 1))
 
 
