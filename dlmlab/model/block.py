@@ -52,10 +52,10 @@ class Block(nn.Module):
         elif config.head_norm:
             self.q_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
             self.k_norm = RMSNorm(config.head_width, config.rms_norm_eps, affine=True, bias=False)
-        self.q_proj = linear(config, config.d_model, width, qkv_bias)
-        self.k_proj = linear(config, config.d_model, kv_width, qkv_bias)
-        self.v_proj = linear(config, config.d_model, kv_width, qkv_bias)
-        self.attn_out = linear(config, width, config.d_model, config.include_bias, residual_of=layer)
+        self.q_proj = linear(config.d_model, width, qkv_bias)
+        self.k_proj = linear(config.d_model, kv_width, qkv_bias)
+        self.v_proj = linear(config.d_model, kv_width, qkv_bias)
+        self.attn_out = linear(width, config.d_model, config.include_bias, residual_of=layer)
         mlp_width = config.mlp_width
         self.router: Router | None = None
         if isinstance(config, NetworkConfig) and config.n_experts and layer not in config.dense_layers:
@@ -63,9 +63,9 @@ class Block(nn.Module):
             mlp_width = config.shared_width
         self.ff_proj: nn.Linear | None = None
         if mlp_width:
-            self.ff_proj = linear(config, config.d_model, mlp_width, config.include_bias)
-            self.up_proj = linear(config, config.d_model, mlp_width, config.include_bias)
-            self.ff_out = linear(config, mlp_width, config.d_model, config.include_bias, residual_of=layer)
+            self.ff_proj = linear(config.d_model, mlp_width, config.include_bias)
+            self.up_proj = linear(config.d_model, mlp_width, config.include_bias)
+            self.ff_out = linear(mlp_width, config.d_model, config.include_bias, residual_of=layer)
 
     def forward(
         self,
@@ -153,11 +153,10 @@ def norm(config: LLaDAConfig) -> RMSNorm:
     return RMSNorm(config.d_model, config.rms_norm_eps, config.layer_norm_with_affine, config.norm_bias)
 
 
-def linear(config: LLaDAConfig, width_in: int, width_out: int, bias: bool, residual_of: int | None = None) -> nn.Linear:
+def linear(width_in: int, width_out: int, bias: bool, residual_of: int | None = None) -> nn.Linear:
     """Return a projection.
 
     Args:
-        config: The network's; it isn't read.
         width_in: Columns of what is projected.
         width_out: Columns of the product.
         bias: Whether a bias is added.

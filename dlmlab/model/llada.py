@@ -49,7 +49,7 @@ class LLaDAModel(nn.Module):
             }
         )
         if not config.weight_tying:
-            self.transformer["ff_out"] = linear(config, config.d_model, config.padded_vocab_size, config.include_bias)
+            self.transformer["ff_out"] = linear(config.d_model, config.padded_vocab_size, config.include_bias)
         self._rotary: tuple[Tensor, Tensor] | None = None
 
     def forward(
