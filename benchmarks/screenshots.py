@@ -10,14 +10,17 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.common import exit_status
 from dlmlab.page.render import write
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 COMPARED = ("baseline", "localleap_paper", "eb")
 
 
@@ -28,27 +31,34 @@ def main(folders: Sequence[str]) -> bool:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         if len(folders) > 1:
-            Path(folders[1]).mkdir(parents=True, exist_ok=True)
-            for (name, show), width, scheme in [
-                (state, width, scheme)
-                for state in STATES.items()
-                for width in (390, 1280)
-                for scheme in ("light", "dark")
-            ]:
-                tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                tab.goto(page.as_uri())
-                show(tab)
-                tab.screenshot(path=Path(folders[1]) / f"{name}-{width}-{scheme}.png", full_page=True)
-                tab.close()
+            states(browser, page.as_uri(), Path(folders[1]))
         else:
             tab = browser.new_page(viewport={"width": 1280, "height": 900})
             tab.goto(page.as_uri())
             all_runs(tab)
             tab.screenshot(path=IMAGES / "dashboard.png")
             compare(tab)
+            tab.set_viewport_size({"width": 1280, "height": 1240})
             tab.screenshot(path=IMAGES / "comparison.png")
         browser.close()
     return True
+
+
+def states(browser: Browser, page: str, folder: Path) -> None:
+    """Write a picture of each state of the page, narrow and wide, light and dark.
+
+    Args:
+        browser: The browser.
+        page: The page's address.
+        folder: Where the pictures go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for scheme, width, (name, show) in product(SCHEMES, (390, 1280), STATES.items()):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tab.goto(page)
+        show(tab)
+        tab.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+        tab.close()
 
 
 def all_runs(tab: Page) -> None:
@@ -92,7 +102,6 @@ def compare(tab: Page) -> None:
     tab.get_by_role("heading", name="Samples").wait_for()
     tab.locator(".items summary").first.click()
     tab.locator(".canvas").first.wait_for()
-    tab.set_viewport_size({"width": tab.viewport_size["width"] if tab.viewport_size else 1280, "height": 1240})
 
 
 STATES: Mapping[str, Callable[[Page], None]] = {

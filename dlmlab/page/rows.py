@@ -119,18 +119,20 @@ def named(run: Run, task: str, series: str) -> Row:
 
 def own_decoder(run: Run) -> str:
     """Return the name of the decoder in the config of a run that has no results yet; empty where it isn't known."""
-    config = run.manifest.get("config", {})
-    decoder = config.get("decoder") if isinstance(config, Mapping) else None
-    target = decoder.get("_target_") if isinstance(decoder, Mapping) else None
-    return text(target).rpartition(".")[2].lower()
+    return text(decoder_config(run).get("_target_")).rpartition(".")[2].lower()
 
 
 def parameters(run: Run) -> str:
     """Return the numbers of the run's decoder."""
+    items = decoder_config(run).items()
+    return " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in items if number(value) is not None)
+
+
+def decoder_config(run: Run) -> Mapping[str, Any]:
+    """Return what the manifest says of the run's decoder; nothing where it doesn't."""
     config = run.manifest.get("config", {})
     decoder = config.get("decoder") if isinstance(config, Mapping) else None
-    items = decoder.items() if isinstance(decoder, Mapping) else ()
-    return " ".join(f"{SYMBOLS.get(key, key)}={value}" for key, value in items if number(value) is not None)
+    return decoder if isinstance(decoder, Mapping) else {}
 
 
 def count(row: Row) -> None:

@@ -322,7 +322,7 @@ def instantiate(part: DictConfig) -> Any:
             raise UserError(f"{part._target_} needs {' and '.join(open_keys)}: add it to its YAML") from error
         if isinstance(cause, TypeError):
             raise UserError(f"{part._target_}: {cause}") from error
-        if isinstance(cause, ImportError | AttributeError):  # of a target inside the part
+        if str(error).startswith("Error locating target"):  # of a part inside this one
             raise UserError(f"{part._target_}: {str(error).partition(', set env var')[0]}: {cause}") from error
         if isinstance(cause, torch.OutOfMemoryError):
             raise no_room("the model", str(cause), LIGHTER) from None
@@ -331,7 +331,7 @@ def instantiate(part: DictConfig) -> Any:
 
 def not_given(part: DictConfig) -> list[str]:
     """Return the parameters that a part's target can't do without, and that the part doesn't give."""
-    taken = signature(target_of(str(part._key() or "target"), part)).parameters.values()
+    taken = signature(hydra.utils.get_object(part._target_)).parameters.values()
     return [
         each.name
         for each in taken

@@ -39,6 +39,11 @@ class Two(Rule):
     least: int
 
 
+class Faulty(Rule):
+    def __init__(self):
+        self.nothing
+
+
 class Empty:
     """A model that has nothing."""
 
@@ -56,6 +61,7 @@ FILES = {
     "my/decoder/two.yaml": "_target_: own_rules_of_a_user.Two\nlevel: 0.5\n",
     "my/decoder/target.yaml": "target: own_rules_of_a_user.Two\nlevel: 0.5\n",
     "my/decoder/broken.yaml": "_target_: own_rules_of_a_user.Two\nlevel: [0.5\n",
+    "my/decoder/faulty.yaml": "_target_: own_rules_of_a_user.Faulty\n",
     "my/model/empty.yaml": "_target_: own_rules_of_a_user.load\n",
     "my/task/own.yaml": JSONL,
     "my/task/filtered.yaml": f"{JSONL}filter:\n  _target_: dlmlab.task.extract.last_nmber\n",
@@ -65,6 +71,7 @@ BAD = {
     "no dataclass": ((*MINE, "decoder=bare"), r"decoder\.level is not a setting .*, which has none: .*dataclass"),
     "no Decision": ((*MINE, "decoder=masks"), r"Masks\(\) answered a Tensor, not a Decision"),
     "no commit": ((*MINE, "decoder=nothing"), r"Nothing\(\) left 16 masks at step 0 of a block, where there may be 15"),
+    "a fault": ((*MINE, "decoder=faulty"), r"'Faulty' object has no attribute 'nothing'"),
     "no value": ((*MINE, "decoder=two"), r"own_rules_of_a_user\.Two needs least: add it to its YAML"),
     "no target": ((*MINE, "decoder=target"), r"decoder has no _target_: .*`_target_: module\.Name`"),
     "no YAML": ((*MINE, "decoder=broken"), r"broken\.yaml.*line 2.*: correct the file"),
