@@ -52,11 +52,19 @@ def _keep(
     low, high = _rotated(qkv_ptr + (H + group) * E, token.to(tl.int64), real, turn, WIDTH, cos_ptr, sin_ptr, E)
     half = tl.arange(0, E // 2)[None, :]
     at = into.to(tl.int64)[:, None] * (G * E) + group * E
-    tl.store(key_ptr + at + half, low, real[:, None])
-    tl.store(key_ptr + at + E // 2 + half, high, real[:, None])
+    tl.store(key_ptr + at + half, _narrowed(low, key_ptr), real[:, None])
+    tl.store(key_ptr + at + E // 2 + half, _narrowed(high, key_ptr), real[:, None])
     e = tl.arange(0, E)[None, :]
     value = tl.load(qkv_ptr + token.to(tl.int64)[:, None] * WIDTH + (H + G + group) * E + e, real[:, None], 0.0)
-    tl.store(value_ptr + at + e, value, real[:, None])
+    tl.store(value_ptr + at + e, _narrowed(value, value_ptr), real[:, None])
+
+
+@triton.jit
+def _narrowed(x, out_ptr):
+    """Return x as it is kept; in FP8 what is beyond its largest number becomes that."""
+    if out_ptr.dtype.element_ty == tl.float8e4nv:
+        x = tl.minimum(tl.maximum(x.to(tl.float32), -448.0), 448.0)
+    return x.to(out_ptr.dtype.element_ty)
 
 
 @triton.jit
@@ -87,8 +95,8 @@ def _attend(
         k = first + tl.arange(0, K)
         there = (k < length)[:, None]
         at = kept + k[:, None] * (G * E)
-        k_low = tl.load(key_ptr + at + half, there, 0.0)
-        k_high = tl.load(key_ptr + at + E // 2 + half, there, 0.0)
+        k_low = tl.load(key_ptr + at + half, there, 0.0).to(q_low.dtype)
+        k_high = tl.load(key_ptr + at + E // 2 + half, there, 0.0).to(q_low.dtype)
         score = tl.dot(q_low, k_low.T, input_precision="ieee")
         score = tl.dot(q_high, k_high.T, score, input_precision="ieee") * scale
         score = tl.where((k < length)[None, :], score, float("-inf"))
@@ -96,7 +104,7 @@ def _attend(
         weight = tl.exp(score - new_top[:, None])
         faded = tl.exp(top - new_top)
         total = total * faded + tl.sum(weight, 1)
-        v = tl.load(value_ptr + at + e, there, 0.0)
+        v = tl.load(value_ptr + at + e, there, 0.0).to(q_low.dtype)
         mixed = tl.dot(weight.to(v.dtype), v, mixed * faded[:, None], input_precision="ieee")
         top = new_top
     token = (begin + q).to(tl.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class Slot:
 class Arena:
     """Slots of `capacity` positions each: `memory` is (layers, 2, slots × capacity, G, E), keys first, then values."""
 
-    def __init__(self, config: LLaDAConfig, like: Tensor) -> None:
+    def __init__(self, config: LLaDAConfig, like: Tensor, kv_cache_dtype: torch.dtype | None) -> None:
         shape = config.n_layers, 2, 0, config.kv_heads, config.head_width
-        self.memory = like.new_empty(shape)
+        self.memory = like.new_empty(shape, dtype=kv_cache_dtype)
         self.slots = self.capacity = self.generation = 0
         self.free: list[int] = []
 

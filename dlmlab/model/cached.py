@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from dlmlab.model.config import LLaDAConfig
     from dlmlab.model.llada import LLaDAModel
 
+FLOAT8 = torch.float8_e4m3fn
+
 
 class KeyValueStore:
     """A row's keys, rotated, and values, (layers, 2, H, L, E), and the keys that each layer sees; None for all."""
 
-    def __init__(self, config: LLaDAConfig, positions: int, like: Tensor) -> None:
-        self.kept = like.new_zeros(config.n_layers, 2, config.kv_heads, positions, config.head_width)
+    def __init__(
+        self, config: LLaDAConfig, positions: int, like: Tensor, kv_cache_dtype: torch.dtype | None = None
+    ) -> None:
+        shape = config.n_layers, 2, config.kv_heads, positions, config.head_width
+        self.kept = like.new_zeros(shape, dtype=kv_cache_dtype)
         self.seen: list[Tensor | None] = [None] * config.n_layers
 
     @property
@@ -168,7 +173,7 @@ def attend(block: Block, layer: int, parts: list[Part], heads: tuple[Tensor, Ten
         store, q_HTE, bias_TL = part.store, q_THE.transpose(0, 1), part.bias_TL
         write(store.kept[layer], part.position_T, k_THE, v_THE)
         visible_L = visible_keys(layer, part)
-        k_HLE, v_HLE = store.kept[layer]
+        k_HLE, v_HLE = store.kept[layer].to(q_HTE.dtype)
         if visible_L is not None:
             k_HLE, v_HLE = k_HLE[:, visible_L], v_HLE[:, visible_L]
             bias_TL = None if bias_TL is None else bias_TL[:, visible_L]
@@ -191,7 +196,16 @@ def write(kept_2HLE: Tensor, position_T: Tensor, k_THE: Tensor, v_THE: Tensor) -
         k_THE: Their keys, rotated.
         v_THE: Their values.
     """
-    kept_2HLE.index_copy_(2, position_T, torch.stack((k_THE, v_THE)).transpose(1, 2))
+    new_2HTE = torch.stack((k_THE, v_THE)).transpose(1, 2)
+    if kept_2HLE.dtype == FLOAT8:  # its bytes, since torch can't index what they stand for
+        kept_2HLE, new_2HTE = (each.view(torch.uint8) for each in (kept_2HLE, in_float8(new_2HTE)))
+    kept_2HLE.index_copy_(2, position_T, new_2HTE)
+
+
+def in_float8(x: Tensor) -> Tensor:
+    """Round to FP8; what is beyond its largest number becomes that."""
+    largest = torch.finfo(FLOAT8).max
+    return x.clamp(-largest, largest).to(FLOAT8)
 
 
 def visible_keys(layer: int, part: Part) -> Tensor | None:

@@ -133,7 +133,7 @@ class Fast:
         blocks = list(transformer["blocks"].children())
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
-        self.arena = Arena(model.config, like=self._embedding)
+        self.arena = Arena(model.config, self._embedding, model.kv_cache_dtype)
         self._seen: set[Shape | KeptShape] = set()
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()

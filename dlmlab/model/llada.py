@@ -122,7 +122,7 @@ class LLaDAModelLM(PreTrainedModel):
 
     A config alone gives fresh weights; `save_pretrained` writes them in LLaDA's layout. `tokenizer` is the
     checkpoint's, or None; `commit` the hub's, where the weights come from there. `fast`, where there is one, stands in
-    for `hidden` (see `dlmlab.model.fast`).
+    for `hidden` (see `dlmlab.model.fast`). Stores keep keys and values in `kv_cache_dtype`; None is the model's own.
     """
 
     config_class = LLaDAConfig
@@ -138,6 +138,7 @@ class LLaDAModelLM(PreTrainedModel):
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.commit: str | None = None
         self.fast: Fast | None = None
+        self.kv_cache_dtype: torch.dtype | None = None
         self.identify: Callable[[], str] = unsaved
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -237,8 +238,10 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.fast is not None and kept == KEYS_AND_VALUES:
             return self.fast.arena.take(positions)
-        kind = FeatureStore if kept == FEATURES else KeyValueStore
-        return kind(self.config, positions, like=self.model.transformer["wte"].weight)
+        like = self.model.transformer["wte"].weight
+        if kept == FEATURES:
+            return FeatureStore(self.config, positions, like)
+        return KeyValueStore(self.config, positions, like, self.kv_cache_dtype)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dlmlab.errors import UserError
 from dlmlab.model import checkpoint, dummy
+from dlmlab.model.cached import FLOAT8
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.experts import Experts
 from dlmlab.model.llada import LLaDAModelLM
@@ -30,6 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOAD_FORMATS = ("safetensors", "dummy")
 COMPILE = ("auto", True, False)
 NF4_KERNELS = ("auto", "fused", "bnb")
+KV_CACHE_DTYPES = {"auto": None, "fp8": FLOAT8}
 QUANTIZED_PART = "model.transformer.blocks."
 """Prefix of the parameters that are quantised; the head and the embedding stay as they are.
 
@@ -47,6 +49,7 @@ def load(
     config: Mapping[str, Any] | None = None,
     compile: Annotated[bool | str, one_of(COMPILE)] = "auto",
     nf4_kernel: Annotated[str, one_of(NF4_KERNELS)] = "auto",
+    kv_cache_dtype: Annotated[str, one_of(KV_CACHE_DTYPES)] = "auto",
     mask_token_id: NonNegativeInt | None = None,
 ) -> LLaDAModelLM:
     """Return the model of a checkpoint, with its tokenizer, ready to decode.
@@ -63,6 +66,8 @@ def load(
             false, or auto, where the device and the model allow it.
         nf4_kernel: What multiplies NF4 weights there: bnb (bitsandbytes), fused (one kernel), or auto, the faster for
             the number of rows.
+        kv_cache_dtype: What a cache keeps keys and values in: auto, the model's own dtype, or fp8, in half the memory
+            of bfloat16. A cache that keeps more than those (dllm) doesn't round.
         mask_token_id: Stands for a missing token where the checkpoint doesn't say it.
 
     Returns:
@@ -85,6 +90,7 @@ def load(
     if compile not in COMPILE:
         raise UserError(f"compile={compile!r} is not one of auto, true, false")
     pick("nf4_kernel", nf4_kernel, NF4_KERNELS)
+    pick("kv_cache_dtype", kv_cache_dtype, KV_CACHE_DTYPES)
     if compile is True and place.type != "cuda":
         raise UserError(f"compile=true needs a CUDA device, not {place}: set compile=auto or false")
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":
@@ -95,6 +101,7 @@ def load(
         _load_checkpoint(model, folder, place, number, kind)
     model.model.rotary(place)
     model.train(False)
+    model.kv_cache_dtype = KV_CACHE_DTYPES[kv_cache_dtype]
     if place.type == "cuda" and compile:
         _speed_up(model, nf4_kernel, required=compile is True)
     return model
