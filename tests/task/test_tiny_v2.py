@@ -81,6 +81,7 @@ WRONG = [
     (STORY, "#### 100"),
     (WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)), "10 + 5 = 15\nAnswer: C"),
     (WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)), "Answer: A or Answer: B"),
+    (WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)), "10 + 5 = 15\nAnswer: C. 15"),
     (WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)), "B"),
     (ReversedLine(LINE), "Mia, Eva, Ann, Bob."),
     (ShuffledLine(LINE), "Ann, Bob, Eva, Mia."),
@@ -112,12 +113,17 @@ def test_an_answer_that_looks_right_is_not(exercise, text):
     ("exercise", "text"),
     [
         (ShuffledLine(LINE), "Mia, Eva, Bob, Ann"),
+        (WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)), "10 + 5 = 15\nAnswer: B"),
         (WORN, "Bob wears a blue vest at noon.\nBob wears a blue vest at night."),
         (CountdownSteps((15, 44, 79), "44-15=29,79-29=50", 50), "79 - 44 = 35, 35 + 15 = 50"),
     ],
 )
 def test_any_right_answer_is_right(exercise, text):
     assert exercise.check(text)
+
+
+def test_a_worked_choice_names_the_letter_with_its_option():
+    assert WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)).answer(Random(0)) == "10 + 5 = 15\nAnswer: B. 15"
 
 
 def test_a_changed_line_follows_its_changes():

@@ -134,7 +134,10 @@ class StoryShots(OpenPrompt):
 
 @dataclass(frozen=True)
 class WorkedChoice(OpenPrompt):
-    """A question with four options, worked out before the letter is named."""
+    """A question with four options, worked out before the letter is named, with its option as `Choice` has it.
+
+    A lone letter was not learnt: it is one token of thirty, and what leads from `14` to `C. 14` is learnt there.
+    """
 
     numbers: tuple[int, ...]
     signs: tuple[str, ...]
@@ -167,15 +170,19 @@ class WorkedChoice(OpenPrompt):
         return f"Work out {self._sum}, then choose.\n{offered}"
 
     def answer(self, rng: Random) -> str:
-        return "\n".join((*self._steps, f"Answer: {self.letter}"))
+        return "\n".join((*self._steps, f"Answer: {self.letter}. {self._value}"))
 
     @property
     def letter(self) -> str:
-        return self.letters[self.options.index(int(self._steps[-1].rpartition(" ")[2]))]
+        return self.letters[self.options.index(self._value)]
 
     def check(self, text: str) -> bool:
         found: list[str] = _LETTER.findall(text)
         return found == [self.letter]
+
+    @property
+    def _value(self) -> int:
+        return int(self._steps[-1].rpartition(" ")[2])
 
     @property
     def _sum(self) -> str:
