@@ -1,8 +1,8 @@
 """Attention of a few new tokens of each row over keys and values that are kept from earlier passes.
 
 New keys and values are written where they are kept, rotated; then a row's queries go over its kept keys, which several
-programs share where queries are few (flash-decoding), and a last kernel joins their parts. Rows follow each other
-without padding, and each has its own number of queries and of keys.
+programs share where queries are few (flash-decoding; each writes what is new in its share itself), and a last kernel
+joins their parts. Rows follow each other without padding, and each has its own number of queries and of keys.
 """
 
 from __future__ import annotations
@@ -71,8 +71,13 @@ def _narrowed(x, out_ptr):
 def _attend(
     qkv_ptr, position_ptr, begin_ptr, base_ptr, keys_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, out_ptr, part_ptr,
     scale, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr, T,
+    KEEP: tl.constexpr,
 ):  # fmt: skip
-    """A program: Q queries of one head of one row, over a share of the row's keys, K at a time (arXiv:2205.14135)."""
+    """A program: Q queries of one head of one row, over a share of the row's keys, K at a time (arXiv:2205.14135).
+
+    With KEEP, where no row has more than Q new tokens, it first writes those that belong to its share. Of grouped heads
+    each writes the same.
+    """
     head, row, split = tl.program_id(0), tl.program_id(2) // SPLITS, tl.program_id(2) % SPLITS
     begin = tl.load(begin_ptr + row)
     count = tl.load(begin_ptr + row + 1) - begin
@@ -85,9 +90,18 @@ def _attend(
     q = tl.program_id(1) * Q + tl.arange(0, Q)
     e, half = tl.arange(0, E)[None, :], tl.arange(0, E // 2)[None, :]
     turn = tl.load(position_ptr + begin + q, q < count, 0)
-    own = qkv_ptr + begin.to(tl.int64) * WIDTH + head * E
-    q_low, q_high = _rotated(own, q, q < count, turn, WIDTH, cos_ptr, sin_ptr, E)
+    new = qkv_ptr + begin.to(tl.int64) * WIDTH
+    q_low, q_high = _rotated(new + head * E, q, q < count, turn, WIDTH, cos_ptr, sin_ptr, E)
     kept = tl.load(base_ptr + row).to(tl.int64) * (G * E) + group * E
+    if KEEP:
+        own = (q < count) & (turn >= split * share) & (turn < split * share + share)
+        new_low, new_high = _rotated(new + (H + group) * E, q, own, turn, WIDTH, cos_ptr, sin_ptr, E)
+        into = kept + turn.to(tl.int64)[:, None] * (G * E)
+        tl.store(key_ptr + into + half, _narrowed(new_low, key_ptr), own[:, None])
+        tl.store(key_ptr + into + E // 2 + half, _narrowed(new_high, key_ptr), own[:, None])
+        new_v = tl.load(new + (H + G + group) * E + q[:, None] * WIDTH + e, own[:, None], 0.0)
+        tl.store(value_ptr + into + e, _narrowed(new_v, value_ptr), own[:, None])
+        tl.debug_barrier()
     mixed = tl.zeros((Q, E), tl.float32)
     top = tl.full((Q,), float("-inf"), tl.float32)
     total = tl.zeros((Q,), tl.float32)
@@ -158,14 +172,16 @@ def cached_attention(
     heads = out_TD.shape[-1] // width
     key_SGE, value_SGE = kept_2SGE
     splits, tokens = 1 if part is None else part.shape[0], len(qkv_TD)
-    _keep[(kv_heads, triton.cdiv(tokens, QUERIES))](
-        qkv_TD, rows.position_T, rows.into_T, *rotary, key_SGE, value_SGE, tokens,
-        H=heads, G=kv_heads, E=width, Q=QUERIES, num_warps=4,
-    )  # fmt: skip
+    if tiles > 1:
+        _keep[(kv_heads, triton.cdiv(tokens, QUERIES))](
+            qkv_TD, rows.position_T, rows.into_T, *rotary, key_SGE, value_SGE, tokens,
+            H=heads, G=kv_heads, E=width, Q=QUERIES, num_warps=4,
+        )  # fmt: skip
     _attend[(heads, tiles, len(rows.base_B) * splits)](
         qkv_TD, rows.position_T, rows.begin_B, rows.base_B, rows.keys_B, *rotary, key_SGE, value_SGE, out_TD,
         out_TD if part is None else part, width**-0.5,
-        H=heads, G=kv_heads, E=width, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, num_warps=4, num_stages=2,
+        H=heads, G=kv_heads, E=width, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=tiles == 1,
+        num_warps=4, num_stages=3,
     )  # fmt: skip
     if part is not None:
         _join[(tokens, heads)](

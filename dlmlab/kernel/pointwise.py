@@ -15,7 +15,7 @@ class Float8(NamedTuple):
 
     Attributes:
         values: The numbers, (M, D) float8_e4m3fn.
-        scale: What each row's numbers are to be multiplied by, (M, 1) float32.
+        scale: What each row's numbers are to be multiplied by, float32, (M, 1); or (M, S), for each of S equal parts.
     """
 
     values: Tensor
@@ -52,14 +52,14 @@ def _load(
 
 
 @triton.jit
-def _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8: tl.constexpr):
+def _store(y, out_ptr, scale_ptr, at, real, FLOAT8: tl.constexpr):
     """Write a row; in FP8 with the scale that lets its largest number be the largest there is (arXiv:2209.05433)."""
     if FLOAT8:
         y = y.to(tl.bfloat16).to(tl.float32)  # as the plain pass has it before it rounds to FP8
         scale = tl.maximum(tl.max(tl.abs(y)), 1e-12) / 448.0
-        tl.store(scale_ptr + row, scale)
+        tl.store(scale_ptr, scale)
         y = y / scale
-    tl.store(out_ptr + row * D + d, y.to(out_ptr.dtype.element_ty), d < D)
+    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), real)
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -77,20 +77,22 @@ def _add_norm(
     x = x.to(tl.float32)
     weight = tl.load(weight_ptr + d, d < D, 0.0).to(tl.float32)
     y = x * tl.rsqrt(tl.sum(x * x) / D + eps) * weight
-    _store(y, out_ptr, scale_ptr, row, D, d, FLOAT8)
+    _store(y, out_ptr, scale_ptr + row, row * D + d, d < D, FLOAT8)
 
 
 @triton.jit(do_not_specialize=["M"])
 def _swiglu(
-    h_ptr, h_scale_m_ptr, h_scale_n_ptr, out_ptr, scale_ptr, M, D,
+    h_ptr, h_scale_m_ptr, h_scale_n_ptr, out_ptr, scale_ptr, M, D, SPAN: tl.constexpr,
     BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, FLOAT8: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    gate = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, d, d < D, 2 * D, PARTS, SCALED)
-    up = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, D + d, d < D, 2 * D, PARTS, SCALED)
+    lane = tl.arange(0, BLOCK)
+    d = tl.program_id(1) * SPAN + lane
+    real = (lane < SPAN) & (d < D)
+    gate = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, d, real, 2 * D, PARTS, SCALED)
+    up = _load(h_ptr, h_scale_m_ptr, h_scale_n_ptr, row, M, D + d, real, 2 * D, PARTS, SCALED)
     active = (gate / (1 + tl.exp(-gate))).to(h_ptr.dtype.element_ty).to(tl.float32)
-    _store(active * up, out_ptr, scale_ptr, row, D, d, FLOAT8)
+    _store(active * up, out_ptr, scale_ptr + row * tl.num_programs(1) + tl.program_id(1), row * D + d, real, FLOAT8)
 
 
 @triton.jit
@@ -98,7 +100,7 @@ def _quantize(x_ptr, out_ptr, scale_ptr, D, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, BLOCK)
     x = tl.load(x_ptr + row * D + d, d < D, 0.0).to(tl.float32)
-    _store(x, out_ptr, scale_ptr, row, D, d, True)
+    _store(x, out_ptr, scale_ptr + row, row * D + d, d < D, True)
 
 
 def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, float8: bool) -> Tensor | Float8:
@@ -126,24 +128,27 @@ def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, floa
     return Float8(out, scale) if float8 else out
 
 
-def swiglu(h: Product, float8: bool) -> Tensor | Float8:
+def swiglu(h: Product, float8: bool, parts: int = 1) -> Tensor | Float8:
     """Return silu(gate) × up (arXiv:2002.05202) of rows that hold first all gates, then all ups.
 
     Args:
         h: What the gate's and the up projection have left, side by side: M rows of 2 D columns.
-        float8: Whether the result is rounded to FP8, with a scale for each row.
+        float8: Whether the result is rounded to FP8, with scales for each row.
+        parts: Equal parts of a row which have a scale of their own then; more of the device works where rows are few.
 
     Returns:
         The product, (M, D), in the dtype of h's parts or in FP8; it is computed in float32.
     """
     *_, rows, width = h.parts_SMN.shape
     width //= 2
-    out, scale = _rows(h.parts_SMN[0], width, float8)
-    block = triton.next_power_of_2(width) if float8 else 2048  # FP8 needs the whole row's largest number
+    out, scale = _rows(h.parts_SMN[0], width, float8, parts)
+    span = width // parts if float8 else 2048  # FP8 needs the largest number of all that share a scale
+    block = triton.next_power_of_2(span)
     pointers, flags = _arguments(h)
-    _swiglu[(rows, triton.cdiv(width, block))](
-        *pointers, out, scale, rows, width, BLOCK=block, FLOAT8=float8, num_warps=16 if float8 else 8, **flags
-    )
+    _swiglu[(rows, triton.cdiv(width, span))](
+        *pointers, out, scale, rows, width, SPAN=span, BLOCK=block, FLOAT8=float8,
+        num_warps=16 if block > 4096 else 8, **flags,
+    )  # fmt: skip
     return Float8(out, scale) if float8 else out
 
 
@@ -155,10 +160,10 @@ def quantize(x_MD: Tensor) -> Float8:
     return Float8(out, scale)
 
 
-def _rows(like: Tensor, width: int, float8: bool) -> tuple[Tensor, Tensor]:
+def _rows(like: Tensor, width: int, float8: bool, scales: int = 1) -> tuple[Tensor, Tensor]:
     """Room for the result and for its scales."""
     dtype = torch.float8_e4m3fn if float8 else like.dtype
-    return like.new_empty(len(like), width, dtype=dtype), like.new_empty(len(like), 1, dtype=torch.float32)
+    return like.new_empty(len(like), width, dtype=dtype), like.new_empty(len(like), scales, dtype=torch.float32)
 
 
 def _arguments(product: Product) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any]]:

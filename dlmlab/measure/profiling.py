@@ -31,7 +31,7 @@ from dlmlab.types import Generation, Request
 
 REST, RULE = "rest of the model", "rule and bookkeeping"
 BY_NAME = {
-    "attention kernels": re.compile("flash|fmha|attention|sdpa", re.IGNORECASE),
+    "attention kernels": re.compile("flash|fmha|attention|sdpa|_attend|_keep|_join", re.IGNORECASE),
     "norms and activations": re.compile("_add_norm|_swiglu|_quantize"),
     "unpacking of weights": re.compile("_unpack|dequant", re.IGNORECASE),
     "matrix products": re.compile("gemm|nvjet|cutlass|xmma|cublas|matmul|_mm", re.IGNORECASE),

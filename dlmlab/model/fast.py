@@ -21,13 +21,13 @@ from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import attention
 from dlmlab.kernel.cached_attention import cached_attention
-from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize, swiglu
+from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize
 from dlmlab.model.arena import Arena, Slot
 from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
-from dlmlab.model.projection import Projection, side_by_side
+from dlmlab.model.projection import Projection, gated, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Layer(NamedTuple):
         qkv: Projections of queries, keys and values, side by side.
         attn_out: Projection of what the heads mix.
         ff_norm: Weight of the norm before the MLP.
-        gate_up: The MLP's two projections that go up, side by side.
+        gated: The MLP's two projections that go up, and the activation.
         ff_out: The MLP's projection that goes down.
     """
 
@@ -68,7 +68,7 @@ class Layer(NamedTuple):
     qkv: Projection
     attn_out: Projection
     ff_norm: Tensor
-    gate_up: Projection
+    gated: Callable[[Any], Any]
     ff_out: Projection
 
 
@@ -239,8 +239,7 @@ class Fast:
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
         """Add the attention's part to x, and answer the MLP's, still to be added."""
         y = layer.attn_out(quantize(mixed) if self._float8 else mixed)
-        h = layer.gate_up(self._normed(x, y, layer.ff_norm))
-        return layer.ff_out(swiglu(h, self._float8))
+        return layer.ff_out(layer.gated(self._normed(x, y, layer.ff_norm)))
 
     def _normed(self, x: Tensor, y: Product | None, weight: Tensor) -> Tensor | Float8:
         return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
@@ -262,7 +261,7 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
         side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
-        side_by_side([block.ff_proj, block.up_proj], nf4_kernel),
+        gated(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel),
         side_by_side([block.ff_out], nf4_kernel),
     )
 

@@ -14,7 +14,7 @@ from dlmlab.kernel import attention, cached_attention
 from dlmlab.kernel.cached_attention import KeptRows
 from dlmlab.model.arena import Slot
 
-PROGRAMS = 512
+PROGRAMS = 128
 """Programs that keep a GPU busy; where fewer would attend, they share a row's keys."""
 MOST_SPLITS = 16
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlmlab.kernel.nf4 import Packed, matmul, matmul_few
-from dlmlab.kernel.pointwise import Float8, Product
+from dlmlab.kernel import few, nf4
+from dlmlab.kernel.nf4 import Packed
+from dlmlab.kernel.pointwise import Float8, Product, swiglu
 from dlmlab.model.quantize import Float8Linear, scaled_matmul
 
 Projection = Callable[[Any], Product]
@@ -25,7 +26,7 @@ In FP8 a product is faster where cuBLAS needn't scale it by row and column; to m
 again by whoever reads it.
 """
 
-NF4_PRODUCTS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": matmul, "fused": matmul_few}
+NF4_PRODUCTS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": nf4.matmul, "fused": nf4.matmul_few}
 PACKED_SCALES = 256
 """Scales that share a scale of their own."""
 
@@ -43,11 +44,31 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
     if isinstance(first, Float8Linear):
         return _biased(_float8(modules, whole), modules)
     if type(first) is nn.Linear:
-        return _biased(_dense(modules, whole), modules)
+        return _biased(_dense(_stacked(modules), whole), modules)
     if nf4_kernel in NF4_PRODUCTS and all(map(_packable, modules)):
         multiply, packed = NF4_PRODUCTS[nf4_kernel], packed_weights(modules)
         return _biased(lambda x: Product(multiply(x, packed)[None]), modules)
     return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
+
+
+def gated(gate: Any, up: Any, out: Any, nf4_kernel: str) -> Callable[[Any], Any]:
+    """Return an MLP but for its last projection: silu(gate(x)) × up(x) (arXiv:2002.05202), as that projection takes it.
+
+    Args:
+        gate: The projection that is activated.
+        up: The one beside it.
+        out: The last projection, which is told of its matrix alone.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+    """
+    if type(gate) is nn.Linear and gate.bias is None and few.parts_of(gate.weight, whole=True):
+        both_NK = _stacked([gate, up])
+        multiply = _dense(both_NK, whole=False)
+        return lambda x: few.gated_few(x, both_NK) if len(x) <= few.MOST_ROWS else swiglu(multiply(x), False)
+    project = side_by_side([gate, up], nf4_kernel)
+    if not isinstance(out, Float8Linear):
+        return lambda x: swiglu(project(x), False)
+    parts = few.parts_of(out.weight)
+    return lambda x: swiglu(project(x), True, parts if parts and len(x.values) <= few.MOST_ROWS else 1)
 
 
 def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
@@ -58,13 +79,14 @@ def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
     return lambda x: Product(multiply(x).parts_SMN + bias_N)
 
 
-def _dense(modules: Sequence[Any], whole: bool) -> Projection:
-    weight_NK = _joined([module.weight for module in modules])
-    _look_into(modules, weight_NK)
+def _dense(weight_NK: Tensor, whole: bool) -> Projection:
     columns, inner = weight_NK.shape
+    parts = few.parts_of(weight_NK, whole)
     whole = whole or columns > inner or inner % 2 > 0
 
     def multiply(x_MK: Tensor) -> Product:
+        if parts and len(x_MK) <= few.MOST_ROWS:
+            return Product(few.matmul_few(x_MK, weight_NK, parts))
         if whole or len(x_MK) > FEW_ROWS:
             return Product(torch.mm(x_MK, weight_NK.T)[None])
         x_SMk = x_MK.view(len(x_MK), 2, -1).transpose(0, 1)
@@ -74,15 +96,15 @@ def _dense(modules: Sequence[Any], whole: bool) -> Projection:
 
 
 def _float8(modules: Sequence[Any], whole: bool) -> Projection:
-    weight_NK = _joined([module.weight for module in modules])
-    scale_N1 = _joined([module.scale for module in modules])
-    _look_into(modules, weight_NK)
+    weight_NK, scale_N1 = _stacked(modules), _joined([module.scale for module in modules])
     for module, scale in zip(modules, scale_N1.split([len(module.scale) for module in modules]), strict=True):
         module.scale = scale
     columns, inner = weight_NK.shape
-    one = scale_N1.new_ones(1, 1)
+    one, parts = scale_N1.new_ones(1, 1), few.parts_of(weight_NK, whole)
 
     def multiply(x: Float8) -> Product:
+        if parts and len(x.values) <= few.MOST_ROWS:
+            return Product(few.matmul_few(x.values, weight_NK, parts, (x.scale, scale_N1)))
         if whole or (columns > inner and len(x.values) > FEW_ROWS):
             return Product(scaled_matmul(x.values, x.scale, weight_NK, scale_N1)[None])
         return Product(scaled_matmul(x.values, one, weight_NK, one)[None], x.scale, scale_N1)
@@ -118,6 +140,13 @@ def _packable(module: Any) -> bool:
         and module.in_features % 64 == 0
         and len(state.absmax) % PACKED_SCALES == 0
     )
+
+
+def _stacked(modules: Sequence[Any]) -> Tensor:
+    """The modules' weights one below the other, into which theirs look afterwards."""
+    weight_NK = _joined([module.weight for module in modules])
+    _look_into(modules, weight_NK)
+    return weight_NK
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -10,14 +10,18 @@ FLOAT8_TOLERANCE = 0.03 if torch.cuda.is_available() else 0.06  # Triton's inter
 
 
 @pytest.mark.parametrize("kept_in", [None, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("tiles", [1, 4])
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "width", "splits"), [(6, 2, 32, 1), (2, 2, 128, 2), (2, 1, 64, 4)], ids=str
 )
-def test_new_tokens_attend_to_all_that_their_row_has_kept(draw, near, heads, kv_heads, width, splits, kept_in) -> None:
-    """Three rows: one computes a part of itself, one all, one a single token; slots lie in another order."""
+def test_new_tokens_attend_to_all_that_their_row_has_kept(
+    draw, near, heads, kv_heads, width, splits, tiles, kept_in
+) -> None:
+    """Three rows: one computes a part of itself, one all or its end, one a single token; slots lie in another order."""
     from dlmlab.kernel.cached_attention import KeptRows, cached_attention
 
-    new = [torch.arange(40, 75), torch.arange(70), torch.tensor([3])]
+    first = 40 if tiles == 1 else 0  # one tile holds 32 tokens
+    new = [torch.arange(40, 75 - first // 4), torch.arange(first, 70), torch.tensor([3])]
     keys, slots = [90, 70, 5], [2, 0, 1]
     kept = draw(2, 4 * CAPACITY, kv_heads, width).to(kept_in)  # a fourth slot must not change
     before = kept.to(torch.float32)
@@ -32,7 +36,7 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(draw, near, heads, kv_
     rows = KeptRows(*(each.to(qkv.device, torch.int32) for each in told))
     mixed = qkv.new_empty(len(qkv), heads * width)
     part = None if splits == 1 else torch.empty(splits, len(qkv), heads, width + 2, device=qkv.device)
-    cached_attention(qkv, rows, 4, tables, kept, mixed, part)
+    cached_attention(qkv, rows, tiles, tables, kept, mixed, part)
 
     sizes = [heads * width, kv_heads * width, kv_heads * width]
     q, k, v = (each.unflatten(-1, (-1, width))[:tokens] for each in qkv.split(sizes, -1))

@@ -44,3 +44,7 @@ def test_rows_in_fp8_are_those_of_torch(draw) -> None:
     ):
         error = (made.values.float() * made.scale - plain.float()).norm() / plain.float().norm()
         assert error < 0.04
+    halves = swiglu(Product(x[None]), True, parts=2)
+    assert halves.scale.shape == (7, 2)
+    error = (halves.values.float().view(7, 2, -1) * halves.scale[..., None]).flatten(1) - plain.float()
+    assert error.norm() / plain.float().norm() < 0.04
