@@ -4,8 +4,9 @@
     python -m benchmarks.field model.quantization=fp8 per_forward=8 batch_sizes=[1,16]
 
 The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Rows
-are timed in turns, after a run of each that is not counted. Floor: the time in which the weights, and the keys and
-values of the rows, can be read once, at the rate of a large copy.
+are timed in turns, after runs of each that are not counted. Where a cache makes most passes ones over a block alone,
+the median step is such a pass. Its floor: the time in which the weights, and the keys and values of the rows, can be
+read once, at the rate of a large copy.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dlmlab.cache.dual import Dual
 from dlmlab.cache.onward import Onward
 from dlmlab.cache.prefix import Prefix
 from dlmlab.decoder.baseline import Baseline
+from dlmlab.measure.roofline import copy_rate, count
 from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
 from dlmlab.policy import Policy
 from dlmlab.run import build
@@ -51,19 +53,26 @@ def main(arguments: Sequence[str]) -> bool:
     for setting in settings:
         timed(*setting)  # shapes are recorded the second time that they come
         timed(*setting)
+    stored, dtype = str(cfg.model.quantization), str(model.dtype).removeprefix("torch.")
+    weights = sum(part.weight_bytes for part in count(model.config, stored, dtype, 1, BLOCK, BLOCK).values())
+    kept, rate_of_copy = model.new_store(PROMPT + CANVAS).nbytes, copy_rate(model.device)
     timings = take_turns({each: lambda each=each: timed(*each) for each in settings}, own.rounds)
     rows = []
     for (name, batch), runs in timings.items():
         rate = spread(run.ledger.canvas / run.seconds for run in runs)
         steps = [step.seconds for run in runs for step in run.steps]
+        floor = None if policies[name] is None else (weights + batch * kept) / rate_of_copy
         rows.append(
             [
                 *(name, batch, f"{rate.median:.1f}", f"{rate.low:.1f}–{rate.high:.1f}"),
-                *(f"{1000 * percentile(steps, percent):.1f} ms" for percent in (10, 50, 90)),
+                *(f"{1000 * percentile(steps, percent):.2f} ms" for percent in (10, 50, 90)),
+                None if floor is None else f"{1000 * floor:.2f} ms",
+                None if floor is None else f"{percentile(steps, 50) / floor:.2f}×",
                 f"{max(run.peak_bytes for run in runs) / 1e9:.2f} GB",
             ]
         )
-    columns = ["cache", "batch", "canvas tok/s", "lowest–highest", "step p10", "p50", "p90", "peak memory"]
+    rates, steps_of = ["canvas tok/s", "lowest–highest"], ["step p10", "p50", "p90", "floor", "p50 / floor"]
+    columns = ["cache", "batch", *rates, *steps_of, "peak memory"]
     title = f"Prompt {PROMPT}, canvas {CANVAS}, block {BLOCK}, {own.per_forward} tokens a forward pass"
     show(Table(title, columns, rows))
     return True

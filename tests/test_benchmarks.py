@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import batching, caching, overhead, padding, sharing, tracing
+from benchmarks.peers import fast_dllm
+from dlmlab.errors import UserError
 
 SHORT = ["generation.gen_length=16", "generation.steps=4"]
 SMALL = {
@@ -22,3 +24,17 @@ def test_a_benchmark_prints_its_table(benchmark, capsys, monkeypatch) -> None:
     monkeypatch.setattr(padding, "PROMPTS", 6)
     benchmark.main(SMALL[benchmark])
     assert capsys.readouterr().out.count("|") > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [([], "checkout= is missing"), (["checkout=/nowhere"], "checkout=/nowhere holds no llada")]
+)
+def test_a_peer_that_is_not_there_is_asked_for(arguments, said) -> None:
+    shape = [
+        "model.config.d_model=64",
+        "model.config.n_heads=2",
+        "model.config.n_kv_heads=2",
+        "model.config.n_layers=1",
+    ]
+    with pytest.raises(UserError, match=said):
+        fast_dllm.main([*arguments, *shape, "device=cpu"])
