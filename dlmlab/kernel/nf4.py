@@ -23,6 +23,8 @@ ROWS = 128
 COLUMNS = 64
 UNPACKED = 6144 * 4096
 """Weights that are unpacked at a time: 48 MiB in bfloat16. More is hardly faster, and memory is why NF4 is chosen."""
+ALIGNED = 64
+"""Columns that are unpacked at a time are a multiple of this, so that cuBLAS writes to aligned memory."""
 UNPACK_BYTES = 1024
 MULTIPROCESSORS = 132
 """An H200's. Where a matrix has fewer tiles than fill it twice, its inner dimension is split as well."""
@@ -186,7 +188,7 @@ def matmul(x_MK: Tensor, packed: Packed) -> Tensor:
         return matmul_few(x_MK, packed)
     columns, inner = packed.shape
     out_MN = x_MK.new_empty(len(x_MK), columns)
-    room = UNPACKED // inner
+    room = max(ALIGNED, UNPACKED // inner // ALIGNED * ALIGNED)
     for begin in range(0, columns, room):
         weight_NK = unpack(packed, begin, min(begin + room, columns), x_MK.dtype)
         torch.mm(x_MK, weight_NK.T, out=out_MN[:, begin : begin + len(weight_NK)])

@@ -30,6 +30,20 @@ def test_unpacked_weights_are_bitsandbytes_to_the_bit(draw, shapes) -> None:
     assert torch.equal(unpack(packed, rows // 4, rows // 2, DTYPE).to(weights.dtype), weights[rows // 4 : rows // 2])
 
 
+def test_many_rows_are_multiplied_by_aligned_columns(draw, near, monkeypatch) -> None:
+    from dlmlab.kernel import nf4 as kernel
+
+    begins, unpack = [], kernel.unpack
+    monkeypatch.setattr(kernel, "UNPACKED", 100 * 192 + 5)
+    monkeypatch.setattr(
+        kernel, "unpack", lambda packed, begin, *more: begins.append(begin) or unpack(packed, begin, *more)
+    )
+    [layer], packed = packed_layers(draw, [(256, 192)])
+    x = draw(kernel.ROWS + 1, 192)
+    near(kernel.matmul(x, packed), x.float() @ dense(layer).float().T, 8e-3)
+    assert begins == [0, 64, 128, 192]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("rows", [1, 17, 96, 128, 200, 768])
 @pytest.mark.parametrize(("outer", "inner"), [(4096, 4096), (512, 256), (12288, 4096), (4096, 12288), (320, 1024)])
