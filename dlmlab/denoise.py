@@ -29,11 +29,13 @@ class StepTiming(NamedTuple):
         seconds: Wall time, to the end of the copy that waits for the device.
         rows: Rows that took part.
         computed: Canvases that went through the model.
+        positions: Positions that the rows' pass computes, prompts' among them.
     """
 
     seconds: float
     rows: int
     computed: int
+    positions: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ def denoise(
     while pool:
         begun = time.perf_counter()
         pool.admit()
+        before = sum(row.positions for row in pool.rows)
         computed, ahead = step(model, pool.rows, batch, how.share, how.memo, ahead)
-        how.on_step(StepTiming(time.perf_counter() - begun, len(pool.rows), computed))
+        positions = sum(row.positions for row in pool.rows) - before
+        how.on_step(StepTiming(time.perf_counter() - begun, len(pool.rows), computed, positions))
         yield from pool.evict()
 
 

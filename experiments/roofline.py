@@ -4,14 +4,15 @@
 
 The floor is what a step must compute and read, at the rates of a large matrix product and a large copy on the same
 machine. The step is the baseline's in the real loop, on distinct random prompts, none shared; batch sizes take turns.
-Its forward pass is timed by itself as well, many in a row, and what the step takes longer is the loop's. A run of its
-own is watched by torch.profiler, to say which part of the model the pass's time goes to.
+With a cache it is one that computes what a block's second pass does, and kept keys and values are read besides the
+weights. The step's forward pass is timed by itself as well, many in a row, and what the step takes longer is the
+loop's. A run of its own is watched by torch.profiler, to say which part of the model the pass's time goes to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,10 +23,11 @@ from omegaconf import DictConfig
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.loop.canvases import Canvases, Window
 from dlmlab.loop.propose import propose
-from dlmlab.measure.profiling import RULE, PartTime, profile
+from dlmlab.measure.profiling import RULE, Job, PartTime, Timeline, decoding, profile
 from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, countable, floor, measure_ceilings
 from dlmlab.measure.timing import Timing, clock, percentile, spread, take_turns, time_decode
 from dlmlab.picture.plots import save, step_parts
+from dlmlab.policy import Plan, Policy, View
 from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.kinds import gathered
@@ -49,6 +51,7 @@ class Step(NamedTuple):
         runs: The timed runs.
         pass_seconds: See `time_passes`.
         parts: Those of the measured step, see `split`.
+        positions: What the step's pass computes, over all rows: with a cache, the passes that renew more don't count.
     """
 
     batch: int
@@ -57,11 +60,13 @@ class Step(NamedTuple):
     runs: Sequence[Timing]
     pass_seconds: float
     parts: Mapping[str, PartTime]
+    positions: int
 
     @property
     def durations(self) -> list[float]:
-        """Return the durations of the steps in which the whole batch took part."""
-        return [tick.seconds for run in self.runs for tick in run.steps if tick.rows == self.batch]
+        """Return the durations of the steps of this kind in which the whole batch took part."""
+        wanted = self.batch, self.positions
+        return [tick.seconds for run in self.runs for tick in run.steps if (tick.rows, tick.positions) == wanted]
 
     @property
     def seconds(self) -> float:
@@ -95,9 +100,12 @@ def check(cfg: DictConfig) -> Generation:
                 name = conf.labels()["decoder"]
                 errors.append(f"decoder={name}: a roofline is of the baseline, whose schedule is fixed: leave it out")
         with errors:
-            if build.cache(cfg).keeps:
-                name = conf.labels()["cache"]
-                errors.append(f"cache={name}: a roofline is of passes over all positions: leave it out")
+            cache = build.cache(cfg)
+            if cache.keeps and not cache.steady:
+                errors.append(
+                    f"cache={conf.labels()['cache']}: its passes differ from each other, and none stands for all: set "
+                    "cache=dual, prefix, onward or none"
+                )
     return generation
 
 
@@ -161,12 +169,15 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
     prompts = random_prompts(model, [cfg.prompt_length] * max(batches), generation, cfg.seed)
     dtype, storage = arithmetic(cfg, model)
 
+    policy = build.cache(cfg)
+    cache = policy if policy.keeps else None
+
     def job(batch: int) -> Timing:
-        requests = [Request(index, prompt, Baseline()) for index, prompt in enumerate(prompts[:batch])]
+        requests = [Request(index, prompt, Baseline(), cache=cache) for index, prompt in enumerate(prompts[:batch])]
         return time_decode(model, requests, generation, batch, cfg.seed)
 
     jobs = {batch: partial(job, batch) for batch in batches}
-    passes = {batch: partial(time_passes, model, prompts[:batch], generation) for batch in batches}
+    passes = {batch: partial(time_passes, model, prompts[:batch], generation, cache) for batch in batches}
     take_turns(jobs, 1)  # warm-up
     take_turns(passes, 1)
     seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
@@ -174,10 +185,14 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
     for batch, runs in take_turns(jobs, cfg.repeats, keep=run.timings.keep).items():
         masked = batch * typical_places(generation)
         length = cfg.prompt_length + generation.gen_length
-        work = count(model.config, storage, dtype, batch, length, masked) if countable(model.config) else {}
-        trace = run.folder / f"trace_batch_{batch}.json.gz"
-        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {})
-        spent = profile(model, prompts[:batch], generation, trace)
+        computed = length if cache is None else int(second_plan(cache, cfg.prompt_length, generation).computed.sum())
+        told = (model.config, storage, dtype, batch, computed, masked, length if cache else None)
+        work = count(*told) if countable(model.config) else {}
+        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {}, batch * computed)
+        few = prompts[:batch]
+        canvases = None if cache is None else typical_canvases(model, few, generation, cache)
+        watched = decoding(few, generation) if canvases is None else passing(canvases, generation)
+        spent = profile(model, watched, run.folder / f"trace_batch_{batch}.json.gz")
         steps.append(step._replace(parts=split(spent, step.seconds, step.pass_seconds)))
     return steps
 
@@ -189,7 +204,77 @@ def typical_places(generation: Generation) -> float:
     return float(np.median(generation.block_length - committed))
 
 
-def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation) -> float:
+def middle(prompt: int, generation: Generation) -> int:
+    """Return the first position of the middle block, behind a prompt of so many tokens."""
+    return prompt + generation.blocks // 2 * generation.block_length
+
+
+def second_plan(cache: Policy, prompt: int, generation: Generation) -> Plan:
+    """Return what a cache plans for the second pass of the middle block, and for all that follow it there.
+
+    Args:
+        cache: A steady one.
+        prompt: Tokens of the prompt.
+        generation: How canvases are filled.
+    """
+    start, forwards = middle(prompt, generation), generation.steps // 2 + 1
+    committed_L = np.append(np.full(prompt, -1), np.full(generation.gen_length, forwards))
+    committed_L[prompt:start] = 0
+    first = View(prompt, start, start + generation.block_length, 0, forwards - 1, committed_L)
+    return cache.plan(replace(first, step=1, forwards=forwards, last=cache.plan(first)))
+
+
+def typical_canvases(
+    model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, cache: Policy | None
+) -> Canvases:
+    """Return canvases as the median step of the middle block sees them; with a cache, whose stores a pass has filled.
+
+    Args:
+        model: The model.
+        prompts: Token ids, one prompt for each row of the batch.
+        generation: How canvases are filled.
+        cache: What decides which positions are computed; None for all.
+    """
+    masked = round(typical_places(generation))
+    draws = torch.Generator(model.device).manual_seed(0) if generation.temperature > 0 else None
+    windows = []
+    for prompt in prompts:
+        start = middle(len(prompt), generation)
+        tokens_L = np.append(prompt, np.full(generation.gen_length, model.config.mask_token_id))
+        tokens_L[len(prompt) : start + generation.block_length - masked] = 0
+        windows.append(Window(tokens_L, start, draws))
+    if cache is not None:
+        everything = [
+            window._replace(
+                plan=Plan(np.ones(len(window.tokens), dtype=bool)), store=model.new_store(len(window.tokens))
+            )
+            for window in windows
+        ]
+        propose(model, Canvases.of(everything, generation.block_length, model.config), generation, Baseline())
+        plans = [second_plan(cache, len(prompt), generation) for prompt in prompts]
+        windows = [window._replace(plan=plan) for window, plan in zip(everything, plans, strict=True)]
+    return Canvases.of(windows, generation.block_length, model.config)
+
+
+def passing(canvases: Canvases, generation: Generation) -> Job:
+    """Return passes like those that `time_passes` times, to be watched.
+
+    Args:
+        canvases: See `typical_canvases`.
+        generation: How canvases are filled; its steps are as many as there are passes.
+    """
+
+    def job(model: Any, timeline: Timeline) -> int:
+        for _ in range(generation.steps):
+            timeline.enter(RULE)
+            propose(model, canvases, generation, Baseline())
+            timeline.enter(RULE)
+        return generation.steps
+
+    return job
+
+
+def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, cache: Policy | None) -> float:
     """Return seconds of the median step's forward pass with its confidences: the mean of as many as there are steps.
 
     They run one after another. On a GPU none waits for the one before: between them is nothing.
@@ -198,13 +283,9 @@ def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Gene
         model: The model.
         prompts: Token ids, one prompt for each row of the batch.
         generation: How canvases are filled; its steps are the passes that are timed.
+        cache: What decides which positions are computed; None for all.
     """
-    masked = round(typical_places(generation))
-    canvas = [0] * (generation.block_length - masked) + [model.config.mask_token_id] * masked
-    canvas += [model.config.mask_token_id] * (generation.gen_length - generation.block_length)
-    draws = torch.Generator(model.device).manual_seed(0) if generation.temperature > 0 else None
-    windows = [Window(np.array([*prompt, *canvas]), len(prompt), draws) for prompt in prompts]
-    canvases = Canvases.of(windows, generation.block_length, model.config)
+    canvases = typical_canvases(model, prompts, generation, cache)
     begun = clock(model.device)
     for _ in range(generation.steps):
         propose(model, canvases, generation, Baseline())

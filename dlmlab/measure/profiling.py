@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import StepTiming, denoise
 from dlmlab.denoiser import Query
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
-from dlmlab.rule import Rule
 from dlmlab.types import Generation, Request
 
 REST, RULE = "rest of the model", "rule and bookkeeping"
@@ -117,8 +116,8 @@ def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
     """
     hooks = []
     for block in [block for block in getattr(model, "modules", list)() if hasattr(block, "ff_norm")]:
-        hooks += [
-            block.register_forward_pre_hook(lambda *_: timeline.enter(ATTENTION)),
+        hooks += [  # a pass with a cache calls the block's parts, not the block
+            (block.attn_norm or block).register_forward_pre_hook(lambda *_: timeline.enter(ATTENTION)),
             block.ff_norm.register_forward_pre_hook(lambda *_: timeline.enter(MLP)),
             block.register_forward_hook(lambda *_: timeline.enter(REST)),
         ]
@@ -129,32 +128,50 @@ def watched(model: Any, timeline: Timeline) -> Iterator[Watched]:
             hook.remove()
 
 
-def profile(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, trace: Path) -> dict[str, PartTime]:
-    """Decode one batch with the baseline, and measure what a step spends on each part, on average.
+Job = Callable[[Any, Timeline], int]
+"""Takes steps with a model that marks its own parts, marks what else it does, and returns how many steps it took."""
+
+
+def decoding(prompts: Sequence[tuple[int, ...]], generation: Generation) -> Job:
+    """Return the decoding of one batch with the baseline.
+
+    Args:
+        prompts: Token ids of the prompts.
+        generation: How canvases are laid out and scheduled.
+    """
+
+    def job(model: Any, timeline: Timeline) -> int:
+        steps, rule = list[StepTiming](), WatchedBaseline(timeline)
+        requests = [Request(index, prompt, rule) for index, prompt in enumerate(prompts)]
+        for _ in denoise(model, requests, generation, len(requests), share=False, on_step=steps.append):
+            pass
+        return len(steps)
+
+    return job
+
+
+def profile(model: Any, job: Job, trace: Path) -> dict[str, PartTime]:
+    """Measure what a step spends on each part, on average.
 
     Args:
         model: The model.
-        prompts: Token ids of the prompts.
-        generation: How canvases are laid out and scheduled.
+        job: Takes the steps.
         trace: File that keeps the profiler's trace, gzipped, for chrome://tracing or ui.perfetto.dev.
 
     Returns:
         The seconds of a step by part.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it writes about itself to stderr
-    timeline, steps = Timeline(), list[StepTiming]()
-    rule: Rule = WatchedBaseline(timeline)
-    requests = [Request(index, prompt, rule) for index, prompt in enumerate(prompts)]
+    timeline = Timeline()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if model.device.type == "cuda" else [])]
     with watched(model, timeline) as marked, torch.profiler.profile(activities=activities) as profiler:
-        for _ in denoise(marked, requests, generation, len(requests), share=False, on_step=steps.append):
-            pass
+        steps = job(marked, timeline)
         timeline.close()
     profiler.export_chrome_trace(str(trace))
     with gzip.open(trace, "rt", encoding="utf-8") as file:
         events = json.load(file)["traceEvents"]
     spent = by_kernel(events) if model.device.type == "cuda" else by_stretch(events)
-    return {part: PartTime(*(seconds / len(steps) for seconds in each)) for part, each in spent.items()}
+    return {part: PartTime(*(seconds / steps for seconds in each)) for part, each in spent.items()}
 
 
 def stretches(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:

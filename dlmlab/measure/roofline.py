@@ -37,7 +37,7 @@ class Work(NamedTuple):
         products: FLOPs with stored weights.
         others: FLOPs in the model's own type: between activations, by a router, with experts that aren't quantised.
         arithmetic: The type in which the products are computed.
-        weight_bytes: Bytes of weights that are read once.
+        weight_bytes: Bytes of weights, and of kept keys and values, that are read once.
     """
 
     products: float
@@ -80,7 +80,9 @@ def countable(config: Any) -> bool:
     return all(hasattr(config, key) for key in ("d_model", "n_layers", "mlp_width", "kv_heads", "head_width"))
 
 
-def count(config: Any, storage: str, dtype: str, rows: int, length: int, positions: float) -> dict[str, Work]:
+def count(
+    config: Any, storage: str, dtype: str, rows: int, length: int, positions: float, keys: int | None = None
+) -> dict[str, Work]:
     """Count the work of one step, by part.
 
     Only matrix products count, and weights that they read: norms, rotations, softmax and activations could be fused
@@ -92,9 +94,10 @@ def count(config: Any, storage: str, dtype: str, rows: int, length: int, positio
         storage: The type of the blocks' projections; `none` for dtype.
         dtype: The type in which the head is stored.
         rows: B, the rows of the batch.
-        length: L, the positions of a row.
+        length: L, the positions of a row that are computed.
         positions: Masked positions of the active blocks, over all rows; the head, and in the last block the MLP and the
             projection before it, see no others.
+        keys: With a cache, the positions of a row that attention reads keys and values of; None for those computed.
     """
     storage = dtype if storage == "none" else storage
     width, blocks, everywhere = config.d_model, config.n_layers, rows * length
@@ -109,10 +112,11 @@ def count(config: Any, storage: str, dtype: str, rows: int, length: int, positio
     return {
         ATTENTION: Work(
             products=2.0 * blocks * everywhere * width * qkv + 2.0 * deep * width * heads,
-            others=4.0 * blocks * everywhere * length * heads,
+            others=4.0 * blocks * everywhere * (keys or length) * heads,
             arithmetic=arithmetic,
             weight_bytes=blocks
-            * (stored(qkv, width, storage) + stored(width, heads, storage) + qkv_bias * BYTES[dtype]),
+            * (stored(qkv, width, storage) + stored(width, heads, storage) + qkv_bias * BYTES[dtype])
+            + rows * (keys or 0) * blocks * (qkv - heads) * BYTES[dtype],
         ),
         MLP: Work(
             products=sum(layer.products for layer in layers),

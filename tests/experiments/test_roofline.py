@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dlmlab.measure import roofline
-from dlmlab.measure.profiling import RULE, PartTime
+from dlmlab.measure.profiling import REST, RULE, PartTime
 from dlmlab.types import Generation
 from experiments.roofline import split, typical_places
 from tests.experiments.fakes import Bench
@@ -54,7 +54,21 @@ def test_floor_step_parts_and_picture(bench, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("cache", "computed"), [("dual", 4), ("prefix", 8)])
+def test_with_a_cache_the_steps_are_those_over_a_block(bench, cache, computed):
+    own = ["generation.block_length=4", "generation.steps=16", f"cache={cache}", "batch_sizes=[2]"]
+    assert bench(*QUICK, *own, f"hydra.run.dir={bench.folder / cache}") == 0
+    [step] = bench.results(cache)["steps"]
+    assert len(step["durations"]) == 2 * (4 * 3 if cache == "dual" else 3)  # a block's first pass renews more
+    assert {part["name"] for part in step["parts"]} == {"attention", "MLP", "LM head and confidence", REST, RULE}
+    bench(*QUICK, *own[:2], "batch_sizes=[2]", f"hydra.run.dir={bench.folder / 'whole'}")
+    [whole] = bench.results("whole")["steps"]
+    assert step["flops"] < whole["flops"] * (computed + 4) / 24
+    assert step["weight_bytes"] > whole["weight_bytes"]  # and the keys and values of 24 positions
+
+
 BAD = {
+    "cache=dkv": r"cache=dkv: its passes differ from each other, and none stands for all: set cache=dual",
     "batch_sizes=8": r"batch_sizes=8 is not a list",
     "prompt_length=0": r"prompt_length=0 is not a positive integer",
     "repeats=x": r"repeats='x' is not a positive integer",

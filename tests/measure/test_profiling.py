@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from dlmlab.measure.profiling import MARK, REST, RULE, PartTime, Timeline, by_kernel, by_stretch, profile, watched
+from dlmlab.measure.profiling import (
+    MARK,
+    REST,
+    RULE,
+    PartTime,
+    Timeline,
+    by_kernel,
+    by_stretch,
+    decoding,
+    profile,
+    watched,
+)
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
 from dlmlab.types import Generation
 from tests.model.helpers import small_model
@@ -76,7 +87,7 @@ def test_what_the_model_waits_for_is_bookkeeping() -> None:
 def check_profile(model: Any, folder: Path) -> dict[str, PartTime]:
     trace = folder / "trace.json.gz"
     prompts = [(1, 2, 3), (4, 5, 6)]
-    found = profile(model, prompts, Generation(gen_length=16, block_length=16, steps=8), trace)
+    found = profile(model, decoding(prompts, Generation(gen_length=16, block_length=16, steps=8)), trace)
     for part in (ATTENTION, MLP, HEAD, REST, RULE):
         assert found[part].busy > 0, f"{part}: is its mark still where it was?"
     with gzip.open(trace, "rt") as file:

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import dlmlab
-from dlmlab.denoiser import Query
+from dlmlab.denoiser import Query, Reuse
 from dlmlab.measure import roofline
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
 from dlmlab.model.config import LLaDAConfig
@@ -38,6 +38,18 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
     work = count(model.config, "none", "float32", rows, length, places)
     assert sum(part.flops for part in work.values()) == counter.get_total_flops()
     assert work[HEAD].flops == 2 * places * 128 * model.config.padded_vocab_size
+
+
+def test_a_pass_over_kept_rows_is_counted_by_torch_too() -> None:
+    model, keys, where = small_model(n_kv_heads=2), 30, torch.arange(20, 28)
+    store = model.new_store(keys)
+    query = Query(torch.randint(0, 90, (1, 8)), None, torch.arange(5), Reuse(where[None], [None], [store], [None]))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        model.head(model.hidden(query))
+    work = count(model.config, "none", "float32", 1, 8, 5, keys)
+    assert sum(part.flops for part in work.values()) == counter.get_total_flops()
+    whole = count(model.config, "none", "float32", 1, 8, 5)
+    assert work[ATTENTION].weight_bytes - whole[ATTENTION].weight_bytes == store.nbytes
 
 
 def weights_of(model: Any) -> tuple[int, int]:
