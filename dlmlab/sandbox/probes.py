@@ -128,10 +128,16 @@ def probe(sandbox: Sandbox) -> None:
         probes = {**_LIMITS, **(_ISOLATION if sandbox.kind == "bubblewrap" else {})}
         quick = replace(sandbox, cpu_seconds=1, output_kb=1)
         try:
-            with ThreadPoolExecutor(len(probes)) as executor:
-                runs = {name: executor.submit(_binds, quick, name, attempt) for name, attempt in probes.items()}
+            # One file for all: a process that may hold few open has other use for them while so many guests begin.
+            with tempfile.NamedTemporaryFile() as outside, ThreadPoolExecutor(len(probes)) as executor:
+                tried = (
+                    (name, executor.submit(_binds, quick, name, each, outside.name)) for name, each in probes.items()
+                )
+                runs = dict(tried)
         except RuntimeError as error:  # what Python raises where the system refuses a thread
             raise SandboxError(sandbox.kind, str(error), errno.EAGAIN) from error
+        except OSError as error:
+            raise SandboxError(sandbox.kind, str(error), error.errno) from error
         loose = [name for name, run in runs.items() if not run.result()]
         if loose:
             raise UserError(
@@ -140,12 +146,11 @@ def probe(sandbox: Sandbox) -> None:
         _held.add(sandbox)
 
 
-def _binds(sandbox: Sandbox, name: str, attempt: Probe) -> bool:
+def _binds(sandbox: Sandbox, name: str, attempt: Probe, outside: str) -> bool:
     sandbox = replace(sandbox, wall_seconds=0.2 if name == "wall time" else _PATIENCE)
-    with tempfile.NamedTemporaryFile() as outside:
-        sizes = {"memory_mb": sandbox.memory_mb, "processes": sandbox.processes}
-        program = attempt.program.format(**sizes, outside=outside.name)
-        verdict = sandbox.run(program, setup="", test=_TEST, entry_point="probe")
+    sizes = {"memory_mb": sandbox.memory_mb, "processes": sandbox.processes}
+    program = attempt.program.format(**sizes, outside=outside)
+    verdict = sandbox.run(program, setup="", test=_TEST, entry_point="probe")
     return verdict.reason == attempt.reason and attempt.detail in verdict.detail
 
 
