@@ -7,6 +7,8 @@ their parts to whoever reads the product (`dlmlab.kernel.pointwise.Product`).
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -72,7 +74,13 @@ def parts_of(weight_NK: Tensor, whole: bool = False) -> int:
     columns, inner = weight_NK.shape
     parts = 1 if whole or columns > inner else PARTS
     fits = columns % COLUMNS == 0 and inner % (parts * DEPTH_BYTES // weight_NK.itemsize) == 0
-    return parts if fits else 0
+    return parts if fits and asks_ahead(weight_NK.device) else 0
+
+
+@functools.cache
+def asks_ahead(device: torch.device) -> bool:
+    """Return whether tiles are asked for ahead of time, which Triton does by TMA alone: on Hopper and what came after."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def matmul_few(x_MK: Tensor, weight_NK: Tensor, parts: int, scales: tuple[Tensor, Tensor] | None = None) -> Tensor:

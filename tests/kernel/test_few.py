@@ -47,6 +47,12 @@ def test_fp8_is_multiplied_as_it_is(draw, near) -> None:
     near(out.double().sum(0), (whole.flatten(1) @ weight.double().T) * scale_N.double().T)
 
 
+@pytest.mark.parametrize(("capability", "wanted"), [((8, 9), False), ((9, 0), True), ((12, 0), True)])
+def test_cards_whose_tiles_are_not_asked_for_ahead_keep_to_cublas(monkeypatch, capability, wanted) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert few().asks_ahead.__wrapped__(torch.device("cuda", 0)) == wanted
+
+
 @pytest.mark.parametrize("shape", [(100, 256), (128, 96)])
 def test_a_matrix_that_tiles_do_not_cover_is_left_alone(draw, shape) -> None:
     assert few().parts_of(draw(*shape)) == 0
