@@ -79,7 +79,7 @@ def parts_of(weight_NK: Tensor, whole: bool = False) -> int:
 
 @functools.cache
 def asks_ahead(device: torch.device) -> bool:
-    """Return whether tiles are asked for ahead of time, which Triton does by TMA alone: on Hopper and what came after."""
+    """Return whether tiles are asked for ahead of time, which Triton does by TMA alone: on Hopper and later."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0)
 
 

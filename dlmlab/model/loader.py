@@ -90,7 +90,8 @@ def load(
     if compile not in COMPILE:
         raise UserError(f"compile={compile!r} is not one of auto, true, false")
     pick("nf4_kernel", nf4_kernel, NF4_KERNELS)
-    pick("kv_cache_dtype", kv_cache_dtype, KV_CACHE_DTYPES)
+    if pick("kv_cache_dtype", kv_cache_dtype, KV_CACHE_DTYPES) == "fp8" and place.type == "cuda":
+        check_float8(place, "kv_cache_dtype=fp8", "kv_cache_dtype=auto")
     if compile is True and place.type != "cuda":
         raise UserError(f"compile=true needs a CUDA device, not {place}: set compile=auto or false")
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":

@@ -99,13 +99,23 @@ def int8(layer: nn.Linear, weight: Tensor) -> nn.Module:
     return quantized
 
 
-def check_float8(device: torch.device) -> None:
-    """Raise UserError where the device has no units for FP8."""
+def check_float8(
+    device: torch.device, asked: str = "quantization=fp8", remedy: str = "quantization=nf4 or none"
+) -> None:
+    """Check that a device has units for FP8.
+
+    Args:
+        device: The device.
+        asked: The setting that needs them.
+        remedy: What to set instead.
+
+    Raises:
+        UserError: It has none.
+    """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
         raise UserError(
-            f"quantization=fp8 needs a GPU that multiplies FP8 (RTX 40, H100 or newer), and this is {name}: "
-            "set quantization=nf4 or none"
+            f"{asked} needs a GPU that multiplies FP8 (RTX 40, H100 or newer), and this is {name}: set {remedy}"
         )
 
 

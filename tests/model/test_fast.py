@@ -21,6 +21,7 @@ from dlmlab.generation import generate
 from dlmlab.model.cached import cached_pass
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
+from dlmlab.model.quantize import check_float8
 from dlmlab.policy import Policy
 from tests.model.helpers import save_small, small_model
 
@@ -241,6 +242,13 @@ def test_a_cpu_has_no_fast_pass(folder: Path) -> None:
 def test_fp8_is_refused_without_its_units(folder: Path) -> None:
     with pytest.raises(UserError, match="quantization=fp8 needs a GPU that multiplies FP8"):
         load(str(folder), device="cpu", quantization="fp8")
+
+
+def test_an_older_card_keeps_keys_and_values_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an RTX 3060")
+    with pytest.raises(UserError, match=r"kv_cache_dtype=fp8 needs .* this is an RTX 3060: set kv_cache_dtype=auto"):
+        check_float8(torch.device("cuda"), "kv_cache_dtype=fp8", "kv_cache_dtype=auto")
 
 
 @pytest.mark.parametrize(("positions", "more"), [(1, 16), (96, 96), (100, 112), (257, 288), (768, 768), (770, 832)])
