@@ -205,7 +205,12 @@ def typical_places(generation: Generation) -> float:
 
 
 def middle(prompt: int, generation: Generation) -> int:
-    """Return the first position of the middle block, behind a prompt of so many tokens."""
+    """Return the first position of the middle block.
+
+    Args:
+        prompt: Tokens of the prompt.
+        generation: How canvases are filled.
+    """
     return prompt + generation.blocks // 2 * generation.block_length
 
 
