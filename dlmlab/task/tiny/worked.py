@@ -136,7 +136,7 @@ class StoryShots(OpenPrompt):
 class WorkedChoice(OpenPrompt):
     """A question with four options, worked out before the letter is named, with its option as `Choice` has it.
 
-    A lone letter was not learnt: it is one token of thirty, and what leads from `14` to `C. 14` is learnt there.
+    A lone letter was not learnt by tiny/v2's first weights: it is one token of thirty.
     """
 
     numbers: tuple[int, ...]
