@@ -45,17 +45,26 @@ def _keep(
     """A program: one head's keys, rotated, and values of Q tokens, to where they are kept."""
     group = tl.program_id(0)
     token = tl.program_id(1) * Q + tl.arange(0, Q)
-    WIDTH: tl.constexpr = (H + 2 * G) * E
     into = tl.load(into_ptr + token, token < T, -1)
     real = into >= 0
     turn = tl.load(position_ptr + token, real, 0)
-    low, high = _rotated(qkv_ptr + (H + group) * E, token.to(tl.int64), real, turn, WIDTH, cos_ptr, sin_ptr, E)
-    half = tl.arange(0, E // 2)[None, :]
     at = into.to(tl.int64)[:, None] * (G * E) + group * E
+    _write(qkv_ptr, token.to(tl.int64), real, turn, at, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E)
+
+
+@triton.jit
+def _write(
+    qkv_ptr, token, real, turn, at, group, cos_ptr, sin_ptr, key_ptr, value_ptr,
+    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+):  # fmt: skip
+    """Write one head's keys, rotated, and values of these tokens, each `at` its place among those kept, (tokens, 1)."""
+    WIDTH: tl.constexpr = (H + 2 * G) * E
+    low, high = _rotated(qkv_ptr + (H + group) * E, token, real, turn, WIDTH, cos_ptr, sin_ptr, E)
+    half = tl.arange(0, E // 2)[None, :]
     tl.store(key_ptr + at + half, _narrowed(low, key_ptr), real[:, None])
     tl.store(key_ptr + at + E // 2 + half, _narrowed(high, key_ptr), real[:, None])
     e = tl.arange(0, E)[None, :]
-    value = tl.load(qkv_ptr + token.to(tl.int64)[:, None] * WIDTH + (H + G + group) * E + e, real[:, None], 0.0)
+    value = tl.load(qkv_ptr + (H + G + group) * E + token[:, None] * WIDTH + e, real[:, None], 0.0)
     tl.store(value_ptr + at + e, _narrowed(value, value_ptr), real[:, None])
 
 
@@ -95,12 +104,8 @@ def _attend(
     kept = tl.load(base_ptr + row).to(tl.int64) * (G * E) + group * E
     if KEEP:
         own = (q < count) & (turn >= split * share) & (turn < split * share + share)
-        new_low, new_high = _rotated(new + (H + group) * E, q, own, turn, WIDTH, cos_ptr, sin_ptr, E)
         into = kept + turn.to(tl.int64)[:, None] * (G * E)
-        tl.store(key_ptr + into + half, _narrowed(new_low, key_ptr), own[:, None])
-        tl.store(key_ptr + into + E // 2 + half, _narrowed(new_high, key_ptr), own[:, None])
-        new_v = tl.load(new + (H + G + group) * E + q[:, None] * WIDTH + e, own[:, None], 0.0)
-        tl.store(value_ptr + into + e, _narrowed(new_v, value_ptr), own[:, None])
+        _write(new, q, own, turn, into, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E)
         tl.debug_barrier()
     mixed = tl.zeros((Q, E), tl.float32)
     top = tl.full((Q,), float("-inf"), tl.float32)

@@ -130,10 +130,7 @@ def probe(sandbox: Sandbox) -> None:
         try:
             # One file for all: a process that may hold few open has other use for them while so many guests begin.
             with tempfile.NamedTemporaryFile() as outside, ThreadPoolExecutor(len(probes)) as executor:
-                tried = (
-                    (name, executor.submit(_binds, quick, name, each, outside.name)) for name, each in probes.items()
-                )
-                runs = dict(tried)
+                runs = {name: executor.submit(_binds, quick, name, each, outside.name) for name, each in probes.items()}
         except RuntimeError as error:  # what Python raises where the system refuses a thread
             raise SandboxError(sandbox.kind, str(error), errno.EAGAIN) from error
         except OSError as error:
