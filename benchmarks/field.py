@@ -21,7 +21,7 @@ from dlmlab.cache.dual import Dual
 from dlmlab.cache.onward import Onward
 from dlmlab.cache.prefix import Prefix
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.measure.roofline import copy_rate, count
+from dlmlab.measure.roofline import KeptRow, copy_rate, count
 from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
 from dlmlab.policy import Policy
 from dlmlab.run import build
@@ -54,14 +54,15 @@ def main(arguments: Sequence[str]) -> bool:
         timed(*setting)  # shapes are recorded the second time that they come
         timed(*setting)
     stored, dtype = str(cfg.model.quantization), str(model.dtype).removeprefix("torch.")
-    weights = sum(part.weight_bytes for part in count(model.config, stored, dtype, 1, BLOCK, BLOCK).values())
-    kept, rate_of_copy = model.new_store(PROMPT + CANVAS).nbytes, copy_rate(model.device)
+    kept, rate_of_copy = KeptRow(PROMPT + CANVAS, model.new_store(PROMPT + CANVAS).nbytes), copy_rate(model.device)
     timings = take_turns({each: lambda each=each: timed(*each) for each in settings}, own.rounds)
     rows = []
     for (name, batch), runs in timings.items():
         rate = spread(run.ledger.canvas / run.seconds for run in runs)
         steps = [step.seconds for run in runs for step in run.steps]
-        floor = None if policies[name] is None else (weights + batch * kept) / rate_of_copy
+        work = count(model.config, stored, dtype, batch, BLOCK, batch * BLOCK, kept)
+        read = sum(part.weight_bytes for part in work.values()) / rate_of_copy
+        floor = None if policies[name] is None else read
         rows.append(
             [
                 *(name, batch, f"{rate.median:.1f}", f"{rate.low:.1f}–{rate.high:.1f}"),

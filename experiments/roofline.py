@@ -12,22 +12,28 @@ loop's. A run of its own is watched by torch.profiler, to say which part of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
 
 from dlmlab.decoder.baseline import Baseline
-from dlmlab.loop.canvases import Canvases, Window
-from dlmlab.loop.propose import propose
-from dlmlab.measure.profiling import RULE, Job, PartTime, Timeline, decoding, profile
-from dlmlab.measure.roofline import ARITHMETIC, Ceilings, Floor, Work, count, countable, floor, measure_ceilings
-from dlmlab.measure.timing import Timing, clock, percentile, spread, take_turns, time_decode
+from dlmlab.errors import UserError
+from dlmlab.measure.profiling import RULE, PartTime, decoding, profile
+from dlmlab.measure.roofline import (
+    ARITHMETIC,
+    Ceilings,
+    Floor,
+    Work,
+    count,
+    countable,
+    floor,
+    measure_ceilings,
+)
+from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
+from dlmlab.measure.typical_pass import passing, time_passes, typical_places, typical_row
 from dlmlab.picture.plots import save, step_parts
-from dlmlab.policy import Plan, Policy, View
 from dlmlab.run import build, conf
 from dlmlab.run.begin import Run, begin
 from dlmlab.run.kinds import gathered
@@ -51,7 +57,7 @@ class Step(NamedTuple):
         runs: The timed runs.
         pass_seconds: See `time_passes`.
         parts: Those of the measured step, see `split`.
-        positions: What the step's pass computes, over all rows: with a cache, the passes that renew more don't count.
+        positions: With a cache, what the step's pass computes, over all rows; passes that renew more don't count.
     """
 
     batch: int
@@ -60,13 +66,13 @@ class Step(NamedTuple):
     runs: Sequence[Timing]
     pass_seconds: float
     parts: Mapping[str, PartTime]
-    positions: int
+    positions: int | None
 
     @property
     def durations(self) -> list[float]:
         """Return the durations of the steps of this kind in which the whole batch took part."""
-        wanted = self.batch, self.positions
-        return [tick.seconds for run in self.runs for tick in run.steps if (tick.rows, tick.positions) == wanted]
+        whole = [tick for run in self.runs for tick in run.steps if tick.rows == self.batch]
+        return [tick.seconds for tick in whole if self.positions in (None, tick.positions)]
 
     @property
     def seconds(self) -> float:
@@ -178,123 +184,27 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
 
     jobs = {batch: partial(job, batch) for batch in batches}
     passes = {batch: partial(time_passes, model, prompts[:batch], generation, cache) for batch in batches}
-    take_turns(jobs, 1)  # warm-up
+    computed, kept = typical_row(model, prompts[0], generation, cache)
+    for batch, [warmed] in take_turns(jobs, 1).items():
+        if cache is not None and all(tick.positions != batch * computed for tick in warmed.steps):
+            raise UserError(
+                f"cache={conf.labels()['cache']}: no step computes what a block's second pass does by itself, "
+                f"{computed} positions a row: set more generation.steps, or cache=dual, prefix, onward or none"
+            )
     take_turns(passes, 1)
     seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
     steps = []
     for batch, runs in take_turns(jobs, cfg.repeats, keep=run.timings.keep).items():
         masked = batch * typical_places(generation)
-        length = cfg.prompt_length + generation.gen_length
-        computed = length if cache is None else int(second_plan(cache, cfg.prompt_length, generation).computed.sum())
-        told = (model.config, storage, dtype, batch, computed, masked, length if cache else None)
+        told = (model.config, storage, dtype, batch, computed, masked, kept)
         work = count(*told) if countable(model.config) else {}
-        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {}, batch * computed)
         few = prompts[:batch]
-        canvases = None if cache is None else typical_canvases(model, few, generation, cache)
-        watched = decoding(few, generation) if canvases is None else passing(canvases, generation)
-        spent = profile(model, watched, run.folder / f"trace_batch_{batch}.json.gz")
+        alike = decoding(few, generation) if cache is None else passing(model, few, generation, cache)
+        positions = None if cache is None else batch * computed
+        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {}, positions)
+        spent = profile(model, alike, run.folder / f"trace_batch_{batch}.json.gz")
         steps.append(step._replace(parts=split(spent, step.seconds, step.pass_seconds)))
     return steps
-
-
-def typical_places(generation: Generation) -> float:
-    """Return how many positions of a row's active block are masked in the median step of its schedule."""
-    steps = generation.steps // generation.blocks
-    committed = np.cumsum([0, *(generation.quota(step) for step in range(steps - 1))])
-    return float(np.median(generation.block_length - committed))
-
-
-def middle(prompt: int, generation: Generation) -> int:
-    """Return the first position of the middle block.
-
-    Args:
-        prompt: Tokens of the prompt.
-        generation: How canvases are filled.
-    """
-    return prompt + generation.blocks // 2 * generation.block_length
-
-
-def second_plan(cache: Policy, prompt: int, generation: Generation) -> Plan:
-    """Return what a cache plans for the second pass of the middle block, and for all that follow it there.
-
-    Args:
-        cache: A steady one.
-        prompt: Tokens of the prompt.
-        generation: How canvases are filled.
-    """
-    start, forwards = middle(prompt, generation), generation.steps // 2 + 1
-    committed_L = np.append(np.full(prompt, -1), np.full(generation.gen_length, forwards))
-    committed_L[prompt:start] = 0
-    first = View(prompt, start, start + generation.block_length, 0, forwards - 1, committed_L)
-    return cache.plan(replace(first, step=1, forwards=forwards, last=cache.plan(first)))
-
-
-def typical_canvases(
-    model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, cache: Policy | None
-) -> Canvases:
-    """Return canvases as the median step of the middle block sees them; with a cache, whose stores a pass has filled.
-
-    Args:
-        model: The model.
-        prompts: Token ids, one prompt for each row of the batch.
-        generation: How canvases are filled.
-        cache: What decides which positions are computed; None for all.
-    """
-    masked = round(typical_places(generation))
-    draws = torch.Generator(model.device).manual_seed(0) if generation.temperature > 0 else None
-    windows = []
-    for prompt in prompts:
-        start = middle(len(prompt), generation)
-        tokens_L = np.append(prompt, np.full(generation.gen_length, model.config.mask_token_id))
-        tokens_L[len(prompt) : start + generation.block_length - masked] = 0
-        windows.append(Window(tokens_L, start, draws))
-    if cache is not None:
-        everything = [
-            window._replace(
-                plan=Plan(np.ones(len(window.tokens), dtype=bool)), store=model.new_store(len(window.tokens))
-            )
-            for window in windows
-        ]
-        propose(model, Canvases.of(everything, generation.block_length, model.config), generation, Baseline())
-        plans = [second_plan(cache, len(prompt), generation) for prompt in prompts]
-        windows = [window._replace(plan=plan) for window, plan in zip(everything, plans, strict=True)]
-    return Canvases.of(windows, generation.block_length, model.config)
-
-
-def passing(canvases: Canvases, generation: Generation) -> Job:
-    """Return passes like those that `time_passes` times, to be watched.
-
-    Args:
-        canvases: See `typical_canvases`.
-        generation: How canvases are filled; its steps are as many as there are passes.
-    """
-
-    def job(model: Any, timeline: Timeline) -> int:
-        for _ in range(generation.steps):
-            timeline.enter(RULE)
-            propose(model, canvases, generation, Baseline())
-            timeline.enter(RULE)
-        return generation.steps
-
-    return job
-
-
-def time_passes(model: Any, prompts: Sequence[tuple[int, ...]], generation: Generation, cache: Policy | None) -> float:
-    """Return seconds of the median step's forward pass with its confidences: the mean of as many as there are steps.
-
-    They run one after another. On a GPU none waits for the one before: between them is nothing.
-
-    Args:
-        model: The model.
-        prompts: Token ids, one prompt for each row of the batch.
-        generation: How canvases are filled; its steps are the passes that are timed.
-        cache: What decides which positions are computed; None for all.
-    """
-    canvases = typical_canvases(model, prompts, generation, cache)
-    begun = clock(model.device)
-    for _ in range(generation.steps):
-        propose(model, canvases, generation, Baseline())
-    return (clock(model.device) - begun) / generation.steps
 
 
 def split(spent: Mapping[str, PartTime], seconds: float, pass_seconds: float) -> dict[str, PartTime]:

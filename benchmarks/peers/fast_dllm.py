@@ -5,7 +5,8 @@
     python -m benchmarks.peers.fast_dllm checkout=Fast-dLLM per_forward=8 device=cuda
 
 Both have random weights of LLaDA-8B's shape in bfloat16, and the schedule alone decides how many tokens a pass commits.
-They take turns, after a run of each that is not counted. Its attention is PyTorch's own, as its configuration has it.
+They take turns, after two runs of each that are not counted. Its attention is PyTorch's own, as its configuration has
+it. Their code imports einops, which this project doesn't need: pip install einops.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ CACHES: dict[str, tuple[str, Policy | None]] = {
     "dual": ("generate_with_dual_cache", Dual()),
 }
 """Their function and our policy."""
+THEIRS = ("model.configuration_llada", "model.modeling_llada", "generate")
 
 
 class Published:
@@ -52,7 +54,7 @@ class Published:
         device: Where it computes, in bfloat16.
 
     Raises:
-        UserError: There is no such repository.
+        UserError: There is no such repository, or a package that it imports is missing.
     """
 
     def __init__(self, checkout: str, config: Any, device: torch.device) -> None:
@@ -60,9 +62,10 @@ class Published:
         if found is None:
             raise UserError(f"checkout={checkout} holds no llada/generate.py: name a checkout of NVlabs/Fast-dLLM")
         sys.path.insert(0, str(found.parent))
-        configuration, modeling, self._loops = map(
-            importlib.import_module, ("model.configuration_llada", "model.modeling_llada", "generate")
-        )
+        try:
+            configuration, modeling, self._loops = map(importlib.import_module, THEIRS)
+        except ModuleNotFoundError as error:
+            raise UserError(f"checkout={checkout} needs the package {error.name}: pip install {error.name}") from error
         known = {field.name for field in fields(configuration.ModelConfig)}
         shape = {key: value for key, value in config.to_dict().items() if key in known}
         settings = configuration.ModelConfig(
@@ -115,11 +118,13 @@ def main(arguments: Sequence[str]) -> bool:
     model = build.model(cfg)
     theirs = Published(own.checkout, model.config, model.device)
     generation = Generation(own.canvas, own.block, own.canvas // own.per_forward)
-    [prompt] = random_prompts(model, [own.prompt], generation, cfg.seed)
+    mask = model.config.mask_token_id
+    [drawn] = random_prompts(model, [own.prompt], generation, cfg.seed)
+    prompt = tuple(0 if token == mask else token for token in drawn)  # theirs would fill in a mask of the prompt
     passes: dict[tuple[str, str], int] = {}
 
     def published(name: str) -> float:
-        seconds = theirs.decode(CACHES[name][0], prompt, generation, model.config.mask_token_id)
+        seconds = theirs.decode(CACHES[name][0], prompt, generation, mask)
         passes["Fast-dLLM", name] = theirs.passes
         return seconds
 

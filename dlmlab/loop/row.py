@@ -326,10 +326,20 @@ class Row:
         if self.request.cache is None or not self.request.cached or self.finished:
             return None
         plan = self.request.cache.plan(self.view)
-        if self.shifted:  # a prediction comes from the position to the left of it
-            left_L = np.append(plan.computed[1:] & self.view.block[1:], False)
-            plan = plan._replace(computed=plan.computed | left_L)
+        if self.shifted:
+            plan = with_left(plan, self.view)
         if self.grows:  # nothing is kept yet of what lies behind
             seen_L = np.ones(self.seen, dtype=bool) if plan.visible is None else plan.visible
             plan = plan._replace(visible=np.pad(seen_L, (0, len(self.tokens) - len(seen_L))))
         return plan
+
+
+def with_left(plan: Plan, view: View) -> Plan:
+    """Return a plan for a model whose prediction for a position comes from the one to the left of it.
+
+    Args:
+        plan: What a policy has planned.
+        view: What it has seen.
+    """
+    left_L = np.append(plan.computed[1:] & view.block[1:], False)
+    return plan._replace(computed=plan.computed | left_L)

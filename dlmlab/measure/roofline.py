@@ -51,6 +51,13 @@ class Work(NamedTuple):
         return self.products + self.others
 
 
+class KeptRow(NamedTuple):
+    """What a pass with a cache takes over of a row: the positions that it attends to, and the bytes of its store."""
+
+    positions: int
+    nbytes: int
+
+
 class Ceilings(NamedTuple):
     """The highest rates that the machine reaches.
 
@@ -81,7 +88,7 @@ def countable(config: Any) -> bool:
 
 
 def count(
-    config: Any, storage: str, dtype: str, rows: int, length: int, positions: float, keys: int | None = None
+    config: Any, storage: str, dtype: str, rows: int, length: int, positions: float, kept: KeptRow | None = None
 ) -> dict[str, Work]:
     """Count the work of one step, by part.
 
@@ -97,8 +104,10 @@ def count(
         length: L, the positions of a row that are computed.
         positions: Masked positions of the active blocks, over all rows; the head, and in the last block the MLP and the
             projection before it, see no others.
-        keys: With a cache, the positions of a row that attention reads keys and values of; None for those computed.
+        kept: With a cache, what the pass takes over of each row, which is read once; None where it attends to what it
+            computes.
     """
+    attended, kept_bytes = kept or (length, 0)
     storage = dtype if storage == "none" else storage
     width, blocks, everywhere = config.d_model, config.n_layers, rows * length
     heads = config.n_heads * config.head_width
@@ -112,11 +121,11 @@ def count(
     return {
         ATTENTION: Work(
             products=2.0 * blocks * everywhere * width * qkv + 2.0 * deep * width * heads,
-            others=4.0 * blocks * everywhere * (keys or length) * heads,
+            others=4.0 * blocks * everywhere * attended * heads,
             arithmetic=arithmetic,
             weight_bytes=blocks
             * (stored(qkv, width, storage) + stored(width, heads, storage) + qkv_bias * BYTES[dtype])
-            + rows * (keys or 0) * blocks * (qkv - heads) * BYTES[dtype],
+            + rows * kept_bytes,
         ),
         MLP: Work(
             products=sum(layer.products for layer in layers),

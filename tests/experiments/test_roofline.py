@@ -8,8 +8,9 @@ import pytest
 
 from dlmlab.measure import roofline
 from dlmlab.measure.profiling import REST, RULE, PartTime
+from dlmlab.measure.typical_pass import typical_places
 from dlmlab.types import Generation
-from experiments.roofline import split, typical_places
+from experiments.roofline import split
 from tests.experiments.fakes import Bench
 
 QUICK = ["experiment=roofline", "generation.gen_length=16", "generation.steps=8", "repeats=2", "prompt_length=8"]
@@ -68,6 +69,7 @@ def test_with_a_cache_the_steps_are_those_over_a_block(bench, cache, computed):
 
 
 BAD = {
+    "cache=dual generation.steps=1": r"cache=dual: no step computes what a block's second pass does .* more generation",
     "cache=dkv": r"cache=dkv: its passes differ from each other, and none stands for all: set cache=dual",
     "batch_sizes=8": r"batch_sizes=8 is not a list",
     "prompt_length=0": r"prompt_length=0 is not a positive integer",
@@ -79,7 +81,7 @@ BAD = {
 
 @pytest.mark.parametrize("argument", BAD)
 def test_bad_input_is_one_line(bench, capfd, argument):
-    assert bench(*QUICK, argument) == 1
+    assert bench(*QUICK, *argument.split()) == 1
     errors = capfd.readouterr().err
     assert re.fullmatch(r"error: .+\n", errors), errors
     assert re.search(BAD[argument], errors)

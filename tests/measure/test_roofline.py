@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dlmlab
 from dlmlab.denoiser import Query, Reuse
 from dlmlab.measure import roofline
-from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, Work, count, floor, measure_ceilings
+from dlmlab.measure.roofline import ATTENTION, HEAD, MLP, Ceilings, KeptRow, Work, count, floor, measure_ceilings
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.dummy import network_config
 from dlmlab.model.loader import skeleton
@@ -46,7 +46,7 @@ def test_a_pass_over_kept_rows_is_counted_by_torch_too() -> None:
     query = Query(torch.randint(0, 90, (1, 8)), None, torch.arange(5), Reuse(where[None], [None], [store], [None]))
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         model.head(model.hidden(query))
-    work = count(model.config, "none", "float32", 1, 8, 5, keys)
+    work = count(model.config, "none", "float32", 1, 8, 5, KeptRow(keys, store.nbytes))
     assert sum(part.flops for part in work.values()) == counter.get_total_flops()
     whole = count(model.config, "none", "float32", 1, 8, 5)
     assert work[ATTENTION].weight_bytes - whole[ATTENTION].weight_bytes == store.nbytes

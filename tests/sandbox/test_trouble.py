@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from dlmlab.errors import UserError
-from dlmlab.sandbox import Sandbox, SandboxError, guests, launch, trouble
+from dlmlab.sandbox import Sandbox, SandboxError, guests, launch, probe, trouble
 from dlmlab.sandbox.guests import Containment, running
 from dlmlab.sandbox.spawn import spawn
 from tests.hostile_batch import REPOSITORY, RIGHT, left, run
@@ -112,6 +113,15 @@ def test_a_lower_limit_of_our_own_is_kept() -> None:
     limits = ("RLIMIT_NOFILE", 50), ("RLIMIT_FSIZE", 1 << 20), ("RLIMIT_CPU", 100), ("RLIMIT_CORE", 0)
     code = "".join(f"resource.setrlimit(resource.{name}, ({value}, {value})); " for name, value in limits)
     assert script(code=code + "score('rlimit')") == "passed\n"
+
+
+def test_a_probe_without_a_file_to_spare_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refused)
+    with pytest.raises(UserError, match=r"sandbox=rlimit: .*Too many open files; raise the limit of open files"):
+        probe(Sandbox("rlimit", memory_mb=333))
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="is about root")
