@@ -1,6 +1,6 @@
-"""Rotary positions and attention in both directions, from the projections' output to the mixed heads, in one pass.
+"""Rotary positions and attention, from the projections' output to the mixed heads, in one pass.
 
-Rows of different lengths follow each other without padding.
+Rows of different lengths follow each other without padding. Attention sees both directions, or no later block.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _rotated(base_ptr, token, real, position, width, cos_ptr, sin_ptr, E: tl.con
 @triton.jit
 def _attention(
     qkv_ptr, position_ptr, begin_ptr, cos_ptr, sin_ptr, out_ptr, scale,
-    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr,
+    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A program: Q queries of one head of one row, over all of its keys, K at a time (arXiv:2205.14135)."""
     head, row = tl.program_id(0), tl.program_id(2)
@@ -49,11 +49,14 @@ def _attention(
     total = tl.zeros((Q,), tl.float32)
     for first in range(0, length, K):
         k = first + tl.arange(0, K)
-        turn = tl.load(position_ptr + begin + k, k < length, 0)
-        k_low, k_high = _rotated(base + (H + group) * E, k, k < length, turn, WIDTH, cos_ptr, sin_ptr, E)
+        key_turn = tl.load(position_ptr + begin + k, k < length, 0)
+        k_low, k_high = _rotated(base + (H + group) * E, k, k < length, key_turn, WIDTH, cos_ptr, sin_ptr, E)
         score = tl.dot(q_low, k_low.T, input_precision="ieee")
         score = tl.dot(q_high, k_high.T, score, input_precision="ieee") * scale
-        score = tl.where((k < length)[None, :], score, float("-inf"))
+        seen = (k < length)[None, :]
+        if BLOCK:
+            seen = seen & (key_turn[None, :] // BLOCK <= turn[:, None] // BLOCK)
+        score = tl.where(seen, score, float("-inf"))
         new_top = tl.maximum(top, tl.max(score, 1))
         weight = tl.exp(score - new_top[:, None])
         faded = tl.exp(top - new_top)
@@ -72,9 +75,10 @@ def attention(
     tiles: int,
     rotary: tuple[Tensor, Tensor],
     heads: tuple[int, int],
+    block_length: int,
     out_TD: Tensor,
 ) -> None:
-    """Rotate queries and keys by their positions, and mix for each token the values of all of its row.
+    """Rotate queries and keys by their positions, and mix for each token the values that it sees of its row.
 
     Args:
         qkv_TD: Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E).
@@ -83,11 +87,12 @@ def attention(
         tiles: Tiles of QUERIES tokens, at least as many as the longest row has.
         rotary: See `dlmlab.model.llada.LLaDAModel.rotary`.
         heads: How many heads the queries have, and how many keys and values have.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
         out_TD: Takes the mixed heads, (T, heads × E). What stands behind the last row stays as it is.
     """
     query_heads, kv_heads = heads
     head_width = qkv_TD.shape[-1] // (query_heads + 2 * kv_heads)
     _attention[(query_heads, tiles, len(begin_B) - 1)](
         qkv_TD, position_T, begin_B, *rotary, out_TD, head_width**-0.5,
-        H=query_heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, num_warps=4, num_stages=1,
+        H=query_heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, BLOCK=block_length, num_warps=4, num_stages=1,
     )  # fmt: skip

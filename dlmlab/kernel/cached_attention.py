@@ -80,12 +80,12 @@ def _narrowed(x, out_ptr):
 def _attend(
     qkv_ptr, position_ptr, begin_ptr, base_ptr, keys_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, out_ptr, part_ptr,
     scale, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr, T,
-    KEEP: tl.constexpr,
+    KEEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A program: Q queries of one head of one row, over a share of the row's keys, K at a time (arXiv:2205.14135).
 
     With KEEP, where no row has more than Q new tokens, it first writes those that belong to its share. Of grouped heads
-    each writes the same.
+    each writes the same. With BLOCK, no position sees a later block of so many, nor reads what is kept there.
     """
     head, row, split = tl.program_id(0), tl.program_id(2) // SPLITS, tl.program_id(2) % SPLITS
     begin = tl.load(begin_ptr + row)
@@ -110,6 +110,8 @@ def _attend(
     mixed = tl.zeros((Q, E), tl.float32)
     top = tl.full((Q,), float("-inf"), tl.float32)
     total = tl.zeros((Q,), tl.float32)
+    if BLOCK:  # what is kept behind may be anything
+        length = tl.minimum(length, (tl.max(turn) // BLOCK + 1) * BLOCK)
     for first in range(split * share, tl.minimum(split * share + share, length), K):
         k = first + tl.arange(0, K)
         there = (k < length)[:, None]
@@ -118,10 +120,16 @@ def _attend(
         k_high = tl.load(key_ptr + at + E // 2 + half, there, 0.0).to(q_low.dtype)
         score = tl.dot(q_low, k_low.T, input_precision="ieee")
         score = tl.dot(q_high, k_high.T, score, input_precision="ieee") * scale
-        score = tl.where((k < length)[None, :], score, float("-inf"))
+        seen = (k < length)[None, :]
+        if BLOCK:
+            seen = seen & (k[None, :] // BLOCK <= turn[:, None] // BLOCK)
+        score = tl.where(seen, score, float("-inf"))
         new_top = tl.maximum(top, tl.max(score, 1))
-        weight = tl.exp(score - new_top[:, None])
-        faded = tl.exp(top - new_top)
+        level = new_top
+        if BLOCK:  # a query that sees nothing of a share has no top there
+            level = tl.where(new_top == float("-inf"), 0.0, new_top)
+        weight = tl.exp(score - level[:, None])
+        faded = tl.exp(top - level)
         total = total * faded + tl.sum(weight, 1)
         v = tl.load(value_ptr + at + e, there, 0.0).to(q_low.dtype)
         mixed = tl.dot(weight.to(v.dtype), v, mixed * faded[:, None], input_precision="ieee")
@@ -158,6 +166,7 @@ def cached_attention(
     tiles: int,
     rotary: tuple[Tensor, Tensor],
     kept_2SGE: Tensor,
+    block_length: int,
     out_TD: Tensor,
     part: Tensor | None,
 ) -> None:
@@ -169,6 +178,7 @@ def cached_attention(
         tiles: QUERIES tokens each, as many as the row with the most new tokens has at least.
         rotary: See `dlmlab.model.llada.LLaDAModel.rotary`.
         kept_2SGE: A layer's keys, rotated, and its values; written and read.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
         out_TD: Takes the mixed heads, (T, heads × E). What stands behind the last row stays as it is.
         part: Room for the parts of shares of keys, float32, (shares, T, heads, E + 2); None where one program goes
             over all keys of a row.
@@ -186,7 +196,7 @@ def cached_attention(
         qkv_TD, rows.position_T, rows.begin_B, rows.base_B, rows.keys_B, *rotary, key_SGE, value_SGE, out_TD,
         out_TD if part is None else part, width**-0.5,
         H=heads, G=kv_heads, E=width, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=tiles == 1,
-        num_warps=4, num_stages=3,
+        BLOCK=block_length, num_warps=4, num_stages=3,
     )  # fmt: skip
     if part is not None:
         _join[(tokens, heads)](

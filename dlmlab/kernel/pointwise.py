@@ -103,6 +103,17 @@ def _quantize(x_ptr, out_ptr, scale_ptr, D, BLOCK: tl.constexpr):
     _store(x, out_ptr, scale_ptr + row, row * D + d, d < D, True)
 
 
+@triton.jit
+def _norm_heads(qkv_ptr, query_ptr, key_ptr, row_width, eps, H: tl.constexpr, E: tl.constexpr):
+    """A program: one head of one row, in place."""
+    e = tl.arange(0, E)
+    head = tl.program_id(1)
+    at = qkv_ptr + tl.program_id(0).to(tl.int64) * row_width + head * E + e
+    x = tl.load(at).to(tl.float32)
+    weight = tl.load(tl.where(head < H, query_ptr, key_ptr) + e).to(tl.float32)
+    tl.store(at, (x * tl.rsqrt(tl.sum(x * x) / E + eps) * weight).to(qkv_ptr.dtype.element_ty))
+
+
 def add_norm(x_MD: Tensor, y: Product | None, weight_D: Tensor, eps: float, float8: bool) -> Tensor | Float8:
     """Add y to x in place, where there is one, and return x's RMS norm (arXiv:1910.07467).
 
@@ -150,6 +161,24 @@ def swiglu(h: Product, float8: bool, parts: int = 1) -> Tensor | Float8:
         num_warps=16 if block > 4096 else 8, **flags,
     )  # fmt: skip
     return Float8(out, scale) if float8 else out
+
+
+def norm_heads(qkv_MD: Tensor, query_weight_E: Tensor, key_weight_E: Tensor, heads: int, eps: float) -> None:
+    """Replace each head's query and key by its RMS norm (arXiv:1910.07467), in place; it is computed in float32.
+
+    Args:
+        qkv_MD: Queries, keys and values side by side, (M, (heads + 2 kv_heads) × E).
+        query_weight_E: The weight of the queries' norm.
+        key_weight_E: The weight of the keys' norm.
+        heads: Heads of the queries.
+        eps: What is added to the mean square of a head, so that its root isn't 0.
+    """
+    rows, row_width = qkv_MD.shape
+    width = len(query_weight_E)
+    kv_heads = (row_width // width - heads) // 2
+    _norm_heads[(rows, heads + kv_heads)](
+        qkv_MD, query_weight_E, key_weight_E, row_width, eps, H=heads, E=width, num_warps=1
+    )
 
 
 def quantize(x_MD: Tensor) -> Float8:

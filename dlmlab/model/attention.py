@@ -9,8 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlmlab.model.config import LLaDAConfig
+
 MASKED_SCORE = torch.finfo(torch.float16).min
 """Added to the score of a padded key. Finite in every dtype, so that a row without any real token is no NaN."""
+
+
+def blocks_of(config: LLaDAConfig, block_length: int | None) -> int:
+    """Return how many positions a block has, where none sees a later block; 0 where attention sees both directions.
+
+    Args:
+        config: The network's, which says whether attention is block-causal, and how it was trained.
+        block_length: What a caller says instead of that; None where it says nothing.
+    """
+    return (block_length or config.block_size) if config.block_size else 0
 
 
 def attention_bias(attention_mask_BL: Tensor | None, length: int, block_length: int, like: Tensor) -> Tensor | None:

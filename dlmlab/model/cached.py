@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmlab.denoiser import Query
+from dlmlab.model.attention import blocks_of
 from dlmlab.policy import AttentionProbe, KeyChoice
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def pack(query: Query, model: LLaDAModel) -> Packed:
     assert query.reuse is not None
     positions_BL, *told = query.reuse
     like: Any = model.transformer["wte"].weight
-    device, causal = like.device, model.config.block_size and (query.block_length or model.config.block_size)
+    device, causal = like.device, blocks_of(model.config, query.block_length)
     real = np.ones(query.tokens_BL.shape, dtype=bool) if query.real_BL is None else query.real_BL.numpy(force=True)
     real_BL = torch.from_numpy(real)
     index_BL = (real_BL.flatten().cumsum(0) - 1).to(device)

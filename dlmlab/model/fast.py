@@ -21,8 +21,9 @@ from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import attention
 from dlmlab.kernel.cached_attention import cached_attention
-from dlmlab.kernel.pointwise import Float8, Product, add_norm, quantize
+from dlmlab.kernel.pointwise import Float8, Product, add_norm, norm_heads, quantize
 from dlmlab.model.arena import Arena, Slot
+from dlmlab.model.attention import blocks_of
 from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
@@ -39,8 +40,6 @@ HEAD_WIDTHS = (32, 64, 128, 256)
 PLAIN = {
     "activation_type": "silu",
     "attention_layer_norm": False,
-    "block_size": 0,
-    "head_norm": False,
     "include_bias": False,
     "input_emb_norm": False,
     "layer_norm_with_affine": True,
@@ -49,7 +48,7 @@ PLAIN = {
     "rope_full_precision": True,
     "rotary_width": 0,
 }
-"""What the kernels compute; published LLaDAs, iLLaDAs and Dreams are all like this."""
+"""What the kernels compute; published LLaDAs, iLLaDAs, Dreams and SDARs are all like this."""
 
 
 class Layer(NamedTuple):
@@ -58,6 +57,7 @@ class Layer(NamedTuple):
     Attributes:
         attn_norm: Weight of the norm before attention.
         qkv: Projections of queries, keys and values, side by side.
+        head_norms: Weights of the norms of each head's queries and keys; None where heads have none.
         attn_out: Projection of what the heads mix.
         ff_norm: Weight of the norm before the MLP.
         gated: The MLP's two projections that go up, and the activation.
@@ -66,6 +66,7 @@ class Layer(NamedTuple):
 
     attn_norm: Tensor
     qkv: Projection
+    head_norms: tuple[Tensor, Tensor] | None
     attn_out: Projection
     ff_norm: Tensor
     gated: Callable[[Any], Any]
@@ -138,22 +139,25 @@ class Fast:
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
         self._pool: Any = None
-        self._written = self._embedding.new_empty(2, 0, self._embedding.shape[1])
+        widths = self._embedding.shape[1], self._config.n_heads * self._config.head_width
+        self._written = [self._embedding.new_empty(0, width) for width in widths]
 
     @torch.inference_mode()
-    def __call__(self, input_ids_BL: Tensor, attention_mask_BL: Tensor | None, where_N: Tensor) -> Tensor:
-        """(B, L) token ids, and true at positions that count, to the final norm's output (N, D) at positions `where_N`.
+    def __call__(self, query: Query) -> Tensor:
+        """Return the final norm's output, (N, D), at the positions that a query without a store or a layout names.
 
         At positions that don't count it means nothing.
         """
-        real_BL = None if attention_mask_BL is None else attention_mask_BL.numpy(force=True) != 0
-        packed, where = pack_rows(input_ids_BL.numpy(force=True), real_BL, where_N.numpy(force=True))
+        assert query.wanted_N is not None
+        real_BL = None if query.real_BL is None else query.real_BL.numpy(force=True) != 0
+        asked = query.tokens_BL.numpy(force=True), real_BL, query.wanted_N.numpy(force=True)
+        packed, where = pack_rows(*asked, blocks_of(self._config, query.block_length))
         return self._from_last(*self._until_last(packed), where)
 
     @torch.inference_mode()
     def cached(self, query: Query) -> Tensor:
         """Return the same for a pass over some positions of rows in the arena; see `serves`."""
-        packed, where = pack_kept(query, self._config.n_heads)
+        packed, where = pack_kept(query, self._config.n_heads, blocks_of(self._config, query.block_length))
         return self._from_last(*self._until_last(packed), where)
 
     def serves(self, query: Query) -> bool:
@@ -193,10 +197,10 @@ class Fast:
         return recorded.x_TD, recorded.mixed_TD
 
     def _room(self, positions: int) -> tuple[Tensor, Tensor]:
-        """Two (T, D) that all passes write to; where they grow, recorded passes keep those they know."""
-        if self._written.shape[1] < positions:
-            self._written = self._embedding.new_zeros(2, positions, self._embedding.shape[1])
-        x_TD, mixed_TD = self._written[:, :positions]
+        """What all passes write to, as `_mix` takes it; where it grows, recorded passes keep what they know."""
+        if len(self._written[0]) < positions:
+            self._written = [each.new_zeros(positions, each.shape[1]) for each in self._written]
+        x_TD, mixed_TD = (each[:positions] for each in self._written)
         return x_TD, mixed_TD
 
     def _record(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
@@ -218,6 +222,8 @@ class Fast:
         attend = self._attention(packed, mixed_TD)
         for number, layer in enumerate(self._layers):
             [qkv] = layer.qkv(self._normed(x_TD, y, layer.attn_norm)).parts_SMN
+            if layer.head_norms is not None:
+                norm_heads(qkv, *layer.head_norms, self._config.n_heads, self._config.rms_norm_eps)
             attend(number, qkv)
             if layer is not self._layers[-1]:
                 y = self._feed_forward(x_TD, mixed_TD, layer)
@@ -228,12 +234,14 @@ class Fast:
         if isinstance(packed, PackedRows):
             position_T, begin_B = packed.rows()
             sizes = config.n_heads, config.kv_heads
-            return lambda _, qkv: attention(qkv, position_T, begin_B, shape.tiles, self._rotary, sizes, mixed_TD)
+            return lambda _, qkv: attention(
+                qkv, position_T, begin_B, shape.tiles, self._rotary, sizes, shape.block_length, mixed_TD
+            )
         rows, splits = packed.rows(), packed.shape.splits
         room = splits, len(mixed_TD), config.n_heads, config.head_width + 2
         part = mixed_TD.new_empty(room, dtype=torch.float32) if splits > 1 else None
         return lambda number, qkv: cached_attention(
-            qkv, rows, shape.tiles, self._rotary, self.arena.memory[number], mixed_TD, part
+            qkv, rows, shape.tiles, self._rotary, self.arena.memory[number], shape.block_length, mixed_TD, part
         )
 
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
@@ -259,11 +267,27 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
     return Layer(
         norms[0].detach(),
         side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),
+        head_norms_of(block),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
         gated(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel),
         side_by_side([block.ff_out], nf4_kernel),
     )
+
+
+def head_norms_of(block: Block) -> tuple[Tensor, Tensor] | None:
+    """Return the weights of the norms of each head's queries and keys; None where heads have none.
+
+    Args:
+        block: A block of the network.
+    """
+    if not block.head_norm:
+        return None
+    assert block.q_norm is not None
+    assert block.k_norm is not None
+    assert block.q_norm.weight is not None
+    assert block.k_norm.weight is not None
+    return block.q_norm.weight.detach(), block.k_norm.weight.detach()
 
 
 def speed_up(model: LLaDAModelLM, nf4_kernel: str) -> None:

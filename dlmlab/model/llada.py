@@ -20,7 +20,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from dlmlab.denoiser import Layout, Query
 from dlmlab.errors import UserError
-from dlmlab.model.attention import AttentionMaps, attention_bias, bias_of
+from dlmlab.model.attention import AttentionMaps, attention_bias, bias_of, blocks_of
 from dlmlab.model.block import Block, RMSNorm, linear, norm
 from dlmlab.model.cached import KeyValueStore, cached_pass
 from dlmlab.model.config import LLaDAConfig, NetworkConfig
@@ -68,8 +68,7 @@ class LLaDAModel(nn.Module):
         else:
             length = self.check_length(input_ids_BL)
             cos, sin = self.angles(x_BLD, slice(length))
-            block_length = (block_length or self.config.block_size) if self.config.block_size else 0
-            bias = attention_bias(attention_mask_BL, length, block_length, x_BLD)
+            bias = attention_bias(attention_mask_BL, length, blocks_of(self.config, block_length), x_BLD)
         blocks: list[Any] = list(self.transformer["blocks"].children())
         for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
             if maps is not None and left <= maps.layers:
@@ -192,16 +191,16 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.config.logits_shift:
             query = shifted(query)
-        ids_BL, real_BL, wanted_N, reuse, _, layout = query
+        reuse = query.reuse
         if reuse is not None:
             if self.fast is not None and self.fast.serves(query):
                 return self.fast.cached(query)
             if isinstance(reuse.hooks[0], FeatureReuse):
                 return feature_pass(self.model, query)
             return cached_pass(self.model, query, self.head)
-        if self.fast is not None and wanted_N is not None and layout is None:
-            self.model.check_length(ids_BL)
-            return self.fast(ids_BL, real_BL, wanted_N)
+        if self.fast is not None and query.wanted_N is not None and query.layout is None:
+            self.model.check_length(query.tokens_BL)
+            return self.fast(query)
         return self.plain(query)
 
     def plain(self, query: Query, maps: AttentionMaps | None = None) -> Tensor:
@@ -236,7 +235,7 @@ class LLaDAModelLM(PreTrainedModel):
             positions: How many positions the row has.
             kept: What is kept of them, one of those that the model `keeps`.
         """
-        if self.fast is not None and kept == KEYS_AND_VALUES:
+        if self.fast is not None and kept in (KEYS_AND_VALUES, FINAL_BLOCKS):
             return self.fast.arena.take(positions)
         like = self.model.transformer["wte"].weight
         if kept == FEATURES:

@@ -26,11 +26,13 @@ class Shape(NamedTuple):
         positions: Positions of all rows together.
         rows: Rows.
         tiles: Tiles of the longest row.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
     """
 
     positions: int
     rows: int
     tiles: int
+    block_length: int
 
 
 class PackedRows(NamedTuple):
@@ -61,6 +63,7 @@ class KeptShape(NamedTuple):
         positions: New tokens of all rows together, rounded up.
         rows: Rows, rounded up.
         tiles: Tiles of the row with the most new tokens, rounded up.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
         splits: Shares that a row's keys are cut into.
         generation: The arena's generation.
     """
@@ -68,6 +71,7 @@ class KeptShape(NamedTuple):
     positions: int
     rows: int
     tiles: int
+    block_length: int
     splits: int
     generation: int
 
@@ -93,13 +97,16 @@ class PackedKept(NamedTuple):
         return KeptRows(*self.told[tokens:].split([tokens, tokens, rows + 1, rows, rows]))
 
 
-def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray) -> tuple[PackedRows, np.ndarray]:
+def pack_rows(
+    ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarray, block_length: int = 0
+) -> tuple[PackedRows, np.ndarray]:
     """Return the rows without their padding, on the host, and where the positions `where_N` are then.
 
     Args:
         ids_BL: Token ids of B rows, padded to L.
         real_BL: bool: True at positions that count; None where all do.
         where_N: Positions that are asked for, as indices into B × L.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
 
     Returns:
         The packed rows, rounded up to a shape that comes often, and N indices into their tokens.
@@ -113,7 +120,8 @@ def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarra
         length_B = real_BL.sum(-1)
         where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
     count = len(ids_T)
-    shape = Shape(rounded_up(count), power_up(rows), power_up(triton.cdiv(int(length_B.max()), attention.QUERIES)))
+    tiles = power_up(triton.cdiv(int(length_B.max()), attention.QUERIES))
+    shape = Shape(rounded_up(count), power_up(rows), tiles, block_length)
     told = np.zeros(2 * shape.positions + shape.rows + 1, dtype=np.int32)
     told[:count] = ids_T
     told[shape.positions : shape.positions + count] = position_T
@@ -123,12 +131,13 @@ def pack_rows(ids_BL: np.ndarray, real_BL: np.ndarray | None, where_N: np.ndarra
     return PackedRows(shape, torch.from_numpy(told)), where_N
 
 
-def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
+def pack_kept(query: Query, heads: int, block_length: int = 0) -> tuple[PackedKept, np.ndarray]:
     """Return the new tokens without padding, on the host, and where the wanted ones are then.
 
     Args:
         query: It names the positions that it wants, and reuses rows which all have a slot in one arena.
         heads: Heads of the queries; where these and the tokens are few, more programs share a row's keys.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
 
     Returns:
         The packed tokens, rounded up to a shape that comes often, and an index into them for each wanted position.
@@ -142,7 +151,7 @@ def pack_kept(query: Query, heads: int) -> tuple[PackedKept, np.ndarray]:
     tokens, most = rounded_up(count), power_up(rows)
     tiles = power_up(triton.cdiv(int(count_B.max()), cached_attention.QUERIES))
     splits = min(MOST_SPLITS, power_up(triton.cdiv(PROGRAMS, heads * tiles * most)))
-    shape = KeptShape(tokens, most, tiles, splits, slots[0].arena.generation)
+    shape = KeptShape(tokens, most, tiles, block_length, splits, slots[0].arena.generation)
     base_B = np.array([slot.base for slot in slots])
     position_T = query.reuse.position_BL.numpy(force=True)[real_BL]
     told = np.zeros(3 * tokens + 3 * most + 1, dtype=np.int32)

@@ -18,6 +18,18 @@ def test_add_norm_adds_in_place_and_norms(draw, near, product, width, form) -> N
     near(out, F.rms_norm(x.double(), (width,), weight.double(), 1e-5))
 
 
+def test_each_heads_query_and_key_are_normed_in_place_and_its_value_is_not(draw, near) -> None:
+    from dlmlab.kernel.pointwise import norm_heads
+
+    heads, kv_heads, width = 6, 2, 32
+    qkv, of_queries, of_keys = draw(5, (heads + 2 * kv_heads) * width), draw(width), draw(width)
+    exact = qkv.double().unflatten(-1, (-1, width))
+    for part, weight in ((slice(heads), of_queries), (slice(heads, heads + kv_heads), of_keys)):
+        exact[:, part] = F.rms_norm(exact[:, part], (width,), weight.double(), 1e-5)
+    norm_heads(qkv, of_queries, of_keys, heads, 1e-5)
+    near(qkv, exact.flatten(1))
+
+
 @pytest.mark.parametrize("width", [192, 5000])
 @pytest.mark.parametrize("form", FORMS)
 def test_swiglu_is_the_gated_activation(near, product, width, form) -> None:

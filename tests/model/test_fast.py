@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from dlmlab.cache.dkv import DKV
 from dlmlab.cache.dllm import DLLM
 from dlmlab.cache.dpad import DPad
 from dlmlab.cache.dual import Dual
+from dlmlab.cache.exact import Exact
 from dlmlab.cache.sparse import Sparse
 from dlmlab.cache.suffix import Suffix
 from dlmlab.decoder.baseline import Baseline
@@ -111,7 +113,7 @@ def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path,
     where = torch.tensor([0, 3, 24, 41, 79, 95, 119])
     with torch.inference_mode():
         exact = model.hidden(Query(ids, mask if padded else None, where))
-        near = Fast(model, "auto")(ids, mask if padded else None, where)
+        near = Fast(model, "auto")(Query(ids, mask if padded else None, where))
     torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
 
 
@@ -167,6 +169,70 @@ def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
     assert (fast.arena.slots, len(fast.arena.free)) == (4, 1)
 
 
+def record(fast: Any, packed: Any, *written: torch.Tensor) -> Any:
+    """A stand-in for graphs, which does again what was recorded, in the same memory."""
+    from dlmlab.model.fast import Recorded
+
+    return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
+
+
+BLOCK_CAUSAL = {
+    "architectures": ["SDARForCausalLM"],
+    "model_type": "sdar",
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 96,
+    "max_position_embeddings": 128,
+    "hidden_act": "silu",
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-6,
+    "block_size": 4,
+    "mask_token_id": 95,
+    "eos_token_id": 94,
+    "pad_token_id": 94,
+}
+"""SDAR's family: heads have norms of their own, and no position sees a later block."""
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("cache", [None, Exact()], ids=["no_cache", "exact"])
+def test_block_causal_answers_are_the_plain_passes(
+    device: str, cache: Policy | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interpreted in float32 the tokens are the same; in bfloat16 a pass is the same within rounding."""
+    pytest.importorskip("triton")
+    if device == "cpu" and torch.cuda.is_available():
+        pytest.skip("with a GPU the kernels are compiled")
+    from dlmlab.model.fast import Fast
+
+    if device == "cpu":
+        monkeypatch.setattr(LLaDAModelLM, "greedy_kernel", False)
+        monkeypatch.setattr(Fast, "_record", record)
+    dtype = "float32" if device == "cpu" else "bfloat16"
+    model = load("none", device=device, dtype=dtype, load_format="dummy", config=BLOCK_CAUSAL, compile=False)
+    prompts = [[1, 2, 3], [*range(20)]]
+
+    def answers() -> list[tuple[int, ...]]:
+        return [out.tokens for out in generate(model, prompts, Baseline(), **settings, batch_size=2)]
+
+    settings = {"gen_length": 8, "block_length": 4, "steps": 4, "cache": cache}
+    plain, fast = answers(), Fast(model, "auto")
+    ids = torch.arange(90).reshape(2, 45)
+    query = Query(ids, torch.ones_like(ids, dtype=torch.bool), torch.arange(0, 90, 7), block_length=8)
+    with torch.inference_mode():
+        exact = model.hidden(query).float()
+        near = fast(query).float()
+    assert (exact - near).norm() / exact.norm() < (1e-5 if device == "cpu" else 0.02)
+    model.fast = fast
+    again = answers()
+    assert again == plain or device == "cuda"
+    assert (fast.arena.slots > 0) == (cache is not None)
+
+
 @pytest.mark.parametrize(
     ("cache", "said"),
     [
@@ -210,13 +276,8 @@ def test_a_cache_that_takes_the_plain_pass_says_so_once(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there graphs are recorded")
 def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for graphs, which does again what was recorded, in the same memory."""
     pytest.importorskip("triton")
-    from dlmlab.model.fast import Fast, Recorded
-    from dlmlab.model.pack import PackedRows
-
-    def record(fast: Fast, packed: PackedRows, *written: torch.Tensor) -> Recorded:
-        return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
+    from dlmlab.model.fast import Fast
 
     monkeypatch.setattr(Fast, "_record", record)
     model = load(str(folder), device="cpu", dtype="float32")
@@ -226,7 +287,7 @@ def test_passes_of_all_shapes_share_their_memory(folder: Path, monkeypatch: pyte
         where = torch.arange(3, rows * length, 7)
         with torch.inference_mode():
             torch.testing.assert_close(
-                fast(ids, None, where), model.hidden(Query(ids, None, where)), rtol=1e-4, atol=1e-4
+                fast(Query(ids, None, where)), model.hidden(Query(ids, None, where)), rtol=1e-4, atol=1e-4
             )
     assert [shape.positions for shape in fast._recorded] == [96, 32]
 
@@ -266,7 +327,7 @@ def test_rows_are_packed_without_their_padding() -> None:
 
     ids = np.array([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
     packed, where = pack_rows(ids, ids != 0, np.array([2, 7, 11, 8]))
-    assert packed.shape == Shape(16, 4, 1)
+    assert packed.shape == Shape(16, 4, 1, 0)
     ids_T, position_T, begin_B = (part.tolist() for part in (packed.ids(), *packed.rows()))
     assert ids_T == [7, 8, 9, 5, 6, 3, 4] + [0] * 9
     assert position_T == [0, 1, 2, 2, 3, 0, 3] + [0] * 9
