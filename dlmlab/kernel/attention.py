@@ -14,22 +14,33 @@ QUERIES, KEYS = 64, 64
 
 
 @triton.jit
-def _rotated(base_ptr, token, real, position, width, cos_ptr, sin_ptr, E: tl.constexpr):
-    """The two halves of a head's vectors of these tokens, turned by their positions (arXiv:2104.09864)."""
+def _rotated(base_ptr, token, real, position, width, cos_ptr, sin_ptr, E: tl.constexpr, R: tl.constexpr):
+    """The two halves of a head's vectors of these tokens, turned by their positions (arXiv:2104.09864).
+
+    All of a vector is turned, or R numbers at its beginning, half of it at most.
+    """
     e = tl.arange(0, E // 2)[None, :]
     at = base_ptr + token[:, None] * width + e
     low = tl.load(at, real[:, None], 0.0).to(tl.float32)
     high = tl.load(at + E // 2, real[:, None], 0.0).to(tl.float32)
-    cos = tl.load(cos_ptr + position[:, None] * E + e, real[:, None], 0.0)
-    sin = tl.load(sin_ptr + position[:, None] * E + E // 2 + e, real[:, None], 0.0)
     dtype = base_ptr.dtype.element_ty
-    return (low * cos - high * sin).to(dtype), (high * cos + low * sin).to(dtype)
+    if R < E:
+        turned = real[:, None] & (e < R)
+        pair = tl.load(at + tl.where(e < R // 2, R // 2, -(R // 2)), turned, 0.0).to(tl.float32)
+        cos = tl.load(cos_ptr + position[:, None] * R + e, turned, 1.0)
+        sin = tl.load(sin_ptr + position[:, None] * R + e, turned, 0.0)
+        return (low * cos + pair * sin).to(dtype), high.to(dtype)
+    else:
+        cos = tl.load(cos_ptr + position[:, None] * E + e, real[:, None], 0.0)
+        sin = tl.load(sin_ptr + position[:, None] * E + E // 2 + e, real[:, None], 0.0)
+        return (low * cos - high * sin).to(dtype), (high * cos + low * sin).to(dtype)
 
 
 @triton.jit
 def _attention(
     qkv_ptr, position_ptr, begin_ptr, cos_ptr, sin_ptr, out_ptr, scale,
-    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, K: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A program: Q queries of one head of one row, over all of its keys, K at a time (arXiv:2205.14135)."""
     head, row = tl.program_id(0), tl.program_id(2)
@@ -43,14 +54,14 @@ def _attention(
     q = tl.program_id(1) * Q + tl.arange(0, Q)
     e = tl.arange(0, E)[None, :]
     turn = tl.load(position_ptr + begin + q, q < length, 0)
-    q_low, q_high = _rotated(base + head * E, q, q < length, turn, WIDTH, cos_ptr, sin_ptr, E)
+    q_low, q_high = _rotated(base + head * E, q, q < length, turn, WIDTH, cos_ptr, sin_ptr, E, R)
     mixed = tl.zeros((Q, E), tl.float32)
     top = tl.full((Q,), float("-inf"), tl.float32)
     total = tl.zeros((Q,), tl.float32)
     for first in range(0, length, K):
         k = first + tl.arange(0, K)
         key_turn = tl.load(position_ptr + begin + k, k < length, 0)
-        k_low, k_high = _rotated(base + (H + group) * E, k, k < length, key_turn, WIDTH, cos_ptr, sin_ptr, E)
+        k_low, k_high = _rotated(base + (H + group) * E, k, k < length, key_turn, WIDTH, cos_ptr, sin_ptr, E, R)
         score = tl.dot(q_low, k_low.T, input_precision="ieee")
         score = tl.dot(q_high, k_high.T, score, input_precision="ieee") * scale
         seen = (k < length)[None, :]
@@ -94,5 +105,6 @@ def attention(
     head_width = qkv_TD.shape[-1] // (query_heads + 2 * kv_heads)
     _attention[(query_heads, tiles, len(begin_B) - 1)](
         qkv_TD, position_T, begin_B, *rotary, out_TD, head_width**-0.5,
-        H=query_heads, G=kv_heads, E=head_width, Q=QUERIES, K=KEYS, BLOCK=block_length, num_warps=4, num_stages=1,
+        H=query_heads, G=kv_heads, E=head_width, R=rotary[0].shape[-1], Q=QUERIES, K=KEYS, BLOCK=block_length,
+        num_warps=4, num_stages=1,
     )  # fmt: skip

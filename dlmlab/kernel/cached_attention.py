@@ -40,7 +40,7 @@ class KeptRows(NamedTuple):
 @triton.jit
 def _keep(
     qkv_ptr, position_ptr, into_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, T,
-    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr,
+    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, R: tl.constexpr, Q: tl.constexpr,
 ):  # fmt: skip
     """A program: one head's keys, rotated, and values of Q tokens, to where they are kept."""
     group = tl.program_id(0)
@@ -49,17 +49,17 @@ def _keep(
     real = into >= 0
     turn = tl.load(position_ptr + token, real, 0)
     at = into.to(tl.int64)[:, None] * (G * E) + group * E
-    _write(qkv_ptr, token.to(tl.int64), real, turn, at, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E)
+    _write(qkv_ptr, token.to(tl.int64), real, turn, at, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E, R)
 
 
 @triton.jit
 def _write(
     qkv_ptr, token, real, turn, at, group, cos_ptr, sin_ptr, key_ptr, value_ptr,
-    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+    H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Write one head's keys, rotated, and values of these tokens, each `at` its place among those kept, (tokens, 1)."""
     WIDTH: tl.constexpr = (H + 2 * G) * E
-    low, high = _rotated(qkv_ptr + (H + group) * E, token, real, turn, WIDTH, cos_ptr, sin_ptr, E)
+    low, high = _rotated(qkv_ptr + (H + group) * E, token, real, turn, WIDTH, cos_ptr, sin_ptr, E, R)
     half = tl.arange(0, E // 2)[None, :]
     tl.store(key_ptr + at + half, _narrowed(low, key_ptr), real[:, None])
     tl.store(key_ptr + at + E // 2 + half, _narrowed(high, key_ptr), real[:, None])
@@ -79,8 +79,8 @@ def _narrowed(x, out_ptr):
 @triton.jit
 def _attend(
     qkv_ptr, position_ptr, begin_ptr, base_ptr, keys_ptr, cos_ptr, sin_ptr, key_ptr, value_ptr, out_ptr, part_ptr,
-    scale, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, Q: tl.constexpr, K: tl.constexpr, SPLITS: tl.constexpr, T,
-    KEEP: tl.constexpr, BLOCK: tl.constexpr,
+    scale, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, K: tl.constexpr,
+    SPLITS: tl.constexpr, T, KEEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A program: Q queries of one head of one row, over a share of the row's keys, K at a time (arXiv:2205.14135).
 
@@ -100,12 +100,12 @@ def _attend(
     e, half = tl.arange(0, E)[None, :], tl.arange(0, E // 2)[None, :]
     turn = tl.load(position_ptr + begin + q, q < count, 0)
     new = qkv_ptr + begin.to(tl.int64) * WIDTH
-    q_low, q_high = _rotated(new + head * E, q, q < count, turn, WIDTH, cos_ptr, sin_ptr, E)
+    q_low, q_high = _rotated(new + head * E, q, q < count, turn, WIDTH, cos_ptr, sin_ptr, E, R)
     kept = tl.load(base_ptr + row).to(tl.int64) * (G * E) + group * E
     if KEEP:
         own = (q < count) & (turn >= split * share) & (turn < split * share + share)
         into = kept + turn.to(tl.int64)[:, None] * (G * E)
-        _write(new, q, own, turn, into, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E)
+        _write(new, q, own, turn, into, group, cos_ptr, sin_ptr, key_ptr, value_ptr, H, G, E, R)
         tl.debug_barrier()
     mixed = tl.zeros((Q, E), tl.float32)
     top = tl.full((Q,), float("-inf"), tl.float32)
@@ -186,16 +186,16 @@ def cached_attention(
     _, _, kv_heads, width = kept_2SGE.shape
     heads = out_TD.shape[-1] // width
     key_SGE, value_SGE = kept_2SGE
-    splits, tokens = 1 if part is None else part.shape[0], len(qkv_TD)
+    splits, tokens, turned = 1 if part is None else part.shape[0], len(qkv_TD), rotary[0].shape[-1]
     if tiles > 1:
         _keep[(kv_heads, triton.cdiv(tokens, QUERIES))](
             qkv_TD, rows.position_T, rows.into_T, *rotary, key_SGE, value_SGE, tokens,
-            H=heads, G=kv_heads, E=width, Q=QUERIES, num_warps=4,
+            H=heads, G=kv_heads, E=width, R=turned, Q=QUERIES, num_warps=4,
         )  # fmt: skip
     _attend[(heads, tiles, len(rows.base_B) * splits)](
         qkv_TD, rows.position_T, rows.begin_B, rows.base_B, rows.keys_B, *rotary, key_SGE, value_SGE, out_TD,
         out_TD if part is None else part, width**-0.5,
-        H=heads, G=kv_heads, E=width, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=tiles == 1,
+        H=heads, G=kv_heads, E=width, R=turned, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=tiles == 1,
         BLOCK=block_length, num_warps=4, num_stages=3,
     )  # fmt: skip
     if part is not None:

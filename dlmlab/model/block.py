@@ -140,9 +140,17 @@ class Block(nn.Module):
         if self.ff_proj is not None:
             parts.append(self.ff_out(self.act(self.ff_proj(h)) * self.up_proj(h)))
         if self.router is not None:
-            h_ND = h.flatten(0, -2)
-            parts.append(self.experts(h_ND, *self.router(h_ND)).view_as(h))
+            parts.append(self.mixture(h.flatten(0, -2)).view_as(h))
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def mixture(self, h_ND: Tensor) -> Tensor:
+        """Return what the chosen experts make of hidden states, (N, D), in a block that has experts.
+
+        Args:
+            h_ND: The hidden states, behind the norm.
+        """
+        assert self.router is not None
+        return self.experts(h_ND, *self.router(h_ND))  # type: ignore[no-any-return]
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.residual_dropout) if self.training and self.residual_dropout else x

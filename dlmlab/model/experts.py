@@ -64,7 +64,8 @@ class Experts(nn.Module):
         """
         order = expert_NA.flatten().argsort(stable=True)
         token = order // expert_NA.shape[-1]
-        count_X = torch.bincount(expert_NA.flatten(), minlength=self.n_experts)
+        ones = torch.ones_like(order)  # counted without bincount, for which the host waits
+        count_X = order.new_zeros(self.n_experts).scatter_add_(0, expert_NA.flatten(), ones)
         mixed = self._mlps(x_ND[token], count_X)
         y_NAD = torch.empty_like(mixed).index_copy_(0, order, mixed).view(*expert_NA.shape, -1)
         y_ND: Tensor = (y_NAD.float() * weight_NA[..., None]).sum(1)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MOST_GRAPHS = 64
 """Recorded shapes; beyond them the one that was used longest ago goes."""
 HEAD_WIDTHS = (32, 64, 128, 256)
+GROUPED_FROM = 9, 0
+"""The compute capability from which experts are multiplied in one product that a recorded pass can hold."""
 
 PLAIN = {
     "activation_type": "silu",
@@ -43,12 +45,10 @@ PLAIN = {
     "include_bias": False,
     "input_emb_norm": False,
     "layer_norm_with_affine": True,
-    "n_experts": 0,
     "norm_bias": False,
     "rope_full_precision": True,
-    "rotary_width": 0,
 }
-"""What the kernels compute; published LLaDAs, iLLaDAs, Dreams and SDARs are all like this."""
+"""What the kernels compute; published models of all families are like this."""
 
 
 class Layer(NamedTuple):
@@ -60,8 +60,9 @@ class Layer(NamedTuple):
         head_norms: Weights of the norms of each head's queries and keys; None where heads have none.
         attn_out: Projection of what the heads mix.
         ff_norm: Weight of the norm before the MLP.
-        gated: The MLP's two projections that go up, and the activation.
-        ff_out: The MLP's projection that goes down.
+        gated: The MLP's two projections that go up, and the activation; None where experts do all.
+        ff_out: The MLP's projection that goes down; likewise.
+        experts: What a router's experts make of (M, D); None where there are none.
     """
 
     attn_norm: Tensor
@@ -69,8 +70,9 @@ class Layer(NamedTuple):
     head_norms: tuple[Tensor, Tensor] | None
     attn_out: Projection
     ff_norm: Tensor
-    gated: Callable[[Any], Any]
-    ff_out: Projection
+    gated: Callable[[Any], Any] | None
+    ff_out: Projection | None
+    experts: Callable[[Tensor], Tensor] | None
 
 
 class Recorded(NamedTuple):
@@ -97,8 +99,15 @@ def obstacle(model: LLaDAModelLM) -> str | None:
             return f"config key {key}={getattr(config, key)!r}"
     if config.head_width not in HEAD_WIDTHS:
         return f"heads of width {config.head_width}"
-    if type(model.model.transformer["blocks"][0].q_proj).__name__ == "Linear8bitLt":
+    if 2 * config.rotary_width > config.head_width:
+        return f"config key rotary_width={config.rotary_width}"
+    blocks: list[Any] = list(model.model.transformer["blocks"].children())
+    if type(blocks[0].q_proj).__name__ == "Linear8bitLt":
         return "quantization=int8"  # it waits for the device to find outliers
+    if config.n_experts and isinstance(blocks[0].q_proj, Float8Linear):
+        return "experts beside quantization=fp8"
+    if config.n_experts and torch.cuda.get_device_capability(model.device) < GROUPED_FROM:
+        return "experts on a card before Hopper"  # there a grouped product waits for its counts
     dtype = model.model.transformer["wte"].weight.dtype
     return None if dtype == torch.bfloat16 else f"dtype={str(dtype).removeprefix('torch.')}"
 
@@ -245,9 +254,15 @@ class Fast:
         )
 
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
-        """Add the attention's part to x, and answer the MLP's, still to be added."""
-        y = layer.attn_out(quantize(mixed) if self._float8 else mixed)
-        return layer.ff_out(layer.gated(self._normed(x, y, layer.ff_norm)))
+        """Add the attention's part to x, and answer the MLP's and the experts', still to be added."""
+        h = self._normed(x, layer.attn_out(quantize(mixed) if self._float8 else mixed), layer.ff_norm)
+        y = layer.ff_out(layer.gated(h)) if layer.gated and layer.ff_out else None
+        if layer.experts is None:
+            assert y is not None
+            return y
+        assert isinstance(h, Tensor)
+        part_1MD = layer.experts(h)[None]
+        return Product(part_1MD if y is None else torch.cat((y.parts_SMN, part_1MD)))
 
     def _normed(self, x: Tensor, y: Product | None, weight: Tensor) -> Tensor | Float8:
         return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
@@ -263,15 +278,16 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
     norms = [norm.weight for norm in (block.attn_norm, block.ff_norm)]
     assert norms[0] is not None
     assert norms[1] is not None
-    assert block.ff_proj is not None
+    dense = block.ff_proj is not None
     return Layer(
         norms[0].detach(),
         side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),
         head_norms_of(block),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
-        gated(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel),
-        side_by_side([block.ff_out], nf4_kernel),
+        gated(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel) if dense else None,
+        side_by_side([block.ff_out], nf4_kernel) if dense else None,
+        None if block.router is None else block.mixture,
     )
 
 

@@ -2,20 +2,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.config import NetworkConfig
 from dlmlab.model.rotary import rotary_tables, rotate
 
 
 @pytest.mark.parametrize(
     ("lengths", "heads", "kv_heads", "width"), [([45, 12], 6, 2, 32), ([96], 2, 2, 128), ([7, 70, 1], 2, 1, 64)]
 )
-@pytest.mark.parametrize(("offset", "block_length"), [(0, 0), (5, 0), (0, 4), (5, 32)])
-def test_attention_is_torchs_after_rotation(draw, near, lengths, heads, kv_heads, width, offset, block_length) -> None:
+@pytest.mark.parametrize(("offset", "block_length", "turned"), [(0, 0, 0), (5, 0, 0), (0, 4, 16), (5, 32, 8)])
+def test_attention_is_torchs_after_rotation(
+    draw, near, lengths, heads, kv_heads, width, offset, block_length, turned
+) -> None:
     from dlmlab.kernel.attention import attention
 
     positions = sum(lengths)
     qkv = draw(positions + 3, (heads + 2 * kv_heads) * width)
-    tables = rotary_tables(LLaDAConfig(d_model=heads * width, n_heads=heads, max_sequence_length=128), qkv.device)
+    config = NetworkConfig(head_dim=width, max_sequence_length=128, rotary_width=turned)
+    tables = rotary_tables(config, qkv.device)
     position = torch.cat([torch.arange(length) + offset for length in lengths] + [torch.zeros(3)])
     begin = torch.tensor([0, *lengths, 0]).cumsum(0)  # and a row that isn't there
     position, begin = (each.to(qkv.device, torch.int32) for each in (position, begin))

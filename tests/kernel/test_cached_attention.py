@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlmlab.model.config import LLaDAConfig
+from dlmlab.model.config import NetworkConfig
 from dlmlab.model.rotary import rotary_tables, rotate
 
 CAPACITY = 100
@@ -10,12 +10,14 @@ FLOAT8_TOLERANCE = 0.03 if torch.cuda.is_available() else 0.07  # Triton's inter
 
 
 @pytest.mark.parametrize("kept_in", [None, torch.float8_e4m3fn], ids=str)
-@pytest.mark.parametrize(("tiles", "block_length"), [(1, 0), (4, 0), (1, 8), (4, 4), (1, 64)])
+@pytest.mark.parametrize(
+    ("tiles", "block_length", "turned"), [(1, 0, 0), (4, 0, 0), (1, 8, 16), (4, 4, 16), (1, 64, 0)], ids=str
+)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "width", "splits"), [(6, 2, 32, 1), (2, 2, 128, 2), (2, 1, 64, 4)], ids=str
 )
 def test_new_tokens_attend_to_all_that_their_row_has_kept(
-    draw, near, heads, kv_heads, width, splits, tiles, block_length, kept_in
+    draw, near, heads, kv_heads, width, splits, tiles, block_length, turned, kept_in
 ) -> None:
     """Three rows: one computes a part of itself, one all or its end, one a single token; slots lie in another order."""
     from dlmlab.kernel.cached_attention import KeptRows, cached_attention
@@ -31,7 +33,8 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(
     before = kept.to(torch.float32)
     tokens = sum(map(len, new))
     qkv = draw(tokens + 6, (heads + 2 * kv_heads) * width)  # six that are no tokens
-    tables = rotary_tables(LLaDAConfig(d_model=heads * width, n_heads=heads, max_sequence_length=128), qkv.device)
+    config = NetworkConfig(head_dim=width, max_sequence_length=128, rotary_width=turned)
+    tables = rotary_tables(config, qkv.device)
     base = [slot * CAPACITY for slot in slots]
     into = torch.cat([own + at for own, at in zip(new, base, strict=True)] + [torch.full((6,), -1)])
     position = torch.cat([*new, torch.zeros(6)])

@@ -25,6 +25,7 @@ from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.loader import load
 from dlmlab.model.quantize import check_float8
 from dlmlab.policy import Policy
+from tests.model.families import CONFIGS
 from tests.model.helpers import save_small, small_model
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}
@@ -176,34 +177,16 @@ def record(fast: Any, packed: Any, *written: torch.Tensor) -> Any:
     return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
 
 
-BLOCK_CAUSAL = {
-    "architectures": ["SDARForCausalLM"],
-    "model_type": "sdar",
-    "vocab_size": 96,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "intermediate_size": 96,
-    "max_position_embeddings": 128,
-    "hidden_act": "silu",
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6,
-    "block_size": 4,
-    "mask_token_id": 95,
-    "eos_token_id": 94,
-    "pad_token_id": 94,
-}
-"""SDAR's family: heads have norms of their own, and no position sees a later block."""
-
-
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
 @pytest.mark.parametrize("cache", [None, Exact()], ids=["no_cache", "exact"])
+@pytest.mark.parametrize("family", ["sdar", "llada2"])
 def test_block_causal_answers_are_the_plain_passes(
-    device: str, cache: Policy | None, monkeypatch: pytest.MonkeyPatch
+    family: str, device: str, cache: Policy | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interpreted in float32 the tokens are the same; in bfloat16 a pass is the same within rounding."""
+    """Heads have norms of their own, no position sees a later block, and LLaDA2 has experts and half-turned heads.
+
+    Interpreted in float32 the tokens are the same; in bfloat16 a pass is the same within rounding.
+    """
     pytest.importorskip("triton")
     if device == "cpu" and torch.cuda.is_available():
         pytest.skip("with a GPU the kernels are compiled")
@@ -212,8 +195,8 @@ def test_block_causal_answers_are_the_plain_passes(
     if device == "cpu":
         monkeypatch.setattr(LLaDAModelLM, "greedy_kernel", False)
         monkeypatch.setattr(Fast, "_record", record)
-    dtype = "float32" if device == "cpu" else "bfloat16"
-    model = load("none", device=device, dtype=dtype, load_format="dummy", config=BLOCK_CAUSAL, compile=False)
+    config, dtype = CONFIGS[family] | {"head_dim": 32}, "float32" if device == "cpu" else "bfloat16"
+    model = load("none", device=device, dtype=dtype, load_format="dummy", config=config, compile=False)
     prompts = [[1, 2, 3], [*range(20)]]
 
     def answers() -> list[tuple[int, ...]]:
