@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> bool:
         return time_decode(model, requests, generation, batch)
 
     settings = [(name, batch) for batch in own.batch_sizes for name in own.caches]
-    for setting in settings:
+    for setting in sorted(settings, key=lambda each: -each[1]):  # the largest first: more rows need another memory
         timed(*setting)  # shapes are recorded the second time that they come
         timed(*setting)
     stored, dtype = str(cfg.model.quantization), str(model.dtype).removeprefix("torch.")

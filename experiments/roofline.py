@@ -182,7 +182,8 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
         requests = [Request(index, prompt, Baseline(), cache=cache) for index, prompt in enumerate(prompts[:batch])]
         return time_decode(model, requests, generation, batch, cfg.seed)
 
-    jobs = {batch: partial(job, batch) for batch in batches}
+    # The largest first: where more rows need another memory, what was recorded with the old one is lost.
+    jobs = {batch: partial(job, batch) for batch in sorted(batches, reverse=True)}
     passes = {batch: partial(time_passes, model, prompts[:batch], generation, cache) for batch in batches}
     computed, kept = typical_row(model, prompts[0], generation, cache)
     for batch, [warmed] in take_turns(jobs, 1).items():
@@ -193,15 +194,15 @@ def measure(run: Run, generation: Generation, ceilings: Ceilings) -> list[Step]:
             )
     take_turns(passes, 1)
     seconds = {batch: spread(each).median for batch, each in take_turns(passes, cfg.repeats).items()}
-    steps = []
-    for batch, runs in take_turns(jobs, cfg.repeats, keep=run.timings.keep).items():
+    timings, steps = take_turns(jobs, cfg.repeats, keep=run.timings.keep), []
+    for batch in batches:
         masked = batch * typical_places(generation)
         told = (model.config, storage, dtype, batch, computed, masked, kept)
         work = count(*told) if countable(model.config) else {}
         few = prompts[:batch]
         alike = decoding(few, generation) if cache is None else passing(model, few, generation, cache)
         positions = None if cache is None else batch * computed
-        step = Step(batch, work, floor(work.values(), ceilings, dtype), runs, seconds[batch], {}, positions)
+        step = Step(batch, work, floor(work.values(), ceilings, dtype), timings[batch], seconds[batch], {}, positions)
         spent = profile(model, alike, run.folder / f"trace_batch_{batch}.json.gz")
         steps.append(step._replace(parts=split(spent, step.seconds, step.pass_seconds)))
     return steps

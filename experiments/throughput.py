@@ -319,7 +319,8 @@ def measure(
         def show(label: str, setting: Setting) -> None:
             shown.advance(f"{label}: {setting.decoder}, batch {setting.batch}")
 
-        take_turns(warm_up, cfg.warmup, partial(show, "warm-up"))
+        # The largest batch first: where more rows need another memory, what was recorded with the old one is lost.
+        take_turns(dict(reversed(warm_up.items())), cfg.warmup, partial(show, "warm-up"))
         kept = {} if file is None else {"keep": file.keep}
         return take_turns(counted, cfg.repeats, partial(show, "timing"), **kept)
 

@@ -112,15 +112,22 @@ def obstacle(model: LLaDAModelLM) -> str | None:
     return None if dtype == torch.bfloat16 else f"dtype={str(dtype).removeprefix('torch.')}"
 
 
-def what_bars(query: Query) -> str | None:
+def what_bars(query: Query, block_length: int) -> str | None:
     """Return what a cache does that keeps a pass out of the kernels; None where nothing does: all rows are in the
-    arena, and see all of themselves.
+    arena, and see all of themselves, or all up to the last block that is computed.
+
+    Args:
+        query: A pass that reuses.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
     """
     assert query.reuse is not None
     if not all(isinstance(each, Slot) for each in query.reuse.stores):
         return "looks into the pass"
-    whole = all(visible is None or visible.all() for visible in query.reuse.visible)
-    return None if whole else "leaves positions out"
+    for visible, position_L in zip(query.reuse.visible, query.reuse.position_BL, strict=True):
+        end = (int(position_L.max()) // block_length + 1) * block_length if block_length else None
+        if visible is not None and not visible[:end].all():
+            return "leaves positions out"
+    return None
 
 
 class Fast:
@@ -171,7 +178,7 @@ class Fast:
 
     def serves(self, query: Query) -> bool:
         """Return whether the kernels know a pass that reuses; the first time that its cache is why not, log it."""
-        reason = what_bars(query)
+        reason = what_bars(query, blocks_of(self._config, query.block_length))
         if reason and reason not in self._logged:
             self._logged.add(reason)
             log.warning("the cache %s: such passes are the plain ones, and not recorded", reason)
