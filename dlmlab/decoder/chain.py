@@ -21,11 +21,11 @@ class Chain(Around):
     """Commit by another rule, and try the surest positions that it leaves, one after the other, in the next pass.
 
     A pass computes the row and a chain of drafts: the first has the surest position filled that the last step left,
-    each further one the next surest as well. A draft comes true where the canvas before it proposes just the token that
-    it adds; the last that comes true with all before it becomes the row, and the rule inside commits from its
-    proposals. So every guess that is kept is the likeliest token given all that was filled before it, as if it had had
-    a pass of its own. The price is `links` canvases more in a pass. Above temperature 0 a guess is kept where the same
-    token is drawn again, which favours likely tokens a little.
+    each further one the next surest as well. A draft comes true where the canvas before it proposes just the token
+    that it adds, at a confidence of at least `least`; the last that comes true with all before it becomes the row,
+    and the rule inside commits from its proposals. So every guess that is kept is the likeliest token given all
+    that was filled before it, as if it had had a pass of its own. The price is `links` canvases more in a pass.
+    Above temperature 0 a guess is kept where the same token is drawn again, which favours likely tokens a little.
 
     Source: dlmlab's own. The idea of a chain that one pass verifies is that of SSD (arXiv:2510.04147) and FreeDave
     (arXiv:2510.00294), which keep to a schedule of their own; what is new is only that it goes on where a rule that
@@ -33,14 +33,16 @@ class Chain(Around):
 
     Attributes:
         links: The most drafts of a pass.
+        least: The confidence that a guess must have once all before it is filled in, besides being the likeliest.
         threshold: The least confidence in Fast-dLLM's rule, which commits where `rule` is None.
         rule: The rule that commits. It sees the proposals' tokens and confidences alone, and keeps to no schedule.
     """
 
     links: Annotated[int, Limits(1, MOST)]
+    least: Fraction = 0.0
     threshold: Fraction = 0.9
     rule: Rule | None = None
-    alike: ClassVar[tuple[str, ...]] = ("links", "threshold")
+    alike: ClassVar[tuple[str, ...]] = ("links", "least", "threshold")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +65,8 @@ class Chain(Around):
         assert step.candidates is not None
         filled_BCK, token_BCK, confidence_BCK = step.candidates
         adds_BCK = (filled_BCK[:, 1:] >= 0) & (filled_BCK[:, :-1] < 0)
-        agrees_BC = ((filled_BCK[:, 1:] == token_BCK[:, :-1]) | ~adds_BCK).all(-1)
+        same_BCK = (filled_BCK[:, 1:] == token_BCK[:, :-1]) & (confidence_BCK[:, :-1] >= self.least)
+        agrees_BC = (same_BCK | ~adds_BCK).all(-1)
         there_BC = (confidence_BCK[:, 1:] > -torch.inf).any(-1)
         last_B1 = (agrees_BC & there_BC).cumprod(-1).sum(-1, keepdim=True)
         filled_BK, token_BK, confidence_BK = (chosen(part_BCK, last_B1) for part_BCK in step.candidates)

@@ -19,9 +19,9 @@ OWN = [-1, -1, -1, -1]
 NONE: Row = [None] * 4
 
 
-def decided(filled: list[list[int]], tokens: list[list[int]], rows: list[Row]) -> Decision:
+def decided(filled: list[list[int]], tokens: list[list[int]], rows: list[Row], least: float = 0.0) -> Decision:
     candidates = Candidates(torch.tensor([filled]), torch.tensor([tokens]), tensor(rows)[None])
-    return Chain(len(rows) - 1, rule=Threshold(0.75))(step_of([rows[0]], candidates=candidates))
+    return Chain(len(rows) - 1, least, rule=Threshold(0.75))(step_of([rows[0]], candidates=candidates))
 
 
 def test_the_surest_positions_that_a_step_leaves_become_a_chain() -> None:
@@ -45,6 +45,15 @@ def test_a_draft_that_does_not_come_true_takes_those_behind_it_along() -> None:
     rows: list[Row] = [[0.5, 0.25, None, 0.125], [None, 0.5, None, 0.25], [None, None, None, 0.5]]
     found = decided(filled, [[4, 9, 0, 9], [0, 6, 0, 9], [0, 0, 0, 3]], rows)
     assert (committed(found), found.token_BK.tolist()) == ([[0]], [[4, -1, -1, -1]])
+
+
+def test_a_guess_of_too_little_confidence_is_not_kept() -> None:
+    """The second is sure enough only once the first is filled in, and that is the canvas that counts."""
+    filled = [OWN, [5, -1, -1, -1], [5, 6, -1, -1]]
+    rows: list[Row] = [[0.5, 0.125, None, 0.125], [None, 0.25, None, 0.25], [None, None, None, 0.5]]
+    tokens = [[5, 9, 0, 9], [0, 6, 0, 9], [0, 0, 0, 3]]
+    kept = [committed(decided(filled, tokens, rows, least)) for least in (0.0, 0.25, 0.375, 0.625)]
+    assert kept == [[[0, 1, 3]], [[0, 1, 3]], [[0, 1]], [[0]]]
 
 
 def test_drafts_that_are_not_there_come_never_true() -> None:
