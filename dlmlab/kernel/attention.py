@@ -5,12 +5,26 @@ Rows of different lengths follow each other without padding. Attention sees both
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
 QUERIES, KEYS = 64, 64
 """Tokens that a program works on at a time; measured on LLaDA-8B's shape, canvases of 96 positions."""
+
+
+class Reach(NamedTuple):
+    """How far the queries of a row reach.
+
+    Attributes:
+        tiles: Tiles of QUERIES tokens, at least as many as the row with the most new tokens has.
+        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
+    """
+
+    tiles: int
+    block_length: int = 0
 
 
 @triton.jit
@@ -83,10 +97,9 @@ def attention(
     qkv_TD: Tensor,
     position_T: Tensor,
     begin_B: Tensor,
-    tiles: int,
+    reach: Reach,
     rotary: tuple[Tensor, Tensor],
     heads: tuple[int, int],
-    block_length: int,
     out_TD: Tensor,
 ) -> None:
     """Rotate queries and keys by their positions, and mix for each token the values that it sees of its row.
@@ -95,16 +108,15 @@ def attention(
         qkv_TD: Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E).
         position_T: int32: each token's position in its row.
         begin_B: int32: where each row begins, and behind them where the last one ends, (B + 1,).
-        tiles: Tiles of QUERIES tokens, at least as many as the longest row has.
+        reach: How far queries reach.
         rotary: See `dlmlab.model.llada.LLaDAModel.rotary`.
         heads: How many heads the queries have, and how many keys and values have.
-        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
         out_TD: Takes the mixed heads, (T, heads × E). What stands behind the last row stays as it is.
     """
     query_heads, kv_heads = heads
     head_width = qkv_TD.shape[-1] // (query_heads + 2 * kv_heads)
-    _attention[(query_heads, tiles, len(begin_B) - 1)](
+    _attention[(query_heads, reach.tiles, len(begin_B) - 1)](
         qkv_TD, position_T, begin_B, *rotary, out_TD, head_width**-0.5,
-        H=query_heads, G=kv_heads, E=head_width, R=rotary[0].shape[-1], Q=QUERIES, K=KEYS, BLOCK=block_length,
+        H=query_heads, G=kv_heads, E=head_width, R=rotary[0].shape[-1], Q=QUERIES, K=KEYS, BLOCK=reach.block_length,
         num_warps=4, num_stages=1,
     )  # fmt: skip

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dlmlab.kernel.attention import _rotated
+from dlmlab.kernel.attention import Reach, _rotated
 
 QUERIES, KEYS = 32, 64
 """New tokens, and kept ones, that a program works on at a time; a block of the field's usual length is 32."""
@@ -163,10 +163,9 @@ def _join(begin_ptr, part_ptr, out_ptr, B, T, H: tl.constexpr, E: tl.constexpr, 
 def cached_attention(
     qkv_TD: Tensor,
     rows: KeptRows,
-    tiles: int,
+    reach: Reach,
     rotary: tuple[Tensor, Tensor],
     kept_2SGE: Tensor,
-    block_length: int,
     out_TD: Tensor,
     part: Tensor | None,
 ) -> None:
@@ -175,10 +174,9 @@ def cached_attention(
     Args:
         qkv_TD: Queries, keys and values side by side, of rows that follow each other, (T, (heads + 2 kv_heads) × E).
         rows: Where they belong; see KeptRows.
-        tiles: QUERIES tokens each, as many as the row with the most new tokens has at least.
+        reach: How far queries reach.
         rotary: See `dlmlab.model.llada.LLaDAModel.rotary`.
         kept_2SGE: A layer's keys, rotated, and its values; written and read.
-        block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
         out_TD: Takes the mixed heads, (T, heads × E). What stands behind the last row stays as it is.
         part: Room for the parts of shares of keys, float32, (shares, T, heads, E + 2); None where one program goes
             over all keys of a row.
@@ -187,16 +185,16 @@ def cached_attention(
     heads = out_TD.shape[-1] // width
     key_SGE, value_SGE = kept_2SGE
     splits, tokens, turned = 1 if part is None else part.shape[0], len(qkv_TD), rotary[0].shape[-1]
-    if tiles > 1:
+    if reach.tiles > 1:
         _keep[(kv_heads, triton.cdiv(tokens, QUERIES))](
             qkv_TD, rows.position_T, rows.into_T, *rotary, key_SGE, value_SGE, tokens,
             H=heads, G=kv_heads, E=width, R=turned, Q=QUERIES, num_warps=4,
         )  # fmt: skip
-    _attend[(heads, tiles, len(rows.base_B) * splits)](
+    _attend[(heads, reach.tiles, len(rows.base_B) * splits)](
         qkv_TD, rows.position_T, rows.begin_B, rows.base_B, rows.keys_B, *rotary, key_SGE, value_SGE, out_TD,
         out_TD if part is None else part, width**-0.5,
-        H=heads, G=kv_heads, E=width, R=turned, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=tiles == 1,
-        BLOCK=block_length, num_warps=4, num_stages=3,
+        H=heads, G=kv_heads, E=width, R=turned, Q=QUERIES, K=KEYS, SPLITS=splits, T=tokens, KEEP=reach.tiles == 1,
+        BLOCK=reach.block_length, num_warps=4, num_stages=3,
     )  # fmt: skip
     if part is not None:
         _join[(tokens, heads)](

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
-from dlmlab.kernel.attention import attention
+from dlmlab.kernel.attention import Reach, attention
 from dlmlab.kernel.cached_attention import cached_attention
 from dlmlab.kernel.pointwise import Float8, Product, add_norm, norm_heads, quantize
 from dlmlab.model.arena import Arena, Slot
@@ -247,17 +247,16 @@ class Fast:
     def _attention(self, packed: PackedRows | PackedKept, mixed_TD: Tensor) -> Callable[[int, Tensor], None]:
         """Return what mixes the heads of a block, which has a number, from its queries, keys and values."""
         shape, config = packed.shape, self._config
+        reach = Reach(shape.tiles, shape.block_length)
         if isinstance(packed, PackedRows):
             position_T, begin_B = packed.rows()
             sizes = config.n_heads, config.kv_heads
-            return lambda _, qkv: attention(
-                qkv, position_T, begin_B, shape.tiles, self._rotary, sizes, shape.block_length, mixed_TD
-            )
+            return lambda _, qkv: attention(qkv, position_T, begin_B, reach, self._rotary, sizes, mixed_TD)
         rows, splits = packed.rows(), packed.shape.splits
         room = splits, len(mixed_TD), config.n_heads, config.head_width + 2
         part = mixed_TD.new_empty(room, dtype=torch.float32) if splits > 1 else None
         return lambda number, qkv: cached_attention(
-            qkv, rows, shape.tiles, self._rotary, self.arena.memory[number], shape.block_length, mixed_TD, part
+            qkv, rows, reach, self._rotary, self.arena.memory[number], mixed_TD, part
         )
 
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:

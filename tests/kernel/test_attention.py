@@ -13,7 +13,7 @@ from dlmlab.model.rotary import rotary_tables, rotate
 def test_attention_is_torchs_after_rotation(
     draw, near, lengths, heads, kv_heads, width, offset, block_length, turned
 ) -> None:
-    from dlmlab.kernel.attention import attention
+    from dlmlab.kernel.attention import Reach, attention
 
     positions = sum(lengths)
     qkv = draw(positions + 3, (heads + 2 * kv_heads) * width)
@@ -23,7 +23,7 @@ def test_attention_is_torchs_after_rotation(
     begin = torch.tensor([0, *lengths, 0]).cumsum(0)  # and a row that isn't there
     position, begin = (each.to(qkv.device, torch.int32) for each in (position, begin))
     mixed = qkv.new_empty(len(qkv), heads * width)
-    attention(qkv, position, begin, 2, tables, (heads, kv_heads), block_length, mixed)
+    attention(qkv, position, begin, Reach(2, block_length), tables, (heads, kv_heads), mixed)
     cos, sin = (table[position.long()] for table in tables)
     parts = qkv.split([heads * width, kv_heads * width, kv_heads * width], -1)
     q, k, v = (part.unflatten(-1, (-1, width))[None] for part in parts)

@@ -20,6 +20,7 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(
     draw, near, heads, kv_heads, width, splits, tiles, block_length, turned, kept_in
 ) -> None:
     """Three rows: one computes a part of itself, one all or its end, one a single token; slots lie in another order."""
+    from dlmlab.kernel.attention import Reach
     from dlmlab.kernel.cached_attention import KeptRows, cached_attention
 
     first = 40 if tiles == 1 else 0  # one tile holds 32 tokens
@@ -43,7 +44,7 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(
     rows = KeptRows(*(each.to(qkv.device, torch.int32) for each in told))
     mixed = qkv.new_empty(len(qkv), heads * width)
     part = None if splits == 1 else torch.empty(splits, len(qkv), heads, width + 2, device=qkv.device)
-    cached_attention(qkv, rows, tiles, tables, kept, block_length, mixed, part)
+    cached_attention(qkv, rows, Reach(tiles, block_length), tables, kept, mixed, part)
 
     sizes = [heads * width, kv_heads * width, kv_heads * width]
     q, k, v = (each.unflatten(-1, (-1, width))[:tokens] for each in qkv.split(sizes, -1))
