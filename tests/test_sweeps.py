@@ -348,9 +348,8 @@ def test_jobs_at_once_lose_nothing(bench, tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    one_by_one = [
-        f"generation.{name}=48" for name in ("gen_length", "block_length", "steps")
-    ]  # so that both last a while
+    # One by one, on long canvases: so that both last a while.
+    one_by_one = [f"generation.{name}=48" for name in ("gen_length", "block_length", "steps")]
     memo, setting = f"memo_path={tmp_path}/memo.sqlite", [*SETTING, "task.limit=40", "batch_size=1", *one_by_one]
     own = [
         "tracking=wandb",

@@ -123,9 +123,11 @@ def what_bars(query: Query, block_length: int) -> str | None:
     assert query.reuse is not None
     if not all(isinstance(each, Slot) for each in query.reuse.stores):
         return "looks into the pass"
-    for visible, position_L in zip(query.reuse.visible, query.reuse.position_BL, strict=True):
-        end = (int(position_L.max()) // block_length + 1) * block_length if block_length else None
-        if visible is not None and not visible[:end].all():
+    for row, visible in enumerate(query.reuse.visible):
+        if visible is None:
+            continue
+        last = int(query.reuse.position_BL[row].max())
+        if not visible[: (last // block_length + 1) * block_length if block_length else None].all():
             return "leaves positions out"
     return None
 

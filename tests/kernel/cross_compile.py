@@ -68,12 +68,12 @@ KERNELS = {
 
 def type_of(name: str) -> str:
     """Return the type of a parameter of this name."""
-    what, _, pointer = name.rpartition("_ptr")
-    if not pointer and name.endswith("_ptr"):
-        if what in INTEGERS:
-            return "*i32"
-        return "*fp32" if what in FLOATS or "scale" in what else "*bf16"
-    return "fp32" if name in ("scale", "eps") else "i32"
+    if not name.endswith("_ptr"):
+        return "fp32" if name in ("scale", "eps") else "i32"
+    what = name.removesuffix("_ptr")
+    if what in INTEGERS:
+        return "*i32"
+    return "*fp32" if what in FLOATS or "scale" in what else "*bf16"
 
 
 def shared_memory(kernel: Kernel, capability: int) -> int:

@@ -6,7 +6,7 @@ from dlmlab.model.config import NetworkConfig
 from dlmlab.model.rotary import rotary_tables, rotate
 
 CAPACITY = 100
-FLOAT8_TOLERANCE = 0.03 if torch.cuda.is_available() else 0.07  # Triton's interpreter cuts off instead of rounding
+FLOAT8_TOLERANCE = 0.03 if torch.cuda.is_available() else 0.06  # Triton's interpreter cuts off instead of rounding
 
 
 @pytest.mark.parametrize("kept_in", [None, torch.float8_e4m3fn], ids=str)
@@ -27,6 +27,7 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(
     new = [torch.arange(40, 75 - first // 4), torch.arange(first, 70), torch.tensor([3])]
     keys, slots = [90, 70, 5], [2, 0, 1]
     kept = draw(2, 4 * CAPACITY, kv_heads, width).to(kept_in)  # a fourth slot must not change
+    drawn = kept.float().clone()
     for at, own in zip(slots, new, strict=True):
         if block_length:  # what is kept behind the last block that is seen may be anything
             end = (int(own[-1]) // block_length + 1) * block_length
@@ -52,7 +53,10 @@ def test_new_tokens_attend_to_all_that_their_row_has_kept(
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     wanted = before.clone()
     wanted[:, into[:tokens]] = torch.stack((k, v)).float()
-    near(kept.float().nan_to_num(), wanted.nan_to_num(), *([] if kept_in is None else [FLOAT8_TOLERANCE]))
+    near(
+        *(each.where(~before.isnan(), drawn) for each in (kept.float(), wanted)),
+        *([] if kept_in is None else [FLOAT8_TOLERANCE]),
+    )
     assert torch.equal(kept[:, 3 * CAPACITY :].float(), before[:, 3 * CAPACITY :])
     wanted = kept.float().nan_to_num()
     for at, low, own, length in zip(base, begin.tolist(), new, keys, strict=False):
