@@ -142,13 +142,14 @@ def check_denoiser(model: Any) -> None:
 class AttentionDenoiser(Denoiser, Protocol):
     """The protocol of a model that can show its attention, for rules with `attends`."""
 
-    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: float) -> tuple[Tensor, Tensor]:
         """Return what `hidden` returns, and the attention between some positions of the first B rows.
 
         Args:
             query: The pass, without `reuse`.
             position_BK: K positions of each row, as indices into the query's rows × L.
-            layers: How many of the last layers' attention is averaged; all where there are fewer.
+            layers: How many of the last layers' attention is averaged, all where there are fewer; below 1 their share,
+                rounded up.
 
         Returns:
             The hidden states, and how much each of a row's positions (second axis) attends to each (last axis), the

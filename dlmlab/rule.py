@@ -42,8 +42,10 @@ class Rule:
     """Whether `kept_BK` is read at shadows, for rules with `revokes`: mask tokens beside the canvas, one for each of
     the block's positions, which see each other and the canvas but for their own position. Nothing else sees them.
     """
-    attends: ClassVar[int] = 0
-    """How many of the network's last layers' attention the rule is shown, as `attention_BKK`; 0 for none."""
+    attends: ClassVar[float] = 0
+    """How many of the network's last layers' attention the rule is shown, as `attention_BKK`; below 1 their share of
+    all, 0 for none.
+    """
     drafts: ClassVar[int] = 0
     """The most canvases that a pass computes for a row beside its own, each filled further in a way of its own."""
     post_steps: ClassVar[int] = 0
@@ -123,7 +125,7 @@ class Rule:
         """Return what rules must have in common to be stacked: the class and every field that is no number."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         own = {key: value for key, value in values.items() if key in self.alike or not isinstance(value, int | float)}
-        return (type(self), *map(hashable, own.values()))
+        return (type(self), hashable(own))
 
     @classmethod
     def stack(cls, rules: Sequence[Self], like: Tensor) -> Self:

@@ -82,12 +82,12 @@ class FakeModel:
         hidden_BLD = self.table[(context * 17 + place_BL * 101) % TABLE]
         return hidden_BLD if where_N is None else hidden_BLD.flatten(0, 1)[where_N]
 
-    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: float) -> tuple[Tensor, Tensor]:
         """A position attends by its token and place and the other's, whatever else is on the canvas."""
         length = query.tokens_BL.shape[1]
         token_BK, place_BK = query.tokens_BL.flatten()[position_BK], position_BK % length
         mark_BK = token_BK * 7 + place_BK
-        scores_BKK = self.table[(mark_BK[:, :, None] * 5 + mark_BK[:, None] * layers) % TABLE, 0]
+        scores_BKK = self.table[(mark_BK[:, :, None] * 5 + mark_BK[:, None] * round(10 * layers)) % TABLE, 0]
         return self.hidden(query), scores_BKK.softmax(-1)
 
     def head(self, hidden_ND: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ def rules(name: str) -> Iterator[Golden]:
 
 
 def decoders(name: str, **settings: Any) -> Iterator[Golden]:
-    """The cases of tests/data/decoders, whose softmax is in double precision. Ours makes no pass that commits nothing.
+    """The cases of tests/data/decoders, whose softmax is in double precision where they don't say that it isn't.
+
+    Ours makes no pass that commits nothing.
 
     settings: of `Generation`, besides.
     """
@@ -57,7 +59,7 @@ def decoders(name: str, **settings: Any) -> Iterator[Golden]:
         parameters = {key: value for key, value in case["decoder"].items() if key != "name"}
         yield Golden(
             tuple(case["prompt"]),
-            Generation(**case["generation"], **settings, confidence_dtype="float64"),
+            Generation(**{"confidence_dtype": "float64"} | case["generation"] | settings),
             parameters,
             case["tokens"],
             case["forwards"]["full"] + case["forwards"]["partial"] - case["forwards"]["idle"],

@@ -229,7 +229,7 @@ def beside(model: Any, x: torch.Tensor, first: int, width: int) -> torch.Tensor:
 
 
 def attention(
-    model: Any, x: torch.Tensor, first: int, width: int, layers: int, dtype: torch.dtype
+    model: Any, x: torch.Tensor, first: int, width: int, layers: float, dtype: torch.dtype
 ) -> torch.Tensor | None:
     """The attention (1, K, K) between a canvas's positions, for a rule that asks for that of so many layers."""
     if not layers:

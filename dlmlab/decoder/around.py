@@ -48,7 +48,7 @@ class Around(Rule):
         return self.inner.revokes
 
     @property
-    def attends(self) -> int:  # type: ignore[override]
+    def attends(self) -> float:  # type: ignore[override]
         return self.inner.attends
 
     @property

@@ -214,7 +214,7 @@ class LLaDAModelLM(PreTrainedModel):
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
         return self.model(*sent, query.block_length, query.layout, maps)  # type: ignore[no-any-return]
 
-    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+    def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: float) -> tuple[Tensor, Tensor]:
         """Return what `hidden` returns, and the attention between some positions, by the plain pass on a GPU too.
 
         See `dlmlab.denoiser.AttentionDenoiser`.
@@ -222,9 +222,10 @@ class LLaDAModelLM(PreTrainedModel):
         Args:
             query: The pass, without a store.
             position_BK: K positions of each row, as indices into rows × L.
-            layers: How many of the last layers count.
+            layers: How many of the last layers count; below 1 their share.
         """
-        layers = min(layers, self.config.n_layers)
+        number = self.config.n_layers
+        layers = min(int(layers), number) if layers >= 1 else number - int(number * (1 - layers))
         maps = AttentionMaps(position_BK.to(self.device), query.tokens_BL.shape[1], layers)
         return self.plain(shifted(query) if self.config.logits_shift else query, maps), maps.mean_BKK
 

@@ -36,6 +36,7 @@ def test_it_decodes_as_its_published_code(name: str) -> None:
 DECODERS: dict[str, dict[str, Any]] = {
     "adablock_none": {"name": "adablock"},
     "adablock_dual": {"name": "adablock", "cache": Dual()},
+    "dapd": {"name": "dapd"},
     "dinfer_hierarchy": {"name": "hierarchy", "stop_at_end": True},
     "pc_sampler": {"name": "pc_sampler"},
     "prophet": {"name": "prophet"},

@@ -64,7 +64,7 @@ def test_they_are_those_of_a_plain_computation_whatever_the_row_is_padded_by(mod
         torch.testing.assert_close(found_KK, naive(model, row, LAYERS)[own, own], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["clad", "dawn"])
+@pytest.mark.parametrize("name", ["clad", "dapd", "dawn"])
 def test_a_rule_that_looks_at_them_gives_each_prompt_what_it_gives_it_alone(name: str) -> None:
     model = load("tiny/v1", device="cpu", dtype="float32", quantization=None)
     prompts = ["Count up from 15 to 31 in steps of 2.", "Share 21 nuts fairly among Ann, Ida and Bob.", "Count."]
@@ -83,3 +83,15 @@ def test_more_layers_than_there_are_is_all_of_them() -> None:
         _, all_BKK = model.hidden_and_attention(query, position_BK, model.config.n_layers)
         _, more_BKK = model.hidden_and_attention(query, position_BK, 100)
     assert torch.equal(all_BKK, more_BKK)
+
+
+def test_a_share_of_the_layers_is_rounded_up() -> None:
+    model = load("tiny/v1", device="cpu", dtype="float32", quantization=None)
+    position_BK = torch.arange(4)[None]
+    query = Query(torch.tensor([[5, 6, 7, 8, 9, 10]]))
+    assert model.config.n_layers == 6
+    with torch.inference_mode():
+        for share, layers in ((0.3, 2), (0.5, 3), (0.01, 1)):
+            _, share_BKK = model.hidden_and_attention(query, position_BK, share)
+            _, number_BKK = model.hidden_and_attention(query, position_BK, layers)
+            assert torch.equal(share_BKK, number_BKK)
