@@ -21,7 +21,7 @@ class DSB(Rule):
     plays no part.
 
     Source: Dynamic Sliding Block, arXiv:2602.05992, and its code: its constant variant has largest = initial, the
-    greedy one has no bound. Its cache is not here.
+    greedy one has no bound. Its cache is `dlmlab.cache.dsb`.
     """
 
     threshold: Fraction

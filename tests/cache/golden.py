@@ -124,6 +124,10 @@ class Listening(Rule):
     steps: Heard = field(default_factory=Heard)
     needs_logits: ClassVar[bool] = True
 
+    @property
+    def sees_canvas(self) -> bool:  # type: ignore[override]
+        return self.rule.sees_canvas
+
     def initial_state(self, block_length: int, vocab_size: int, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.rule.initial_state(block_length, vocab_size, like)
 
