@@ -202,7 +202,8 @@ def plainly(model: Any, request: Request, generation: Generation, seed: int = 0,
                     attention_BKK=attention(model, x[:seen], first, width, rule.attends, dtype),
                 )
             )
-            commit, state = decision.commit_BK[0], decision.state
+            looked_BK = torch.ones_like(eligible) if ask is None else computed[place][None]
+            commit, state = decision.commit_BK[0], held(looked_BK, state, decision.state)
             for offset in range(width):
                 if commit[offset]:
                     x[first + offset], step_of[first - start + offset] = token[0, offset], forwards
@@ -238,6 +239,16 @@ def attention(
         1
     ]
     return found.to(dtype)
+
+
+def held(
+    looked_BK: torch.Tensor, before: tuple[torch.Tensor, ...], after: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    """A rule's new state: the old one at positions where the pass has computed nothing."""
+    return tuple(
+        torch.where(wide(looked_BK, new), new, old) if new.shape[:2] == looked_BK.shape else new
+        for old, new in zip(before, after, strict=True)
+    )
 
 
 def wide(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

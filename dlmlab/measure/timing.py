@@ -35,6 +35,8 @@ class Ledger(NamedTuple):
         forwards: Forward passes, each row of a pass counted once.
         positions: Positions that the passes computed, the prompts' among them.
         full_passes: Full-pass equivalents: each row's computed positions divided by its length.
+        ran_over: Positions that the model's passes ran over: those, and what was computed for nothing: padding, shapes
+            that were rounded up, passes that were begun ahead and dropped. 0 where the model doesn't count.
     """
 
     canvas: int
@@ -43,6 +45,12 @@ class Ledger(NamedTuple):
     forwards: int
     positions: int = 0
     full_passes: float = 0.0
+    ran_over: int = 0
+
+    @property
+    def for_nothing(self) -> float | None:
+        """Return the share of the positions that were computed for nothing; None where the model doesn't count."""
+        return 1 - self.positions / self.ran_over if self.ran_over else None
 
     @property
     def tokens_per_forward(self) -> float:
@@ -131,6 +139,7 @@ def time_decode(
     batch = Batch(batch_size, halve=False)
     steps: list[StepTiming] = []
     reset_peak_memory(model.device)
+    before = getattr(model, "ran_over", 0)  # other models need not count
     begun = clock(model.device)
     outputs = list(decode(model, requests, generation, batch_size=batch, seed=seed, share=False, on_step=steps.append))
     seconds = clock(model.device) - begun
@@ -139,6 +148,7 @@ def time_decode(
     ledger = count(model, tokens, forwards)._replace(
         positions=sum(output.positions for output in outputs),
         full_passes=sum(output.full_passes for output in outputs),
+        ran_over=getattr(model, "ran_over", 0) - before,
     )
     return Timing(seconds, ledger, steps, max(forwards), peak_memory(model.device), tokens)
 

@@ -141,6 +141,7 @@ class Fast:
 
     Attributes:
         arena: Keeps keys and values of rows for passes that reuse them.
+        ran_over: Positions of all passes so far, as many as their shapes have.
     """
 
     def __init__(self, model: LLaDAModelLM, nf4_kernel: str) -> None:
@@ -153,6 +154,7 @@ class Fast:
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
         self.arena = Arena(model.config, self._embedding, model.kv_cache_dtype)
+        self.ran_over = 0
         self._seen: set[Shape | KeptShape] = set()
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
@@ -198,6 +200,7 @@ class Fast:
 
     def _until_last(self, packed: PackedRows | PackedKept) -> tuple[Tensor, Tensor]:
         """Return the residual stream in the last block, and what its heads mix; overwritten by the next call."""
+        self.ran_over += packed.shape.positions
         if packed.shape not in self._recorded:
             on_device = packed._replace(told=packed.told.to(self._embedding.device))
             x_TD, mixed_TD = self._room(packed.shape.positions)

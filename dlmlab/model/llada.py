@@ -139,6 +139,7 @@ class LLaDAModelLM(PreTrainedModel):
         self.fast: Fast | None = None
         self.kv_cache_dtype: torch.dtype | None = None
         self.identify: Callable[[], str] = unsaved
+        self._plainly_over = 0
         self.post_init()  # type: ignore[no-untyped-call]
 
     @cached_property
@@ -151,6 +152,11 @@ class LLaDAModelLM(PreTrainedModel):
         """Return the embedding's device. transformers would look through all parameters, at every step."""
         weight: Tensor = self.model.transformer["wte"].weight
         return weight.device
+
+    @property
+    def ran_over(self) -> int:
+        """Return how many positions all passes so far ran over, with padding and what shapes were rounded up by."""
+        return self._plainly_over + (self.fast.ran_over if self.fast is not None else 0)
 
     @property
     def packs_rows(self) -> bool:
@@ -195,6 +201,7 @@ class LLaDAModelLM(PreTrainedModel):
         if reuse is not None:
             if self.fast is not None and self.fast.serves(query):
                 return self.fast.cached(query)
+            self._plainly_over += query.tokens_BL.numel()
             if isinstance(reuse.hooks[0], FeatureReuse):
                 return feature_pass(self.model, query)
             return cached_pass(self.model, query, self.head)
@@ -210,6 +217,7 @@ class LLaDAModelLM(PreTrainedModel):
             query: The pass.
             maps: Takes the last layers' attention on the way.
         """
+        self._plainly_over += query.tokens_BL.numel()
         asked = query.tokens_BL, query.real_BL, query.wanted_N
         sent = (each if each is None else each.to(self.device, non_blocking=True) for each in asked)
         return self.model(*sent, query.block_length, query.layout, maps)  # type: ignore[no-any-return]

@@ -116,12 +116,18 @@ def computed_table(timings: Timings) -> Table:
     """Return a table of what every setting's forward passes computed."""
     ledgers = [(setting, runs[0].ledger) for setting, runs in timings.items()]
     rows: list[list[Cell]] = [
-        [*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"] for setting, own in ledgers
+        [
+            *(*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"),
+            None if own.for_nothing is None else f"{own.for_nothing:.1%}",
+        ]
+        for setting, own in ledgers
     ]
     note = (
-        "Of all prompts. Positions: prompts' among them. Full passes: to how many passes over whole rows they amount."
+        "Of all prompts. Positions: prompts' among them. Full passes: to how many passes over whole rows they amount. "
+        "For nothing: the share of what passes ran over that is padding, a shape rounded up, or was begun and dropped."
     )
-    return Table("Computed", ["Decoder", "Batch", "Forwards", "Positions", "Full passes"], rows, note=note)
+    head = ["Decoder", "Batch", "Forwards", "Positions", "Full passes", "For nothing"]
+    return Table("Computed", head, rows, note=note)
 
 
 def step_table(timings: Timings) -> Table:

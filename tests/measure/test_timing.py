@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dlmlab
+from dlmlab.cache.dual import Dual
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import StepTiming
 from dlmlab.measure.timing import (
@@ -119,3 +120,19 @@ def test_a_damaged_timing_is_timed_again(tmp_path, caplog):
     path.write_text(path.read_text().replace("0.1", "0.2"))
     assert take_turns(jobs, 1, keep=TimingFile(tmp_path).keep)["a"][0].seconds == 0.1
     assert "1 of 1 lines are damaged: what they told is timed again" in caplog.text
+
+
+def test_what_padding_computes_is_counted_as_for_nothing(model):
+    generation = Generation(gen_length=8, block_length=4, steps=8)
+    requests = [Request(index, (2,) * length, Baseline(), cache=Dual()) for index, length in enumerate((3, 5))]
+    alone = time_decode(model, requests, generation, 1).ledger
+    assert alone.ran_over == alone.positions == 2 * (11 + 13 + 2 * 3 * 4)
+    assert alone.for_nothing == 0.0
+    together = time_decode(model, requests, generation, 2).ledger
+    assert together.positions == alone.positions
+    assert together.ran_over == 2 * 2 * (13 + 3 * 4)  # where a block begins the shorter row has two positions too few
+    assert together.for_nothing == 1 - 96 / 100
+
+
+def test_a_model_that_does_not_count_says_nothing_of_it():
+    assert Ledger(4, 3, 3, 2, positions=8).for_nothing is None
