@@ -145,11 +145,14 @@ class Row:
         return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan, self.seed)
 
     @property
+    def length(self) -> int:
+        """Return how many positions the next pass computes of each of the row's canvases."""
+        return self.seen + self.beside if self.plan is None else int(self.plan.computed.sum())
+
+    @property
     def computed(self) -> int:
         """Return how many positions the next pass computes for the row."""
-        if self.plan is not None:
-            return int(self.plan.computed.sum())
-        return (self.seen + self.beside) * (1 + len(self.drafts)) * self.copies
+        return self.length * (1 + len(self.drafts)) * self.copies
 
     @property
     def steady(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -21,10 +22,10 @@ from dlmlab.rule import Candidates, Rule
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
-PADDING = 0.1
-"""Largest share of a pass's positions that may be padding; above it the rows are split into two passes."""
-FULL = 512
-"""Positions that keep a GPU busy with computing; with fewer it mostly waits for weights, which each pass reads once."""
+OVERHEAD = {"cuda": 512}
+"""What a pass costs beside its positions, in positions, by the kind of device: a GPU reads all weights for it."""
+LITTLE_OVERHEAD = 64
+"""The same of other devices, which soon have enough to compute."""
 
 
 class Memo(Protocol):
@@ -189,23 +190,30 @@ def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
     return list(kinds.values())
 
 
-def by_length(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group rows that go through the model together, longest first, so that little of what it computes is padding.
+def by_length(rows: Sequence[Row], overhead: int) -> list[list[Row]]:
+    """Group rows that go through the model together, longest first, so that their passes cost least.
 
-    A pass is padded by more than PADDING of its positions only where a part of it would have fewer than FULL.
+    A pass pads its rows to the longest. Rows of one length stay together.
+
+    Args:
+        rows: The rows.
+        overhead: What a pass costs beside its positions, in positions.
     """
-    parts: list[list[Row]] = [[]]
-    positions = sum(len(row.tokens) for row in rows)
-    filled = 0
-    for row in sorted(rows, key=lambda row: len(row.tokens), reverse=True):
-        part, length = parts[-1], len(row.tokens)
-        if part and length < len(part[-1].tokens) and min(filled, positions) >= FULL:
-            padded = (len(part) + 1) * len(part[0].tokens)
-            if padded - filled - length > PADDING * padded:
-                parts.append(part := [])
-                filled = 0
-        part.append(row)
-        filled, positions = filled + length, positions - length
+    ordered = sorted(rows, key=lambda row: row.length, reverse=True)
+    alike = [list(same) for _, same in groupby(ordered, key=lambda row: row.length)]
+    least, ends = (
+        [0] * (len(alike) + 1),
+        [0] * len(alike),
+    )  # what the groups from one on cost, where their first pass ends
+    for begin in reversed(range(len(alike))):
+        sizes = accumulate(len(same) for same in alike[begin:])
+        costs = [overhead + size * alike[begin][0].length + least[begin + at] for at, size in enumerate(sizes, 1)]
+        least[begin] = min(costs)
+        ends[begin] = begin + len(costs) - costs[::-1].index(least[begin])
+    parts, begin = [], 0
+    while begin < len(alike):
+        parts.append([row for same in alike[begin : ends[begin]] for row in same])
+        begin = ends[begin]
     return parts
 
 

@@ -17,7 +17,18 @@ from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import on_host
 from dlmlab.loop.propose import Proposal, sent
 from dlmlab.loop.row import Row
-from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
+from dlmlab.loop.shared_pass import (
+    LITTLE_OVERHEAD,
+    OVERHEAD,
+    Ahead,
+    Memo,
+    by_kind,
+    by_length,
+    recall_or_run,
+    share_pass,
+    stacked,
+    states,
+)
 from dlmlab.loop.trace import record
 from dlmlab.rule import Decision, Step
 
@@ -55,8 +66,8 @@ def step(
             decide(model, alike, proposal)
             computed += asked
             continue
-        together = model.packs_rows or alike[0].request.cached
-        for part in [alike] if together else by_length(alike):
+        overhead = OVERHEAD.get(model.device.type, LITTLE_OVERHEAD)
+        for part in [alike] if model.packs_rows else by_length(alike, overhead):
             alone = len(part) == len(rows) <= batch.size
             for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone), put_off):
                 computed, ahead = computed + done.computed, done.ahead
