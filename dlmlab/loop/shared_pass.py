@@ -22,10 +22,10 @@ from dlmlab.rule import Candidates, Rule
 Proposed = tuple[np.ndarray, np.ndarray]
 """One row's proposed tokens and confidences, each (K,)."""
 
-OVERHEAD = {"cuda": 512}
-"""What a pass costs beside its positions, in positions, by the kind of device: a GPU reads all weights for it."""
-LITTLE_OVERHEAD = 64
-"""The same of other devices, which soon have enough to compute."""
+GPU_OVERHEAD = 512
+"""What a pass costs beside its positions, in positions, where a GPU reads all weights for it."""
+OVERHEAD = 64
+"""The same elsewhere, where few positions are enough to compute."""
 
 
 class Memo(Protocol):
@@ -201,10 +201,8 @@ def by_length(rows: Sequence[Row], overhead: int) -> list[list[Row]]:
     """
     ordered = sorted(rows, key=lambda row: row.length, reverse=True)
     alike = [list(same) for _, same in groupby(ordered, key=lambda row: row.length)]
-    least, ends = (
-        [0] * (len(alike) + 1),
-        [0] * len(alike),
-    )  # what the groups from one on cost, where their first pass ends
+    least = [0] * (len(alike) + 1)  # what the passes from this group of alike rows on cost
+    ends = [0] * len(alike)  # where the first of them ends
     for begin in reversed(range(len(alike))):
         sizes = accumulate(len(same) for same in alike[begin:])
         costs = [overhead + size * alike[begin][0].length + least[begin + at] for at, size in enumerate(sizes, 1)]

@@ -12,23 +12,13 @@ from torch import Tensor
 
 from dlmlab.denoiser import Denoiser
 from dlmlab.errors import UserError
+from dlmlab.loop import shared_pass
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import on_host
 from dlmlab.loop.propose import Proposal, sent
 from dlmlab.loop.row import Row
-from dlmlab.loop.shared_pass import (
-    LITTLE_OVERHEAD,
-    OVERHEAD,
-    Ahead,
-    Memo,
-    by_kind,
-    by_length,
-    recall_or_run,
-    share_pass,
-    stacked,
-    states,
-)
+from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
 from dlmlab.loop.trace import record
 from dlmlab.rule import Decision, Step
 
@@ -66,7 +56,7 @@ def step(
             decide(model, alike, proposal)
             computed += asked
             continue
-        overhead = OVERHEAD.get(model.device.type, LITTLE_OVERHEAD)
+        overhead = shared_pass.GPU_OVERHEAD if model.device.type == "cuda" else shared_pass.OVERHEAD
         for part in [alike] if model.packs_rows else by_length(alike, overhead):
             alone = len(part) == len(rows) <= batch.size
             for done in batch.each(part, partial(advance, model, share=share, ahead=ahead, go_on=alone), put_off):

@@ -60,8 +60,8 @@ def test_who_is_parted_gets_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> 
     generation = Generation(gen_length=12, block_length=4, steps=6)
     requests = [Request(index, (1,) * length, Baseline()) for index, length in enumerate([30, 3, 17, 3, 1, 9])]
     whole, parted = FakeModel(), FakeModel()
-    monkeypatch.setattr("dlmlab.loop.step.LITTLE_OVERHEAD", 1000)
+    monkeypatch.setattr("dlmlab.loop.shared_pass.OVERHEAD", 1000)
     outputs = list(denoise(whole, requests, generation, 6))
-    monkeypatch.setattr("dlmlab.loop.step.LITTLE_OVERHEAD", 1)
+    monkeypatch.setattr("dlmlab.loop.shared_pass.OVERHEAD", 1)
     assert list(denoise(parted, requests, generation, 6)) == outputs
     assert len(parted.batches) > len(whole.batches)
