@@ -124,12 +124,13 @@ def describe(setting: Setting, runs: Sequence[Timing]) -> dict[str, Any]:
 
     Args:
         setting: The setting.
-        runs: Its timings, one a round, at least one; the ledger and the most steps are the first's.
+        runs: Its timings, one a round, at least one; what stands outside `repeats` is the first's.
     """
     return {
         **setting._asdict(),
         "ledger": runs[0].ledger._asdict(),
         "most_steps": runs[0].most_steps,
+        "ran_over": runs[0].ran_over,
         "repeats": [
             {
                 "seconds": run.seconds,
@@ -153,6 +154,7 @@ def timings_of(described: Mapping[str, Any]) -> list[Timing]:
             described["most_steps"],
             each["peak_bytes"],
             tokens=[],
+            ran_over=described.get("ran_over", 0),
         )
         for each in described["repeats"]
     ]

@@ -35,8 +35,6 @@ class Ledger(NamedTuple):
         forwards: Forward passes, each row of a pass counted once.
         positions: Positions that the passes computed, the prompts' among them.
         full_passes: Full-pass equivalents: each row's computed positions divided by its length.
-        ran_over: Positions that the model's passes ran over: those, and what was computed for nothing: padding, shapes
-            that were rounded up, passes that were begun ahead and dropped. 0 where the model doesn't count.
     """
 
     canvas: int
@@ -45,12 +43,6 @@ class Ledger(NamedTuple):
     forwards: int
     positions: int = 0
     full_passes: float = 0.0
-    ran_over: int = 0
-
-    @property
-    def for_nothing(self) -> float | None:
-        """Return the share of the positions that were computed for nothing; None where the model doesn't count."""
-        return 1 - self.positions / self.ran_over if self.ran_over else None
 
     @property
     def tokens_per_forward(self) -> float:
@@ -68,6 +60,8 @@ class Timing(NamedTuple):
         most_steps: Forward passes of the slowest row.
         peak_bytes: Peak memory in bytes, see `peak_memory`.
         tokens: The canvas of each request.
+        ran_over: Positions that the model's passes ran over: the ledger's, and what was computed for nothing: padding,
+            shapes that were rounded up, passes that were begun ahead and dropped. 0 where the model doesn't count.
     """
 
     seconds: float
@@ -76,6 +70,12 @@ class Timing(NamedTuple):
     most_steps: int
     peak_bytes: int
     tokens: Sequence[Sequence[int]]
+    ran_over: int = 0
+
+    @property
+    def for_nothing(self) -> float | None:
+        """Return the share of the positions that were computed for nothing; None where the model doesn't count."""
+        return 1 - self.ledger.positions / self.ran_over if self.ran_over else None
 
 
 class TimingFile:
@@ -109,7 +109,7 @@ class TimingFile:
 
 
 def _timing(entry: Mapping[str, Any]) -> Timing:
-    told = {key: entry[key] for key in Timing._fields}
+    told = {key: entry[key] for key in Timing._fields if key in entry}  # an earlier version's has less
     return Timing(**{**told, "ledger": Ledger(*told["ledger"]), "steps": [StepTiming(*tick) for tick in told["steps"]]})
 
 
@@ -148,9 +148,9 @@ def time_decode(
     ledger = count(model, tokens, forwards)._replace(
         positions=sum(output.positions for output in outputs),
         full_passes=sum(output.full_passes for output in outputs),
-        ran_over=getattr(model, "ran_over", 0) - before,
     )
-    return Timing(seconds, ledger, steps, max(forwards), peak_memory(model.device), tokens)
+    ran_over = getattr(model, "ran_over", 0) - before
+    return Timing(seconds, ledger, steps, max(forwards), peak_memory(model.device), tokens, ran_over)
 
 
 def count(model: Any, canvases: Sequence[Sequence[int]], forwards: Iterable[int]) -> Ledger:

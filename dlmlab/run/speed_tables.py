@@ -114,13 +114,13 @@ def ledger_table(timings: Timings) -> Table:
 
 def computed_table(timings: Timings) -> Table:
     """Return a table of what every setting's forward passes computed."""
-    ledgers = [(setting, runs[0].ledger) for setting, runs in timings.items()]
+    firsts = [(setting, runs[0], runs[0].ledger) for setting, runs in timings.items()]
     rows: list[list[Cell]] = [
         [
             *(*setting, own.forwards, own.positions, f"{own.full_passes:.1f}"),
-            None if own.for_nothing is None else f"{own.for_nothing:.1%}",
+            None if first.for_nothing is None else f"{first.for_nothing:.1%}",
         ]
-        for setting, own in ledgers
+        for setting, first, own in firsts
     ]
     note = (
         "Of all prompts. Positions: prompts' among them. Full passes: to how many passes over whole rows they amount. "

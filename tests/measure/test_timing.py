@@ -125,14 +125,14 @@ def test_a_damaged_timing_is_timed_again(tmp_path, caplog):
 def test_what_padding_computes_is_counted_as_for_nothing(model):
     generation = Generation(gen_length=8, block_length=4, steps=8)
     requests = [Request(index, (2,) * length, Baseline(), cache=Dual()) for index, length in enumerate((3, 5))]
-    alone = time_decode(model, requests, generation, 1).ledger
-    assert alone.ran_over == alone.positions == 2 * (11 + 13 + 2 * 3 * 4)
+    alone = time_decode(model, requests, generation, 1)
+    assert alone.ran_over == alone.ledger.positions == 2 * (11 + 13 + 2 * 3 * 4)
     assert alone.for_nothing == 0.0
-    together = time_decode(model, requests, generation, 2).ledger
-    assert together.positions == alone.positions
+    together = time_decode(model, requests, generation, 2)
+    assert together.ledger == alone.ledger
     assert together.ran_over == 2 * 2 * (13 + 3 * 4)  # where a block begins the shorter row has two positions too few
     assert together.for_nothing == 1 - 96 / 100
 
 
 def test_a_model_that_does_not_count_says_nothing_of_it():
-    assert Ledger(4, 3, 3, 2, positions=8).for_nothing is None
+    assert Timing(0.1, Ledger(4, 3, 3, 2, positions=8), [], 2, 5, [[1, 2]]).for_nothing is None
