@@ -3,9 +3,9 @@
     python -m benchmarks.padding batch_size=8
 
 256 random prompts of 8 to 512 tokens, decoded on random weights of a small shape, with the fixed schedule and with a
-rule whose rows take different numbers of passes. Goal: at most 12 % of the positions are padding. How passes are
-parted says `dlmlab.loop.shared_pass.by_length`. Every row takes part in every step, and rows are admitted in order of
-length, so none waits longer than its turn.
+rule whose rows take different numbers of passes. Goal: at most 12 % of the positions are padding.
+`dlmlab.loop.shared_pass.by_length` says how passes are parted. Every row takes part in every step, and rows are
+admitted in order of length, so none waits longer than its turn.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from dlmlab.settings import Fraction
 LATE = 0.5
 """The share of the canvas from which on `late` counts."""
 LEAST_DEPENDENCE = 1e-8
+"""What a largest dependence counts as at least, as in the published code."""
 
 
 @dataclass(frozen=True)

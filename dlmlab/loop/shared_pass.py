@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -199,18 +200,18 @@ def by_length(rows: Sequence[Row], overhead: int) -> list[list[Row]]:
         rows: The rows.
         overhead: What a pass costs beside its positions, in positions.
     """
-    ordered = sorted(rows, key=lambda row: row.length, reverse=True)
-    alike = [list(same) for _, same in groupby(ordered, key=lambda row: row.length)]
+    ordered = sorted(((row.length, row) for row in rows), key=itemgetter(0), reverse=True)
+    alike = [(length, [row for _, row in same]) for length, same in groupby(ordered, key=itemgetter(0))]
     least = [0] * (len(alike) + 1)  # what the passes from this group of alike rows on cost
     ends = [0] * len(alike)  # where the first of them ends
     for begin in reversed(range(len(alike))):
-        sizes = accumulate(len(same) for same in alike[begin:])
-        costs = [overhead + size * alike[begin][0].length + least[begin + at] for at, size in enumerate(sizes, 1)]
+        longest, sizes = alike[begin][0], accumulate(len(same) for _, same in alike[begin:])
+        costs = [overhead + size * longest + least[begin + at] for at, size in enumerate(sizes, 1)]
         least[begin] = min(costs)
         ends[begin] = begin + len(costs) - costs[::-1].index(least[begin])
     parts, begin = [], 0
     while begin < len(alike):
-        parts.append([row for same in alike[begin : ends[begin]] for row in same])
+        parts.append([row for _, same in alike[begin : ends[begin]] for row in same])
         begin = ends[begin]
     return parts
 

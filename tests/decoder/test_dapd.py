@@ -8,7 +8,6 @@ from dlmlab.rule import Step
 from tests.decoder.steps import Row, committed, step_of
 
 RULE = DAPD(tau_min=0.25, tau_max=0.75, layer_share=0.3)
-ROW: Row = [0.5, 0.75, 0.25, 0.875, None, 0.125]
 
 
 def shown(row: Row, *edges: tuple[int, int, float], active: tuple[int, int] = (0, 64)) -> Step:
