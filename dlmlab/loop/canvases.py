@@ -37,14 +37,15 @@ class Kept(NamedTuple):
     """What a pass takes over with a cache: the fields of `dlmlab.denoiser.Reuse`, and computed_BK.
 
     Attributes:
-        position_BL: See `dlmlab.denoiser.Reuse`, as for the next three.
+        position_BL: See `dlmlab.denoiser.Reuse`, as for the next three. It is one object for all passes over these
+            canvases, so that a model knows that they compute the same positions.
         visible: Positions of each row that can be attended to.
         stores: The rows' stores.
         hooks: The policies' hooks.
         computed_BK: bool: the active blocks' positions that are computed.
     """
 
-    position_BL: np.ndarray
+    position_BL: torch.Tensor
     visible: Sequence[np.ndarray | None]
     stores: Sequence[Any]
     hooks: Sequence[Any]
@@ -177,7 +178,7 @@ class Canvases:
         masked_BK = computed_BK & (tokens_BL.ravel()[position_BK] == config.mask_token_id)
         stores = [window.store for window in windows]
         hooks = [plan.hook for plan in plans]
-        kept = Kept(pad(own, 0)[0], [plan.visible for plan in plans], stores, hooks, computed_BK)
+        kept = Kept(torch.from_numpy(pad(own, 0)[0]), [plan.visible for plan in plans], stores, hooks, computed_BK)
         answer_B = row_B + [np.searchsorted(own_L, w.answer) for own_L, w in zip(own, windows, strict=True)]
         end_B = row_B + [len(own_L) for own_L in own]
         generators = [window.generator for window in windows]
@@ -196,8 +197,7 @@ class Canvases:
             asked_BK = np.where(self.masked_BK, asked_BK, self.shadows.index_BK)
             layout = Layout(*map(torch.from_numpy, self.shadows[1:]))
         if self.kept is not None:
-            position_BL, *others = self.kept[:-1]
-            reuse = Reuse(torch.from_numpy(position_BL), *others)
+            reuse = Reuse(*self.kept[:-1])
         wanted_N = np.take(asked_BK, slot)
         if self.guided:
             wanted_N = np.append(wanted_N, wanted_N + self.tokens_BL.size // 2)
@@ -247,8 +247,11 @@ class Canvases:
         np.put(self.tokens_BL, position, change_BK[changed_BK])
         if self.guided:
             np.put(self.tokens_BL, position + self.tokens_BL.size // 2, change_BK[changed_BK])
-        full_B = (self.at(self.position_BK) != self.mask_token).all(-1)
-        if (may_end or self.kept is not None) and full_B.any():
+        self.masked_BK = self.at(self.position_BK) == self.mask_token
+        full_B = np.count_nonzero(self.masked_BK, axis=-1) == 0
+        if not full_B.any():
+            return True
+        if may_end or self.kept is not None:
             return False
         self.position_BK = self.position_BK + full_B[:, None] * self.position_BK.shape[1]
         if (self.position_BK[:, -1] >= self.end_B).any():

@@ -27,7 +27,7 @@ from dlmlab.model.attention import blocks_of
 from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.model.pack import KeptShape, PackedKept, PackedRows, Shape, pack_kept, pack_rows
+from dlmlab.model.pack import KeptLayout, KeptShape, PackedKept, PackedRows, Shape, pack_rows
 from dlmlab.model.projection import Projection, gated, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
@@ -155,6 +155,7 @@ class Fast:
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
         self.arena = Arena(model.config, self._embedding, model.kv_cache_dtype)
         self.ran_over = 0
+        self._laid_out: KeptLayout | None = None
         self._seen: set[Shape | KeptShape] = set()
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
@@ -177,16 +178,25 @@ class Fast:
     @torch.inference_mode()
     def cached(self, query: Query) -> Tensor:
         """Return the same for a pass over some positions of rows in the arena; see `serves`."""
-        packed, where = pack_kept(query, self._config.n_heads, blocks_of(self._config, query.block_length))
+        if not self._goes_on(query):
+            self._laid_out = KeptLayout(query, self._config.n_heads, blocks_of(self._config, query.block_length))
+        assert self._laid_out is not None
+        packed, where = self._laid_out.pack(query)
         return self._from_last(*self._until_last(packed), where)
 
     def serves(self, query: Query) -> bool:
         """Return whether the kernels know a pass that reuses; the first time that its cache is why not, log it."""
+        if self._goes_on(query):
+            return True
         reason = what_bars(query, blocks_of(self._config, query.block_length))
         if reason and reason not in self._logged:
             self._logged.add(reason)
             log.warning("the cache %s: such passes are the plain ones, and not recorded", reason)
         return reason is None and query.wanted_N is not None
+
+    def _goes_on(self, query: Query) -> bool:
+        """Return whether a pass that reuses computes the positions that the last such one did."""
+        return self._laid_out is not None and query.wanted_N is not None and self._laid_out.fits(query)
 
     def _from_last(self, x_TD: Tensor, mixed_TD: Tensor, where: np.ndarray) -> Tensor:
         """The final norm's output at some positions, from the residual stream and the heads of the last block."""

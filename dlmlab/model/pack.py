@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -131,38 +132,61 @@ def pack_rows(
     return PackedRows(shape, torch.from_numpy(told)), where_N
 
 
-def pack_kept(query: Query, heads: int, block_length: int = 0) -> tuple[PackedKept, np.ndarray]:
-    """Return the new tokens without padding, on the host, and where the wanted ones are then.
+class KeptLayout:
+    """Where the new tokens of kept rows lie without padding, for all passes that compute the same positions of them.
+
+    Between two such passes the device waits for the host, which then has the tokens alone to write.
 
     Args:
         query: It names the positions that it wants, and reuses rows which all have a slot in one arena.
         heads: Heads of the queries; where these and the tokens are few, more programs share a row's keys.
         block_length: Positions of a block, where none sees a later one; 0 where all of a row is seen.
-
-    Returns:
-        The packed tokens, rounded up to a shape that comes often, and an index into them for each wanted position.
     """
-    assert query.reuse is not None
-    assert query.wanted_N is not None
-    slots: list[Slot] = list(query.reuse.stores)
-    real_BL = np.ones(query.tokens_BL.shape, dtype=bool) if query.real_BL is None else query.real_BL.numpy(force=True)
-    count_B, where_N = real_BL.sum(-1), query.wanted_N.numpy(force=True)
-    count, rows = int(count_B.sum()), len(slots)
-    tokens, most = rounded_up(count), power_up(rows)
-    tiles = power_up(triton.cdiv(int(count_B.max()), cached_attention.QUERIES))
-    splits = min(MOST_SPLITS, power_up(triton.cdiv(PROGRAMS, heads * tiles * most)))
-    shape = KeptShape(tokens, most, tiles, block_length, splits, slots[0].arena.generation)
-    base_B = np.array([slot.base for slot in slots])
-    position_T = query.reuse.position_BL.numpy(force=True)[real_BL]
-    told = np.zeros(3 * tokens + 3 * most + 1, dtype=np.int32)
-    ids, position, into, begin, base, keys = np.split(told, np.cumsum([tokens, tokens, tokens, most + 1, most]))
-    ids[:count], position[:count] = query.tokens_BL.numpy(force=True)[real_BL], position_T
-    into[:], into[:count] = -1, position_T + np.repeat(base_B, count_B)
-    begin[1 : rows + 1], begin[rows + 1 :] = np.cumsum(count_B), count  # rows that aren't there are empty
-    base[:rows], keys[:rows] = base_B, [slot.positions for slot in slots]
-    if query.real_BL is not None:
-        where_N = np.maximum(np.cumsum(real_BL) - 1, 0)[where_N]
-    return PackedKept(shape, torch.from_numpy(told)), where_N
+
+    def __init__(self, query: Query, heads: int, block_length: int = 0) -> None:
+        assert query.reuse is not None
+        self._position_BL = weakref.ref(query.reuse.position_BL)
+        self._arena = query.reuse.stores[0].arena
+        slots: list[Slot] = list(query.reuse.stores)
+        real_BL = None if query.real_BL is None else query.real_BL.numpy(force=True)
+        self._own = slice(None) if real_BL is None else real_BL
+        position_T = query.reuse.position_BL.numpy(force=True)[self._own].ravel()
+        count_B = np.full(len(slots), query.tokens_BL.shape[1]) if real_BL is None else real_BL.sum(-1)
+        self._place_L = None if real_BL is None else np.maximum(np.cumsum(real_BL) - 1, 0)
+        count, rows = len(position_T), len(slots)
+        tokens, most = rounded_up(count), power_up(rows)
+        tiles = power_up(triton.cdiv(int(count_B.max()), cached_attention.QUERIES))
+        splits = min(MOST_SPLITS, power_up(triton.cdiv(PROGRAMS, heads * tiles * most)))
+        shape = KeptShape(tokens, most, tiles, block_length, splits, self._arena.generation)
+        base_B = np.array([slot.base for slot in slots])
+        told = np.zeros(3 * tokens + 3 * most + 1, dtype=np.int32)
+        ids, position, into, begin, base, keys = np.split(told, np.cumsum([tokens, tokens, tokens, most + 1, most]))
+        position[:count] = position_T
+        into[:], into[:count] = -1, position_T + np.repeat(base_B, count_B)
+        begin[1 : rows + 1], begin[rows + 1 :] = np.cumsum(count_B), count  # rows that aren't there are empty
+        base[:rows], keys[:rows] = base_B, [slot.positions for slot in slots]
+        self._ids, self._packed = ids[:count], PackedKept(shape, torch.from_numpy(told))
+
+    def fits(self, query: Query) -> bool:
+        """Return whether a pass computes the same positions of the same rows, which lie where they lay."""
+        assert query.reuse is not None
+        same = self._position_BL() is query.reuse.position_BL
+        return same and self._arena.generation == self._packed.shape.generation
+
+    def pack(self, query: Query) -> tuple[PackedKept, np.ndarray]:
+        """Return the tokens without padding, on the host, and where the wanted ones are then.
+
+        Args:
+            query: A pass that fits.
+
+        Returns:
+            The packed tokens, rounded up to a shape that comes often, until the next call; and an index into them for
+            each wanted position.
+        """
+        assert query.wanted_N is not None
+        self._ids[:] = query.tokens_BL.numpy(force=True)[self._own].ravel()
+        where_N = query.wanted_N.numpy(force=True)
+        return self._packed, where_N if self._place_L is None else self._place_L[where_N]
 
 
 def power_up(number: int) -> int:
