@@ -34,7 +34,8 @@ class Layout:
         short_share: The share of the rows whose canvas is as long as the answer needs, in the steps of `CANVASES`.
         varied_share: The share of those whose canvas is any of these that holds the answer; that of the others is the
             layout's.
-        passed_share: The share of the rows that fit but go to the next layout into which they fit, if there is one.
+        passed_share: The share of the rows that fit but go to the next one with a longer canvas into which they fit, if
+            there is one.
     """
 
     prompt: PositiveInt
@@ -163,11 +164,11 @@ def place(prompt: int, answer: int, layouts: Sequence[Layout], rng: Random) -> t
         layouts: The layouts, the smallest first.
         rng: Decides whether the row is passed on, and how long its canvas is.
     """
-    holding = [
-        (number, layout) for number, layout in enumerate(layouts) if prompt <= layout.prompt and answer <= layout.canvas
-    ]
-    for number, layout in holding:
-        if number == holding[-1][0] or rng.random() >= layout.passed_share:
+    held = [each for each in enumerate(layouts) if prompt <= each[1].prompt and answer <= each[1].canvas]
+    while held:
+        number, layout = held[0]
+        held = [each for each in held if each[1].canvas > layout.canvas]
+        if not held or rng.random() >= layout.passed_share:
             return number, _canvas(answer, layout, rng)
     return None
 

@@ -49,7 +49,7 @@ def _join(
     place = device if device == "cpu" else f"cuda:{own}"
     if place != "cpu":
         torch.cuda.set_device(own)
-    dist.init_process_group("gloo" if place == "cpu" else "nccl", rank=own, world_size=count)
+    dist.init_process_group("gloo" if place == "cpu" else "cpu:gloo,cuda:nccl", rank=own, world_size=count)
     try:
         made = work(**settings, device=place)
         if own == 0:
@@ -108,15 +108,12 @@ def agreed(seconds: float) -> float:
     """Return the first process's clock, by which all end after the same step."""
     if world() == 1:
         return seconds
-    clock = torch.tensor([seconds], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    clock = torch.tensor([seconds], dtype=torch.float64)  # on the host, so that no device is waited for
     dist.broadcast(clock, 0)
     return float(clock.item())
 
 
-def averaged(value: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the processes of a number that no gradient goes through."""
-    if world() == 1:
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world()
+def add_up(numbers: torch.Tensor) -> None:
+    """Put the sums over all processes into a tensor of each."""
+    if world() > 1:
+        dist.all_reduce(numbers)

@@ -18,7 +18,6 @@ from dlmlab.errors import UserError
 from dlmlab.model.attention import MASKED_SCORE, attention_bias
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout
-from experiments.train.distributed import averaged
 
 LEAST_T = 0.02
 """Least share of masked positions; with fewer a row teaches next to nothing and weighs 1 / t."""
@@ -67,7 +66,7 @@ class Weights(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The loss of a batch, as a module, so that torch's DistributedDataParallel can wrap it."""
+    """The loss of a batch, summed, and the weight that it is summed over: their quotient is the loss."""
 
     def __init__(self, model: LLaDAModelLM, masks: Masks, weights: Weights, full: bool = False) -> None:
         """full: no row has padding, which makes attention faster."""
@@ -75,6 +74,7 @@ class Objective(nn.Module):
         self.model, self.masks, self.weights, self.full = model, masks, weights, full
         self.cuda_bfloat16 = model.device.type == "cuda"
         self.entropy: Callable[..., Tensor] = cross_entropy
+        self.lengths = torch.tensor(masks.lengths or (1,), device=model.device)
 
     def compile(self) -> None:
         """Compile the network's blocks, which are alike, once for each layout, and the head with its loss."""
@@ -82,7 +82,7 @@ class Objective(nn.Module):
             block.compile(dynamic=False)
         self.entropy = torch.compile(cross_entropy, dynamic=False)
 
-    def forward(self, layout: Layout, batch: Batch) -> Tensor:
+    def forward(self, layout: Layout, batch: Batch) -> tuple[Tensor, Tensor]:
         model, config = self.model, self.model.config
         assert config.mask_token_id is not None
         position_L = torch.arange(layout.prompt + layout.canvas, device=model.device)
@@ -110,12 +110,12 @@ class Objective(nn.Module):
             first = layout.prompt - config.logits_shift
             hidden_BKD = hidden_BLD[:, first : first + layout.canvas]
             entropy_BK = self.entropy(model.head, hidden_BKD, answer_BK)
-        return (entropy_BK * masked_BK * weight_BK / p_BK.clamp(min=LEAST_T)).sum() / averaged(weight_BK.sum())
+        return (entropy_BK * masked_BK * weight_BK / p_BK.clamp(min=LEAST_T)).sum(), weight_BK.sum()
 
     def block_lengths(self, batch: Batch) -> Tensor:
         """Return the length of each row's blocks, (B,)."""
-        lengths = torch.tensor(self.masks.lengths or (1,), device=batch.ids_BL.device)
-        return lengths[(batch.choice_B3[:, 1] * len(lengths)).long().clamp(max=len(lengths) - 1)]
+        count = len(self.lengths)
+        return self.lengths[(batch.choice_B3[:, 1] * count).long().clamp(max=count - 1)]
 
     def probability(self, batch: Batch, position_K: Tensor, block_B: Tensor) -> Tensor:
         """Return how likely each position of the canvases is masked, (B, K).

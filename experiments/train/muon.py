@@ -30,7 +30,7 @@ class Muon(torch.optim.Optimizer):
             for matrices in by_shape.values():
                 self._update(matrices, group["lr"], group["momentum"], group["weight_decay"])
 
-    def _update(self, matrices: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+    def _update(self, matrices: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float) -> None:
         gradient = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
         state = self.state[matrices[0]]
         if "momentum" not in state:
@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         update = orthogonalize(gradient.lerp(state["momentum"], momentum))
         rows, columns = update.shape[-2:]
         torch._foreach_mul_(matrices, 1 - lr * weight_decay)
-        torch._foreach_add_(matrices, list(update.unbind()), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+        torch._foreach_sub_(matrices, list((update * (lr * max(1.0, rows / columns) ** 0.5)).unbind()))
 
 
 def orthogonalize(stack: Tensor) -> Tensor:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.model.llada import LLaDAModelLM
@@ -20,6 +18,7 @@ from experiments.train.distributed import agreed, rank, say, world
 from experiments.train.loss import Masks, Objective, Weights, batches
 from experiments.train.muon import Muon
 from experiments.train.state import Progress, load, save
+from experiments.train.step import Steps
 
 LOG_EVERY = 200
 
@@ -104,9 +103,6 @@ def fit(
     if cuda:
         torch.set_float32_matmul_precision("high")
         objective.compile()
-    loss_of: nn.Module = objective
-    if world() > 1:
-        loss_of = DistributedDataParallel(objective, device_ids=[device.index] if cuda else None)
     optimizers = make_optimizers(model, training["muon"], training["adamw"])
     if kept := load(state, model, optimizers):
         vars(so_far).update(vars(kept))
@@ -115,10 +111,11 @@ def fit(
     model.train(True)
     generator = torch.Generator(device).manual_seed(seed)
     if cuda:
-        warm_up(loss_of, data, training["batch_size"], generator)
+        warm_up(objective, data, training["batch_size"], generator)
         generator.manual_seed(seed)
     seconds = hooks.ready() or training["seconds"]
     drawn = data.drawn(training["batch_size"], generator)
+    take_step = Steps(objective, data.layouts, optimizers, recorded=cuda)
     with finishing():
         for step, (number, batch) in enumerate(islice(drawn, first, None), first):
             if step <= first + 1:
@@ -138,21 +135,17 @@ def fit(
                 hooks.measure(step)
                 began = time.perf_counter() - elapsed
             set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
-            loss = loss_of(data.layouts[number], batch)
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+            loss = take_step(number, batch)
             if step % LOG_EVERY == 0:
                 so_far.losses.append(loss.item())
                 say(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}")
 
 
-def warm_up(loss_of: nn.Module, data: Data, batch_size: int, generator: torch.Generator) -> None:
+def warm_up(objective: Objective, data: Data, batch_size: int, generator: torch.Generator) -> None:
     """Run a batch of each layout forth and back, so that all is compiled before the clock begins.
 
     Args:
-        loss_of: The objective, of a layout and a batch.
+        objective: The loss of a batch.
         data: The rows.
         batch_size: Rows of a batch of the first layout.
         generator: Draws the batches; seed it anew afterwards.
@@ -162,9 +155,9 @@ def warm_up(loss_of: nn.Module, data: Data, batch_size: int, generator: torch.Ge
             continue
         one = Data([layout], [Rows(*(column[:size] for column in rows))])
         _, batch = next(one.drawn(size, generator))
-        loss_of(layout, batch).backward()
+        objective(layout, batch)[0].backward()
         say(f"layout {number} is compiled")
-    for parameter in loss_of.parameters():
+    for parameter in objective.parameters():
         parameter.grad = None
 
 
@@ -198,10 +191,12 @@ def make_optimizers(
     named = list(model.named_parameters())
     inside = [parameter for name, parameter in named if ".blocks." in name and parameter.ndim == 2]
     outside = [parameter for name, parameter in named if ".blocks." not in name or parameter.ndim != 2]
-    optimizers = [Muon(inside, **muon), torch.optim.AdamW(outside, **adamw, fused=model.device.type == "cuda")]
+    cuda = model.device.type == "cuda"
+    optimizers = [Muon(inside, **muon), torch.optim.AdamW(outside, **adamw, fused=cuda, capturable=cuda)]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
+            group["lr"] = torch.tensor(group["lr"], device=model.device)  # where a recorded step finds it
     return optimizers
 
 
@@ -211,7 +206,7 @@ def set_rate(
     """Set learning rates: a linear warm-up, the full rate for a share of the way, then linearly to zero.
 
     Args:
-        optimizers: The optimisers; `full_lr` of each group is its full rate.
+        optimizers: The optimisers; `full_lr` of each group is its full rate, and `lr` a tensor that takes the rate.
         step: The step, from 0.
         done: The share of the way that is behind, by steps or by the clock.
         warmup_steps: The steps of the warm-up.
@@ -220,4 +215,4 @@ def set_rate(
     rate = min(1.0, (step + 1) / warmup_steps, (1 - done) / (1 - constant_share))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["full_lr"] * rate
+            group["lr"].fill_(group["full_lr"] * rate)

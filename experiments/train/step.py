@@ -1,0 +1,127 @@
+"""A training step: the loss, its gradients, and what the optimisers make of them.
+
+A small model's step is some 900 kernels, which take a host longer to launch than a GPU to run. So there its two halves
+are recorded as CUDA graphs; between them the processes that train together add up what each has found, in one sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.train.data import Layout
+from experiments.train.distributed import add_up
+from experiments.train.loss import Batch, Objective
+
+
+class Steps:
+    """Takes one step after the other.
+
+    Args:
+        objective: The loss of a batch.
+        layouts: The layouts of batches.
+        optimizers: The optimisers of all parameters, whose learning rates are tensors.
+        recorded: Whether the halves of a step are recorded, which takes a GPU.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        layouts: Sequence[Layout],
+        optimizers: Sequence[torch.optim.Optimizer],
+        recorded: bool,
+    ) -> None:
+        self._objective, self._optimizers = objective, optimizers
+        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+        self._parameters: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
+        sizes = [parameter.numel() for parameter in self._parameters]
+        self._found = self._parameters[0].new_zeros(sum(sizes) + 2)
+        """The gradients, the summed loss, and the weight that it is summed over."""
+        parts = self._found[:-2].detach().split(sizes)
+        self._gradients = [part.view_as(each) for part, each in zip(parts, self._parameters, strict=True)]
+        self._halves: list[Callable[..., None]] = [partial(self._find, layout) for layout in layouts]
+        self._other_half: Callable[..., None] = self._go
+        if recorded:
+            record = Recorder()
+            self._halves = [Recording(half, record) for half in self._halves]
+            self._other_half = Recording(self._go, record)
+
+    def __call__(self, number: int, batch: Batch) -> Tensor:
+        """Take a step, and return the loss before it; the next call overwrites it.
+
+        Args:
+            number: The number of the batch's layout.
+            batch: The rows, or this process's part of them.
+        """
+        self._halves[number](*batch)
+        add_up(self._found)
+        self._other_half()
+        return self._found[-2]
+
+    def _find(self, layout: Layout, *columns: Tensor) -> None:
+        loss, weight = self._objective(layout, Batch(*columns))
+        loss.backward()
+        given = [
+            (own, new)
+            for own, each in zip(self._gradients, self._parameters, strict=True)
+            if (new := each.grad) is not None
+        ]
+        torch._foreach_copy_([own for own, _ in given], [new for _, new in given])
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._found[-2] = loss.detach()
+        self._found[-1] = weight
+
+    def _go(self) -> None:
+        self._found[:-1] /= self._found[-1]
+        for found, parameter in zip(self._gradients, self._parameters, strict=True):
+            parameter.grad = found
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class Recorder:
+    """Records work on a GPU. What it records shares its memory, since it runs in turns."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what does the work again, in the same memory; the work is not done yet."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            work()
+        self._pool = graph.pool()
+        return graph.replay
+
+
+class Recording:
+    """Work that is done as it is the first time, which makes what is made once, and recorded the second.
+
+    Args:
+        work: Is given tensors, of the same shapes each time.
+        record: Records it.
+    """
+
+    def __init__(self, work: Callable[..., None], record: Recorder) -> None:
+        self._work, self._record = work, record
+        self._begun = False
+        self._own: list[Tensor] = []
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, *given: Tensor) -> None:
+        if not self._begun:
+            self._begun = True
+            self._work(*given)
+            return
+        if self._replay is None:
+            self._own = [each.clone() for each in given]
+            self._replay = self._record(partial(self._work, *self._own))
+        for own, each in zip(self._own, given, strict=True):
+            own.copy_(each)
+        self._replay()
