@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from dlmlab.errors import UserError
 from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout, Rows
@@ -96,12 +98,14 @@ def fit(
 
     Raises:
         KeyboardInterrupt: The user has asked for an end; the state is kept.
+        UserError: The loss is not finite; the last state before is kept.
     """
     device, cuda = model.device, model.device.type == "cuda"
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
     objective = Objective(model, masks, Weights(training["short_answer"], training["padding_weight"]), data.full)
     if cuda:
         torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)  # whose gradients of 64 positions with a bias were NaN at times
         objective.compile()
     optimizers = make_optimizers(model, training["muon"], training["adamw"])
     if kept := load(state, model, optimizers):
@@ -114,7 +118,7 @@ def fit(
         warm_up(objective, data, training["batch_size"], generator)
         generator.manual_seed(seed)
     seconds = hooks.ready() or training["seconds"]
-    drawn = data.drawn(training["batch_size"], generator)
+    drawn, loss = data.drawn(training["batch_size"], generator), torch.zeros(())
     take_step = Steps(objective, data.layouts, optimizers, recorded=cuda)
     with finishing():
         for step, (number, batch) in enumerate(islice(drawn, first, None), first):
@@ -124,9 +128,11 @@ def fit(
             so_far.step, so_far.elapsed = step, elapsed
             done = max(step / training["steps"], elapsed / seconds if seconds else 0.0)
             if done >= 1:
+                check_finite(loss, step)
                 break
             due = bool(so_far.ahead) and done >= so_far.ahead[0]
             if asked() or due or (step > first and step % training["checkpoint_every"] == 0):
+                check_finite(loss, step)
                 keep(state, model, optimizers, so_far, hooks)
             if asked():
                 break
@@ -137,6 +143,7 @@ def fit(
             set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
             loss = take_step(number, batch)
             if step % LOG_EVERY == 0:
+                check_finite(loss, step)
                 so_far.losses.append(loss.item())
                 say(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}")
 
@@ -159,6 +166,20 @@ def warm_up(objective: Objective, data: Data, batch_size: int, generator: torch.
         say(f"layout {number} is compiled")
     for parameter in objective.parameters():
         parameter.grad = None
+
+
+def check_finite(loss: Tensor, step: int) -> None:
+    """Raise UserError for a loss that is not finite.
+
+    Args:
+        loss: The last step's.
+        step: The step that is named.
+    """
+    if not loss.isfinite():
+        raise UserError(
+            f"the loss is {loss.item()} by step {step}: what was kept before stays; lower training.muon.lr and "
+            "training.adamw.lr"
+        )
 
 
 def keep(

@@ -337,6 +337,15 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
     assert prints[0] == prints[1]
 
 
+def test_a_loss_that_is_not_finite_ends_a_training_before_it_is_kept(tmp_path: Path) -> None:
+    parts = settings()
+    parts["training"] |= {"steps": 9, "checkpoint_every": 2}
+    parts["training"]["adamw"]["lr"] = 1e30
+    with pytest.raises(UserError, match="the loss is nan by step [2-9]: .* lower training.muon.lr"):
+        train(tmp_path / "out", **parts, seed=0, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     save_checkpoint(start({}, {}, str(SHIPPED), seed=0), tmp_path)
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
