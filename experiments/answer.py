@@ -87,7 +87,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         parts: What `check` returned.
     """
     rule, cache, task = parts
-    with begin(cfg, build.model(cfg), [task]) as run:
+    with begin(cfg, [task]) as run:
         [samples] = run.evaluate(task, {"candidate": rule}, task.generation, {"candidate": cache}).values()
         file = run.folder / ANSWERS
         write_answers(file, task.items(), samples)

@@ -105,7 +105,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     """
     settings, task, generation, baseline, cache = parts
     rules = {BASELINE: baseline} | {setting.name: setting.rule for setting in settings}
-    with begin(cfg, build.model(cfg), [task]) as run:
+    with begin(cfg, [task]) as run:
         how = run.decoding(generation)
         caches = {setting.name: cache for setting in settings}
         how = replace(how, memo=how.memo or {}, caches=caches)  # the settings' passes are much the same

@@ -113,7 +113,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         cfg: The run's config.
         parts: What `check` returned.
     """
-    with begin(cfg, build.model(cfg), parts.tasks) as run:
+    with begin(cfg, parts.tasks) as run:
         points: list[dict[str, Any]] = []
         for task in parts.tasks:
             own, slow = parts.published[task.name], parts.references[task.name]

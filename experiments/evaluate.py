@@ -95,7 +95,7 @@ def run(cfg: DictConfig, parts: Parts | likelihood.Parts) -> tuple[float | None,
         likelihood.run(cfg, parts)
         return None
     rule, cache, task, generation = parts
-    with begin(cfg, build.model(cfg), [task]) as run:
+    with begin(cfg, [task]) as run:
         audited = run.model = Audited(run.model, cfg.cache_audit) if cfg.cache_audit else run.model
         [samples] = run.evaluate(task, {"candidate": rule}, generation, {"candidate": cache}).values()
         seen = audit.summary(audited.audits) if isinstance(audited, Audited) else {}

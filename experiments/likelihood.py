@@ -63,7 +63,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         cfg: The run's config.
         parts: What `check` returned.
     """
-    with begin(cfg, build.model(cfg), [parts.task]) as run:
+    with begin(cfg, [parts.task]) as run:
         entries = answer(run, parts.task)
         report = Report(
             title=f"Likelihood: {parts.task.name}",

@@ -119,7 +119,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         parts: What `check` returned.
     """
     tasks, settings, rules, cache = parts
-    with begin(cfg, build.model(cfg), list(tasks.values())) as run:
+    with begin(cfg, list(tasks.values())) as run:
         pairs: dict[str, dict[str, list[Sample]]] = {}
         twice: dict[str, dict[str, Any]] = {}
         noise: list[dict[str, Any]] = []

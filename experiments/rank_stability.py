@@ -93,7 +93,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         cfg: The run's config.
         parts: What `check` returned.
     """
-    with begin(cfg, build.model(cfg), list(parts.tasks.values())) as run:
+    with begin(cfg, list(parts.tasks.values())) as run:
         caches = dict.fromkeys(parts.rules, parts.cache)
         grid = {name: run.evaluate(task, parts.rules, parts.generation, caches) for name, task in parts.tasks.items()}
         report = Report(

@@ -82,7 +82,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         parts: What `check` returned.
     """
     rule, task, generation = parts
-    with begin(cfg, build.model(cfg), [task]) as run:
+    with begin(cfg, [task]) as run:
         items = task.items()
         run.traces = TraceFile(run.folder, len(items))
         [samples] = run.evaluate(task, {"candidate": rule}, generation).values()

@@ -122,7 +122,7 @@ def run(cfg: DictConfig, generation: Generation) -> None:
         cfg: The run's config.
         generation: What `check` returned: how canvases are filled.
     """
-    with begin(cfg, build.model(cfg)) as run:
+    with begin(cfg, []) as run:
         dtype, storage = arithmetic(cfg, run.model)
         stored = dtype if storage == "none" else storage
         ceilings = measure_ceilings(run.model.device, [dtype, ARITHMETIC.get(stored, stored)])

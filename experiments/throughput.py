@@ -143,7 +143,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
     """
     generation = parts.generation
     batches = list(dict.fromkeys(cfg.batch_sizes))
-    with begin(cfg, build.model(cfg), [parts.task] if parts.texts else []) as run:
+    with begin(cfg, [parts.task] if parts.texts else []) as run:
         prompts = token_ids(cfg, run.model, parts.texts, generation)
         jobs = {name: (rule, parts.caches.get(name)) for name, rule in parts.rules.items()}
         timings = measure(cfg, run.model, prompts, generation, jobs, batches, run.timings)

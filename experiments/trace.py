@@ -67,7 +67,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         parts: What `check` returned.
     """
     task, rules, cache = parts
-    with begin(cfg, build.model(cfg), [task]) as run:
+    with begin(cfg, [task]) as run:
         run.traces = TraceFile(run.folder, limit=1)
         samples = run.evaluate(task, rules, task.generation, dict.fromkeys(rules, cache))
         run.traces.finish()

@@ -152,7 +152,7 @@ def run(cfg: DictConfig, parts: Parts) -> None:
         cfg: The run's config.
         parts: What `check` returned.
     """
-    with begin(cfg, build.model(cfg), [parts.task]) as run:
+    with begin(cfg, [parts.task]) as run:
         grid = {called(cell): decoded(run, parts, cell) for cell in in_turn(cells(cfg))}
         report = Report(
             title=f"Variance by factor: {parts.task.name}",

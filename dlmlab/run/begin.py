@@ -1,6 +1,6 @@
 """A run under way: the folder that it writes, and everything in it, until its report is published.
 
-with begin(cfg, build.model(cfg), [task]) as run:
+with begin(cfg, [task]) as run:
     samples = run.evaluate(task, {"candidate": rule}, generation)
     run.publish(Report(title="…", …))
 """
@@ -8,7 +8,7 @@ with begin(cfg, build.model(cfg), [task]) as run:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -21,8 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlmlab import manifest
 from dlmlab.denoise import StepTiming
-from dlmlab.denoiser import Denoiser
-from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
 from dlmlab.measure.timing import TimingFile
 from dlmlab.policy import Policy
@@ -32,9 +30,9 @@ from dlmlab.rule import Rule
 from dlmlab.run import build, conf, resume
 from dlmlab.run.evaluate import Decoding, evaluate
 from dlmlab.run.experiment import name_of
-from dlmlab.run.gpus import devices, spread
+from dlmlab.run.gpus import spread
 from dlmlab.tracking import Report, RunRecord, following, track
-from dlmlab.types import Generation
+from dlmlab.types import Generation, Output
 
 if TYPE_CHECKING:
     from dlmlab.task.base import Task
@@ -59,8 +57,11 @@ class Run:
         timings: The file of what it has timed so far.
     """
 
-    def __init__(self, cfg: DictConfig, model: Any, tasks: Sequence[Task]) -> None:
-        self.cfg, self.model, self.folder = cfg, model, conf.folder()
+    def __init__(
+        self, cfg: DictConfig, model: Any, tasks: Sequence[Task], decode: Callable[..., Iterator[Output]]
+    ) -> None:
+        """decode: What decodes, on however many devices."""
+        self.cfg, self.model, self.folder, self._decode = cfg, model, conf.folder(), decode
         overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
         found = {**manifest.manifest(cfg, model, tasks), "overrides": overrides}
         self.manifest = resume.begin(self.folder, found, bool(cfg.resume_force))
@@ -88,7 +89,6 @@ class Run:
             generation: The settings whose memo answers; without any, every canvas is computed.
         """
         memo = None if generation is None else build.memo(self.cfg, self.model, generation)
-        several = devices(self.cfg)
         return Decoding(
             self.batch,
             self.cfg.seed,
@@ -97,7 +97,7 @@ class Run:
             file=self.samples,
             on_step=self.steps.append,
             display=self.cfg.display,
-            decode=spread(self.cfg, several) if len(several) > 1 else decode,
+            decode=self._decode,
         )
 
     def evaluate(
@@ -130,23 +130,23 @@ class Run:
 
 
 @contextmanager
-def begin(cfg: DictConfig, model: Denoiser | None = None, tasks: Sequence[Task] = ()) -> Iterator[Run]:
+def begin(cfg: DictConfig, tasks: Sequence[Task] | None = None) -> Iterator[Run]:
     """Begin a run in Hydra's folder, or let it go on there; the trackers that follow it know when it ends, and how.
 
     Args:
         cfg: The run's whole config.
-        model: What it decodes with, for the manifest; None where it loads none.
-        tasks: The tasks whose items it decodes, for the manifest.
+        tasks: The tasks whose items the config's model decodes; None where no model is loaded.
 
     Raises:
-        UserError: The folder holds another run.
+        UserError: The folder holds another run, or the model can't be had.
         OSError: The folder can't be written.
     """
-    run = Run(cfg, model, tasks)
-    remember()
-    log.info("begins: %s", run.manifest["command"])
-    with following(run.trackers, run.record(Report(title=""))):
-        yield run
+    with spread(cfg) as decode:
+        run = Run(cfg, None if tasks is None else build.model(cfg), tasks or (), decode)
+        remember()
+        log.info("begins: %s", run.manifest["command"])
+        with following(run.trackers, run.record(Report(title=""))):
+            yield run
 
 
 def remember() -> None:

@@ -1,6 +1,7 @@
 """Decode on several GPUs of one host: a process for each, of which this one is the first, and one run.
 
-Outputs come back to this process, which scores and keeps them: the run has one folder, and resumes as any other.
+The other processes load the model while this one does, and keep it until the run ends. Outputs come back to this
+process, which scores and keeps them: the run has one folder, and resumes as any other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import signal
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty
 from typing import Any
 
@@ -35,8 +38,6 @@ class Share:
     """What one process decodes, and how; it travels to the process that does.
 
     Attributes:
-        config: The run's config, resolved, from which the process loads its model.
-        device: The process's own, such as `cuda:1`.
         requests: The canvases that it fills.
         generation: How canvases are laid out and scheduled.
         batch_size: As the user asked for it.
@@ -44,8 +45,6 @@ class Share:
         options: See `dlmlab.denoise.Options`.
     """
 
-    config: Any
-    device: str
     requests: Sequence[Request]
     generation: Generation
     batch_size: int | str
@@ -55,7 +54,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last word of a process.
+    """The last word of a process about a share.
 
     Attributes:
         log: How its batch size came about.
@@ -85,51 +84,74 @@ def devices(cfg: DictConfig) -> list[str]:
     return [f"cuda:{number}" for number in range(wanted)]
 
 
-def spread(cfg: DictConfig, names: Sequence[str]) -> Callable[..., Iterator[Output]]:
-    """Return a `dlmlab.generation.decode` that decodes on several devices, on the first of them in this process.
+@contextmanager
+def spread(cfg: DictConfig) -> Iterator[Callable[..., Iterator[Output]]]:
+    """Yield a `dlmlab.generation.decode` that decodes on all devices that the config's `gpus` asks for.
 
     Args:
-        cfg: The run's config, from which every other process loads its model.
-        names: The devices; this process's model is on the first already.
+        cfg: The run's config, from which every other process loads its model; this process's is on the first device.
+
+    Raises:
+        UserError: There aren't so many devices, or one is named besides.
     """
-    config = OmegaConf.to_container(cfg, resolve=True)
+    names = devices(cfg)
+    if len(names) < 2:
+        yield decode
+        return
+    processes = Processes(OmegaConf.to_container(cfg, resolve=True), names[1:])
+    try:
+        yield partial(decode_on_all, processes)
+    finally:
+        processes.end()
 
-    def decode_on_all(
-        model: Any,
-        requests: Sequence[Request],
-        generation: Generation,
-        *,
-        batch_size: Batch,
-        memo: Memo | None,
-        on_step: Callable[[StepTiming], None],
-        **options: Any,
-    ) -> Iterator[Output]:
-        first, *others = shares(requests, len(names))
-        kept = isinstance(memo, DiskMemo) or memo
-        processes = Processes(
-            Share(config, name, share, generation, batch_size.asked, kept, options)
-            for name, share in zip(names[1:], others, strict=True)
-        )
 
-        def told(found: Iterator[Any]) -> Iterator[Output]:
-            for each in found:
-                if isinstance(each, Output):
-                    yield each
-                elif isinstance(each, StepTiming):
-                    on_step(each)
-                else:
-                    batch_size.log += each.log
+def decode_on_all(
+    processes: Processes,
+    model: Any,
+    requests: Sequence[Request],
+    generation: Generation,
+    *,
+    batch_size: Batch,
+    memo: Memo | None,
+    on_step: Callable[[StepTiming], None],
+    **options: Any,
+) -> Iterator[Output]:
+    """Fill canvases as `dlmlab.generation.decode` does, a share in this process and one in each of the others.
 
-        try:
-            own = decode(model, first, generation, batch_size=batch_size, memo=memo, on_step=on_step, **options)
-            for output in own:
-                yield output
-                yield from told(processes.ready())
-            yield from told(processes.rest())
-        finally:
-            processes.end()
+    Args:
+        processes: The others.
+        model: This process's model.
+        requests: The canvases to fill.
+        generation: How canvases are laid out and scheduled.
+        batch_size: As the user asked for it; its log takes what the others say of theirs.
+        memo: This process's; where it lies on the disk, every other opens it for itself.
+        on_step: Is told every step of all.
+        **options: See `dlmlab.denoise.Options`.
 
-    return decode_on_all
+    Yields:
+        The outputs, as rows finish.
+    """
+    first, *others = shares(requests, processes.number + 1)
+    kept = isinstance(memo, DiskMemo) or memo
+    processes.begin([Share(share, generation, batch_size.asked, kept, options) for share in others])
+
+    def told(found: Iterator[Any]) -> Iterator[Output]:
+        for each in found:
+            if isinstance(each, Output):
+                yield each
+            elif isinstance(each, StepTiming):
+                on_step(each)
+            else:
+                batch_size.log += each.log
+
+    try:
+        own = decode(model, first, generation, batch_size=batch_size, memo=memo, on_step=on_step, **options)
+        for output in own:
+            yield output
+            yield from told(processes.ready())
+        yield from told(processes.rest())
+    finally:
+        processes.stop()
 
 
 def shares(requests: Sequence[Request], number: int) -> list[list[Request]]:
@@ -150,44 +172,75 @@ def shares(requests: Sequence[Request], number: int) -> list[list[Request]]:
 
 
 class Processes:
-    """Processes that decode, a share each. What they find comes back as it is found."""
+    """Processes that load the model, then decode share after share. What they find comes back as it is found.
 
-    def __init__(self, parts: Iterator[Share]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._found = context.Queue()
-        self._running = {
-            part.device: context.Process(target=work, args=(part, self._found), daemon=True) for part in parts
-        }
-        for process in self._running.values():
-            process.start()
+    Args:
+        config: The run's config, resolved.
+        names: The devices, such as `cuda:1`, of a process each.
+    """
+
+    def __init__(self, config: Any, names: Sequence[str]) -> None:
+        self._config, self._names = config, names
+        self._context = multiprocessing.get_context("spawn")
+        self._busy = set[str]()
+        self._start()
+
+    @property
+    def number(self) -> int:
+        return len(self._names)
+
+    def begin(self, shares: Sequence[Share]) -> None:
+        """Give each process a share."""
+        if not self._running:
+            self._start()
+        for name, share in zip(self._names, shares, strict=True):
+            self._inbox[name].put(share)
+            self._busy.add(name)
 
     def ready(self) -> Iterator[Any]:
         """Yield what has been found since the last time, without waiting."""
-        while self._running and (found := self._next(0.0)) is not None:
+        while self._busy and (found := self._next(0.0)) is not None:
             yield found
 
     def rest(self) -> Iterator[Any]:
-        """Yield everything else that is found, until all have ended or the user asks for an end."""
-        while self._running and not asked():
+        """Yield everything else that is found, until all are done or the user asks for an end."""
+        while self._busy and not asked():
             if (found := self._next(POLL_SECONDS)) is not None:
                 yield found
 
+    def stop(self) -> None:
+        """End the processes if some are not done with their shares, which nobody waits for any more."""
+        if self._busy:
+            self.end()
+
     def end(self) -> None:
-        """End the processes that still run."""
+        """End all processes."""
         for process in self._running.values():
             process.terminate()
             process.join()
+        self._running.clear()
+        self._busy.clear()
+
+    def _start(self) -> None:
+        self._found = self._context.Queue()
+        self._inbox = {name: self._context.Queue() for name in self._names}
+        self._running = {
+            name: self._context.Process(target=work, args=(self._config, name, inbox, self._found), daemon=True)
+            for name, inbox in self._inbox.items()
+        }
+        for process in self._running.values():
+            process.start()
 
     def _next(self, seconds: float) -> Output | StepTiming | Ended | None:
         try:
             name, found = self._found.get(timeout=seconds) if seconds else self._found.get_nowait()
         except Empty:
-            for name, process in self._running.items():
-                if process.exitcode is not None and self._found.empty():
-                    raise UserError(f"the process on {name} ended with {process.exitcode}: resume= goes on") from None
+            for name in self._busy:
+                if (status := self._running[name].exitcode) is not None and self._found.empty():
+                    raise UserError(f"the process on {name} ended with {status}: resume= goes on") from None
             return None
         if isinstance(found, Ended):
-            self._running.pop(name).join()
+            self._busy.remove(name)
             if found.lines:
                 raise UserError(*found.lines)
             if found.error:
@@ -195,31 +248,36 @@ class Processes:
         return found  # type: ignore[no-any-return]
 
 
-def work(share: Share, found: Any) -> None:
-    """Decode a share in a process of its own, and tell what is found.
+def work(config: Any, device: str, inbox: Any, found: Any) -> None:
+    """Decode share after share in a process of its own, and tell what is found.
 
     Args:
-        share: What is decoded, and how.
-        found: The queue that takes steps, outputs and, last, an `Ended`, each with the device's name.
+        config: The run's config, resolved, from which the model is loaded.
+        device: The process's own, such as `cuda:1`.
+        inbox: The queue of shares.
+        found: The queue that takes steps, outputs and, last for each share, an `Ended`, each with the device's name.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told as well, and ends this one
-    batch = Batch(share.batch_size)
+    cfg = OmegaConf.create(config | {"device": device})
 
     def tell(what: Output | StepTiming | Ended) -> None:
-        found.put((share.device, what))
+        found.put((device, what))
 
+    log: Sequence[Mapping[str, Any]] = ()
     try:
-        cfg = OmegaConf.create(share.config | {"device": share.device})
         model = build.model(cfg)
-        memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
-        outputs = decode(
-            model, share.requests, share.generation, batch_size=batch, memo=memo, on_step=tell, **share.options
-        )
-        for output in outputs:
-            tell(output)
+        while True:
+            share = inbox.get()
+            batch = Batch(share.batch_size)
+            log = batch.log
+            memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
+            outputs = decode(
+                model, share.requests, share.generation, batch_size=batch, memo=memo, on_step=tell, **share.options
+            )
+            for output in outputs:
+                tell(output)
+            tell(Ended(batch.log))
     except UserError as error:
-        tell(Ended(batch.log, lines=error.args))
+        tell(Ended(log, lines=error.args))
     except Exception:
-        tell(Ended(batch.log, traceback.format_exc()))
-    else:
-        tell(Ended(batch.log))
+        tell(Ended(log, traceback.format_exc()))

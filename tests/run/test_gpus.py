@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from queue import SimpleQueue
 
 import pytest
@@ -11,8 +12,9 @@ from omegaconf import OmegaConf
 
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.errors import UserError
-from dlmlab.run import begin, gpus
-from dlmlab.types import Request
+from dlmlab.loop.batch import Batch
+from dlmlab.run import build, gpus
+from dlmlab.types import Generation, Request
 
 SMALL = ["experiment=evaluate", "task=tiny_mmlu", "task.limit=6", "tracking=terminal", "decoder=threshold"]
 
@@ -26,12 +28,36 @@ def answers(folder) -> dict[int, tuple]:
 def test_two_processes_answer_as_one_does(command, monkeypatch, tmp_path):
     assert command(*SMALL, "trace=true", "memo=off")[0] == 0
     texts = answers((tmp_path / "run").rename(tmp_path / "alone"))
-    monkeypatch.setattr(begin, "devices", lambda cfg: ["cpu", "cpu"])
+    monkeypatch.setattr(gpus, "devices", lambda cfg: ["cpu", "cpu"])
     status, _, errors = command(*SMALL, "trace=true", f"memo_path={tmp_path}/memo.sqlite")
     assert (status, errors) == (0, "")
     assert answers(tmp_path / "run") == texts
     asked, found = (json.loads((tmp_path / name / "results.json").read_text())["forwards"] for name in ("alone", "run"))
     assert found["asked"] == asked["asked"]
+
+
+@pytest.mark.long
+def test_processes_keep_their_model_until_the_run_ends(monkeypatch):
+    monkeypatch.setattr(gpus, "devices", lambda cfg: ["cpu", "cpu"])
+    model = {"_target_": "dlmlab.model.loader.load", "path": "tiny/v1"}
+    cfg = OmegaConf.create({"model": model, "device": "cpu"})
+    requests = [Request(index, [7] * (index + 1), Threshold(0.9)) for index in range(6)]
+    told = {"memo": None, "on_step": lambda step: None, "seed": 0}
+
+    def decoded():
+        return everywhere(build.model(cfg), requests, Generation(16, 16, 4), batch_size=Batch(2), **told)
+
+    with gpus.spread(cfg) as everywhere:
+        first = {output.index: output.tokens for output in decoded()}
+        pids = {process.pid for process in multiprocessing.active_children()}
+        assert {output.index: output.tokens for output in decoded()} == first
+        assert {process.pid for process in multiprocessing.active_children()} == pids
+        assert (len(pids), len(first)) == (1, 6)
+        next(outputs := decoded())
+        outputs.close()  # the other process's share is nobody's now
+        assert not multiprocessing.active_children()
+        assert {output.index: output.tokens for output in decoded()} == first
+    assert not multiprocessing.active_children()
 
 
 def test_requests_of_a_prompt_stay_together_and_shares_are_alike():
@@ -81,7 +107,7 @@ class Process:
 def processes(*said):
     """Processes that have said something to this one."""
     made = object.__new__(gpus.Processes)
-    made._found, made._running = SimpleQueue(), {"cuda:1": Process()}
+    made._found, made._running, made._busy = SimpleQueue(), {"cuda:1": Process()}, {"cuda:1"}
     for each in said:
         made._found.put(("cuda:1", each))
     return made
