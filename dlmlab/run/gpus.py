@@ -1,20 +1,15 @@
-"""Decode on several GPUs of one host: a process for each, of which this one is the first, and one run.
+"""Decode on several GPUs, of one host or of a Ray cluster, as one run: a process for each, the first of which is this.
 
-The other processes load the model while this one does, and keep it until the run ends. Outputs come back to this
-process, which scores and keeps them: the run has one folder, and resumes as any other.
+Outputs come back to this process, which scores and keeps them: the run has one folder, and resumes as any other.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import traceback
+import importlib.util
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from queue import Empty
 from typing import Any
 
 import torch
@@ -24,59 +19,27 @@ from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
-from dlmlab.loop.interrupt import asked
 from dlmlab.loop.shared_pass import Memo
-from dlmlab.memo import DiskMemo
-from dlmlab.run import build
+from dlmlab.run.helpers import Helpers, Processes, Share
 from dlmlab.types import Generation, Output, Request
 
-POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one process decodes, and how; it travels to the process that does.
-
-    Attributes:
-        requests: The canvases that it fills.
-        generation: How canvases are laid out and scheduled.
-        batch_size: As the user asked for it.
-        memo: Whether the process opens the run's memo for itself, or what it keeps proposals in.
-        options: See `dlmlab.denoise.Options`.
-    """
-
-    requests: Sequence[Request]
-    generation: Generation
-    batch_size: int | str
-    memo: Memo | bool | None
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last word of a process about a share.
-
-    Attributes:
-        log: How its batch size came about.
-        error: What went wrong; empty where all went well.
-        lines: What went wrong, for the user, where it is an error of the user's.
-    """
-
-    log: Sequence[Mapping[str, Any]]
-    error: str = ""
-    lines: tuple[str, ...] = ()
+RAY = "ray"
 
 
 def devices(cfg: DictConfig) -> list[str]:
-    """Return the devices that the config's `gpus` asks for; none where it doesn't ask.
+    """Return the devices of this host that the config's `gpus` asks for; none where it doesn't, or asks for a cluster.
 
     Raises:
-        UserError: There aren't so many, or a device is named besides.
+        UserError: There aren't so many, or a device is named besides, or Ray is missing.
     """
     if cfg.get("gpus") is None:
         return []
     if cfg.device not in ("auto", "cuda"):
         raise UserError(f"device={cfg.device} and gpus={cfg.gpus} both name devices: leave one of them out")
+    if cfg.gpus == RAY:
+        if importlib.util.find_spec(RAY) is None:
+            raise UserError("gpus=ray needs Ray: pip install 'dlmlab[ray]'")
+        return []
     have = torch.cuda.device_count()
     wanted = max(have, 1) if cfg.gpus == "all" else cfg.gpus
     if wanted > have:
@@ -88,25 +51,32 @@ def devices(cfg: DictConfig) -> list[str]:
 def spread(cfg: DictConfig) -> Iterator[Callable[..., Iterator[Output]]]:
     """Yield a `dlmlab.generation.decode` that decodes on all devices that the config's `gpus` asks for.
 
+    This process's model belongs on the first of them, which `device=auto` means.
+
     Args:
-        cfg: The run's config, from which every other process loads its model; this process's is on the first device.
+        cfg: The run's config, from which every other process loads its model.
 
     Raises:
-        UserError: There aren't so many devices, or one is named besides.
+        UserError: There aren't so many devices, or one is named besides, or no cluster is found.
     """
-    names = devices(cfg)
-    if len(names) < 2:
+    names, config = devices(cfg), OmegaConf.to_container(cfg, resolve=True)
+    if cfg.get("gpus") == RAY:
+        from dlmlab.run.cluster import joined
+
+        with joined(config) as helpers:
+            yield partial(decode_on_all, helpers)
+    elif len(names) > 1:
+        processes = Processes(config, names[1:])
+        try:
+            yield partial(decode_on_all, processes)
+        finally:
+            processes.end()
+    else:
         yield decode
-        return
-    processes = Processes(OmegaConf.to_container(cfg, resolve=True), names[1:])
-    try:
-        yield partial(decode_on_all, processes)
-    finally:
-        processes.end()
 
 
 def decode_on_all(
-    processes: Processes,
+    helpers: Helpers,
     model: Any,
     requests: Sequence[Request],
     generation: Generation,
@@ -119,21 +89,21 @@ def decode_on_all(
     """Fill canvases as `dlmlab.generation.decode` does, a share in this process and one in each of the others.
 
     Args:
-        processes: The others.
+        helpers: The others.
         model: This process's model.
         requests: The canvases to fill.
         generation: How canvases are laid out and scheduled.
         batch_size: As the user asked for it; its log takes what the others say of theirs.
-        memo: This process's; where it lies on the disk, every other opens it for itself.
+        memo: This process's; where it lies on the disk, every other on this host opens it for itself.
         on_step: Is told every step of all.
         **options: See `dlmlab.denoise.Options`.
 
     Yields:
         The outputs, as rows finish.
     """
-    first, *others = shares(requests, processes.number + 1)
-    kept = isinstance(memo, DiskMemo) or memo
-    processes.begin([Share(share, generation, batch_size.asked, kept, options) for share in others])
+    first, *others = shares(requests, helpers.number + 1)
+    kept = helpers.memo_of(memo)
+    helpers.begin([Share(share, generation, batch_size.asked, kept, options) for share in others])
 
     def told(found: Iterator[Any]) -> Iterator[Output]:
         for each in found:
@@ -148,10 +118,10 @@ def decode_on_all(
         own = decode(model, first, generation, batch_size=batch_size, memo=memo, on_step=on_step, **options)
         for output in own:
             yield output
-            yield from told(processes.ready())
-        yield from told(processes.rest())
+            yield from told(helpers.ready())
+        yield from told(helpers.rest())
     finally:
-        processes.stop()
+        helpers.stop()
 
 
 def shares(requests: Sequence[Request], number: int) -> list[list[Request]]:
@@ -169,115 +139,3 @@ def shares(requests: Sequence[Request], number: int) -> list[list[Request]]:
         of_prompt[tuple(request.prompt)].append(request)
     groups = sorted(of_prompt.values(), key=lambda group: len(group[0].prompt), reverse=True)
     return [[request for group in groups[first::number] for request in group] for first in range(number)]
-
-
-class Processes:
-    """Processes that load the model, then decode share after share. What they find comes back as it is found.
-
-    Args:
-        config: The run's config, resolved.
-        names: The devices, such as `cuda:1`, of a process each.
-    """
-
-    def __init__(self, config: Any, names: Sequence[str]) -> None:
-        self._config, self._names = config, names
-        self._context = multiprocessing.get_context("spawn")
-        self._busy = set[str]()
-        self._start()
-
-    @property
-    def number(self) -> int:
-        return len(self._names)
-
-    def begin(self, shares: Sequence[Share]) -> None:
-        """Give each process a share."""
-        if not self._running:
-            self._start()
-        for name, share in zip(self._names, shares, strict=True):
-            self._inbox[name].put(share)
-            self._busy.add(name)
-
-    def ready(self) -> Iterator[Any]:
-        """Yield what has been found since the last time, without waiting."""
-        while self._busy and (found := self._next(0.0)) is not None:
-            yield found
-
-    def rest(self) -> Iterator[Any]:
-        """Yield everything else that is found, until all are done or the user asks for an end."""
-        while self._busy and not asked():
-            if (found := self._next(POLL_SECONDS)) is not None:
-                yield found
-
-    def stop(self) -> None:
-        """End the processes if some are not done with their shares, which nobody waits for any more."""
-        if self._busy:
-            self.end()
-
-    def end(self) -> None:
-        """End all processes."""
-        for process in self._running.values():
-            process.terminate()
-            process.join()
-        self._running.clear()
-        self._busy.clear()
-
-    def _start(self) -> None:
-        self._found = self._context.Queue()
-        self._inbox = {name: self._context.Queue() for name in self._names}
-        self._running = {
-            name: self._context.Process(target=work, args=(self._config, name, inbox, self._found), daemon=True)
-            for name, inbox in self._inbox.items()
-        }
-        for process in self._running.values():
-            process.start()
-
-    def _next(self, seconds: float) -> Output | StepTiming | Ended | None:
-        try:
-            name, found = self._found.get(timeout=seconds) if seconds else self._found.get_nowait()
-        except Empty:
-            for name in self._busy:
-                if (status := self._running[name].exitcode) is not None and self._found.empty():
-                    raise UserError(f"the process on {name} ended with {status}: resume= goes on") from None
-            return None
-        if isinstance(found, Ended):
-            self._busy.remove(name)
-            if found.lines:
-                raise UserError(*found.lines)
-            if found.error:
-                raise RuntimeError(f"the process on {name} failed:\n{found.error}")
-        return found  # type: ignore[no-any-return]
-
-
-def work(config: Any, device: str, inbox: Any, found: Any) -> None:
-    """Decode share after share in a process of its own, and tell what is found.
-
-    Args:
-        config: The run's config, resolved, from which the model is loaded.
-        device: The process's own, such as `cuda:1`.
-        inbox: The queue of shares.
-        found: The queue that takes steps, outputs and, last for each share, an `Ended`, each with the device's name.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told as well, and ends this one
-    cfg = OmegaConf.create(config | {"device": device})
-
-    def tell(what: Output | StepTiming | Ended) -> None:
-        found.put((device, what))
-
-    log: Sequence[Mapping[str, Any]] = ()
-    try:
-        model = build.model(cfg)
-        while True:
-            share = inbox.get()
-            batch = Batch(share.batch_size)
-            log = batch.log
-            memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
-            outputs = decode(
-                model, share.requests, share.generation, batch_size=batch, memo=memo, on_step=tell, **share.options
-            )
-            for output in outputs:
-                tell(output)
-            tell(Ended(batch.log))
-    except UserError as error:
-        tell(Ended(log, lines=error.args))
-    except Exception:
-        tell(Ended(log, traceback.format_exc()))

@@ -43,7 +43,7 @@ KINDS: Mapping[str, Any] = {
 TRACED: Mapping[str, Any] = {"trace": bool, "trace_limit": PositiveInt}
 """Settings of experiments that can record every forward pass."""
 
-SPREAD: Mapping[str, Any] = {"gpus": PositiveInt | one_of(["all"]) | None}
+SPREAD: Mapping[str, Any] = {"gpus": PositiveInt | one_of(["all", "ray"]) | None}
 """The setting of experiments that can decode on several GPUs."""
 
 CALIBRATED: Mapping[str, Any] = {"kappa": Fraction, "tau": Fraction, "radius": NonNegativeInt}

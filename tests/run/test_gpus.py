@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections import deque
 from queue import SimpleQueue
 
 import pytest
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
-from dlmlab.run import build, gpus
+from dlmlab.run import build, gpus, helpers
 from dlmlab.types import Generation, Request
 
 SMALL = ["experiment=evaluate", "task=tiny_mmlu", "task.limit=6", "tracking=terminal", "decoder=threshold"]
@@ -106,10 +107,11 @@ class Process:
 
 def processes(*said):
     """Processes that have said something to this one."""
-    made = object.__new__(gpus.Processes)
+    made = object.__new__(helpers.Processes)
     made._found, made._running, made._busy = SimpleQueue(), {"cuda:1": Process()}, {"cuda:1"}
+    made._told = deque()
     for each in said:
-        made._found.put(("cuda:1", each))
+        made._found.put(("cuda:1", [each]))
     return made
 
 
@@ -120,6 +122,6 @@ def test_a_process_that_is_killed_is_named():
 
 def test_a_fault_of_another_process_is_this_ones():
     with pytest.raises(UserError, match="too long"):
-        list(processes(gpus.Ended([], lines=("too long",))).rest())
+        list(processes(helpers.Ended([], lines=("too long",))).rest())
     with pytest.raises(RuntimeError, match="(?s)cuda:1 failed.*ZeroDivisionError"):
-        list(processes(gpus.Ended([], "ZeroDivisionError")).rest())
+        list(processes(helpers.Ended([], "ZeroDivisionError")).rest())
