@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,8 @@ from dlmlab.memo import DiskMemo
 from dlmlab.run.helpers import Helpers, work
 
 SECONDS = 30
-"""How long a GPU is waited for that the cluster has."""
+"""How long a cluster, and a GPU that it has, are waited for."""
+REMEDY = "name one in RAY_ADDRESS that this machine is part of, or start one with `ray start --head`"
 
 
 class Holder:
@@ -71,12 +73,11 @@ def joined(config: Any) -> Iterator[Tasks]:
     Raises:
         UserError: There is no cluster, or no free GPU of it on this machine.
     """
+    check_address(os.environ.get("RAY_ADDRESS") or "auto")
     try:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise UserError(
-            "gpus=ray finds no Ray cluster: name one in RAY_ADDRESS, or start one with `ray start --head`"
-        ) from error
+        raise UserError(f"gpus=ray finds no Ray cluster: {REMEDY}") from error
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         holder: Any = ray.remote(num_gpus=1, num_cpus=0)(Holder).options(scheduling_strategy=here).remote()
@@ -95,6 +96,23 @@ def joined(config: Any) -> Iterator[Tasks]:
             helpers.end()
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Raise UserError for an address at which no cluster answers: Ray itself would wait for minutes.
+
+    Args:
+        address: A cluster's, as Ray writes them; `auto` is of the one that this machine is part of.
+    """
+    if "://" in address:
+        raise UserError(f"RAY_ADDRESS={address} is no machine's of a cluster: gpus=ray decodes here as well, {REMEDY}")
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there: {REMEDY}") from error
 
 
 def use(number: int) -> None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from dlmlab.decoder.threshold import Threshold
 from dlmlab.errors import UserError
+from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
 from dlmlab.run import build, gpus, helpers
 from dlmlab.types import Generation, Request
@@ -59,6 +60,73 @@ def test_processes_keep_their_model_until_the_run_ends(monkeypatch):
         assert not multiprocessing.active_children()
         assert {output.index: output.tokens for output in decoded()} == first
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two machines that count as a GPU each; its address."""
+    pytest.importorskip("ray", reason="needs pip install 'dlmlab[ray]'")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 78_643_200}
+    made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    made.add_node(**small)
+    made.wait_for_nodes()
+    yield made.address
+    made.shutdown()
+
+
+@pytest.mark.long
+def test_a_ray_cluster_answers_as_one_process_does(cluster, command, monkeypatch, tmp_path):
+    assert command(*SMALL, "memo=off")[0] == 0
+    texts = answers((tmp_path / "run").rename(tmp_path / "alone"))
+    own = []
+
+    def noted(model, requests, *more, **told):
+        own.extend(requests)
+        return decode(model, requests, *more, **told)
+
+    monkeypatch.setattr(gpus, "decode", noted)
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    status, _, errors = command(*SMALL, "gpus=ray", f"memo_path={tmp_path}/memo.sqlite")
+    assert (status, errors, len(own)) == (0, "", 3)
+    assert answers(tmp_path / "run") == texts
+
+
+@pytest.mark.long
+def test_a_task_of_a_cluster_that_ends_is_named(cluster, monkeypatch):
+    import ray
+
+    from dlmlab.run.cluster import joined
+
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    missing = {"model": {"_target_": "dlmlab.model.loader.load", "path": "tiny/v9"}, "device": "cpu"}
+    share = helpers.Share([], Generation(16, 16, 4), 1, None, {})
+    with joined(missing) as others:
+        others.begin([share])
+        with pytest.raises(UserError, match="tiny/v9"):
+            list(others.rest())
+    with joined(missing | {"model": {"_target_": "time.sleep", "_args_": [100]}}) as others:
+        others.begin([share])
+        ray.cancel(others._running["the cluster's GPU 1"], force=True)
+        with pytest.raises(UserError, match="the process on the cluster's GPU 1 ended with .*: resume= goes on"):
+            list(others.rest())
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("ray://127.0.0.1:10001", "is no machine's of a cluster"),
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+        ("nowhere:x", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address, line):
+    pytest.importorskip("ray", reason="needs pip install 'dlmlab[ray]'")
+    from dlmlab.run.cluster import check_address
+
+    with pytest.raises(UserError, match=f"RAY_ADDRESS={address}.*{line}.*ray start --head"):
+        check_address(address)
 
 
 def test_requests_of_a_prompt_stay_together_and_shares_are_alike():
