@@ -28,7 +28,7 @@ from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.pack import KeptLayout, KeptShape, PackedKept, PackedRows, Shape, pack_rows
-from dlmlab.model.projection import Projection, gated, side_by_side
+from dlmlab.model.projection import Projection, mlp_of, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,7 @@ class Layer(NamedTuple):
         head_norms: Weights of the norms of each head's queries and keys; None where heads have none.
         attn_out: Projection of what the heads mix.
         ff_norm: Weight of the norm before the MLP.
-        gated: The MLP's two projections that go up, and the activation; None where experts do all.
-        ff_out: The MLP's projection that goes down; likewise.
+        mlp: The MLP; None where experts do all.
         experts: What a router's experts make of (M, D); None where there are none.
     """
 
@@ -70,8 +69,7 @@ class Layer(NamedTuple):
     head_norms: tuple[Tensor, Tensor] | None
     attn_out: Projection
     ff_norm: Tensor
-    gated: Callable[[Any], Any] | None
-    ff_out: Projection | None
+    mlp: Projection | None
     experts: Callable[[Tensor], Tensor] | None
 
 
@@ -277,7 +275,7 @@ class Fast:
     def _feed_forward(self, x: Tensor, mixed: Tensor, layer: Layer) -> Product:
         """Add the attention's part to x, and answer the MLP's and the experts', still to be added."""
         h = self._normed(x, layer.attn_out(quantize(mixed) if self._float8 else mixed), layer.ff_norm)
-        y = layer.ff_out(layer.gated(h)) if layer.gated and layer.ff_out else None
+        y = layer.mlp(h) if layer.mlp else None
         if layer.experts is None:
             assert y is not None
             return y
@@ -306,8 +304,7 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
         head_norms_of(block),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
-        gated(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel) if dense else None,
-        side_by_side([block.ff_out], nf4_kernel) if dense else None,
+        mlp_of(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel) if dense else None,
         None if block.router is None else block.mixture,
     )
 

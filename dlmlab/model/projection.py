@@ -26,6 +26,9 @@ In FP8 a product is faster where cuBLAS needn't scale it by row and column; to m
 again by whoever reads it.
 """
 
+MOST_ROWS = 2048
+"""Rows that go through an MLP at once, which is several times as wide as the model; more keep a GPU no busier."""
+
 NF4_PRODUCTS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": nf4.matmul, "fused": nf4.matmul_few}
 PACKED_SCALES = 256
 """Scales that share a scale of their own."""
@@ -49,6 +52,40 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
         multiply, packed = NF4_PRODUCTS[nf4_kernel], packed_weights(modules)
         return _biased(lambda x: Product(multiply(x, packed)[None]), modules)
     return lambda x: Product(torch.cat([module(x) for module in modules], -1)[None])
+
+
+def mlp_of(gate: Any, up: Any, out: Any, nf4_kernel: str) -> Projection:
+    """Return what an MLP makes of rows.
+
+    Args:
+        gate: The projection that is activated.
+        up: The one beside it.
+        out: The last projection.
+        nf4_kernel: What multiplies NF4 weights; see `dlmlab.model.loader.load`.
+    """
+    widened, back = gated(gate, up, out, nf4_kernel), side_by_side([out], nf4_kernel)
+    if type(out) is not nn.Linear and not isinstance(out, Float8Linear):
+        return lambda x: back(widened(x))  # NF4's matrices would be unpacked anew for each part
+    return lambda x: in_parts(lambda part: back(widened(part)), x)
+
+
+def in_parts(work: Projection, x: Any) -> Product:
+    """Return what is made of rows, of at most MOST_ROWS at a time: what lies between takes less memory then.
+
+    Args:
+        work: Several projections after each other.
+        x: Rows, (M, K), or the same in `dlmlab.kernel.pointwise.Float8`.
+    """
+    columns = x if isinstance(x, Float8) else (x,)
+    rows = len(columns[0])
+    if rows <= MOST_ROWS:
+        return work(x)
+    few_enough = -(-rows // -(-rows // MOST_ROWS) // 16) * 16
+    parts = zip(*(column.split(few_enough) for column in columns), strict=True)
+    made = [work(Float8(*part) if isinstance(x, Float8) else part[0]) for part in parts]
+    scales = [product.scale_M1 for product in made if product.scale_M1 is not None]
+    joined = torch.cat([product.parts_SMN for product in made], dim=1)
+    return Product(joined, torch.cat(scales) if scales else None, made[0].scale_N1)
 
 
 def gated(gate: Any, up: Any, out: Any, nf4_kernel: str) -> Callable[[Any], Any]:

@@ -118,6 +118,28 @@ def test_its_kernels_interpreted_answer_what_the_plain_pass_does(tmp_path: Path,
     torch.testing.assert_close(near, exact, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("float8", [False, True])
+def test_many_rows_go_through_an_mlp_in_parts(monkeypatch: pytest.MonkeyPatch, float8: bool) -> None:
+    pytest.importorskip("triton")
+    from dlmlab.kernel.pointwise import Float8, Product
+    from dlmlab.model import projection
+
+    monkeypatch.setattr(projection, "MOST_ROWS", 32)
+    seen = []
+
+    def work(x: Any) -> Product:
+        seen.append(len(x[0]) if float8 else len(x))
+        values = x.values * 1.0 if float8 else x
+        return Product(torch.stack((values, 2 * values)), x.scale if float8 else None, torch.ones(1, 4))
+
+    values = torch.arange(400.0).view(100, 4)
+    x = Float8(values, torch.arange(100.0).view(100, 1)) if float8 else values
+    made, whole = projection.in_parts(work, x), work(x)
+    assert seen == [32, 32, 32, 4, 100]
+    for part, expected in zip(made, whole, strict=True):
+        assert part is expected or torch.equal(part, expected)
+
+
 def reusing(rows: list[list[int]], seed: int) -> Query:
     """A pass over these positions of rows whose stores are still to be named; every third of them is asked for."""
     longest = max(map(len, rows))
