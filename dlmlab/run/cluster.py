@@ -79,6 +79,7 @@ def joined(config: Any) -> Iterator[Tasks]:
     except ConnectionError as error:
         raise UserError(f"gpus=ray finds no Ray cluster: {REMEDY}") from error
     try:
+        free = int(ray.available_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         holder: Any = ray.remote(num_gpus=1, num_cpus=0)(Holder).options(scheduling_strategy=here).remote()
         try:
@@ -88,8 +89,7 @@ def joined(config: Any) -> Iterator[Tasks]:
                 "gpus=ray: the cluster has no free GPU on this machine, which decodes as well: start the run on one "
                 "that has"
             ) from error
-        free = int(ray.available_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-        helpers = Tasks(config, [f"the cluster's GPU {number}" for number in range(1, free + 1)])
+        helpers = Tasks(config, [f"the cluster's GPU {number}" for number in range(1, free)])
         try:
             yield helpers
         finally:

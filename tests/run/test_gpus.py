@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from collections import deque
 from queue import SimpleQueue
 
@@ -99,13 +100,21 @@ def test_a_task_of_a_cluster_that_ends_is_named(cluster, monkeypatch):
 
     from dlmlab.run.cluster import joined
 
+    def wait_for_gpus():
+        ray.init(log_to_driver=False)
+        while ray.available_resources().get("GPU") != 2:  # what ran before gives them back in its own time
+            time.sleep(0.1)
+        ray.shutdown()
+
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     missing = {"model": {"_target_": "dlmlab.model.loader.load", "path": "tiny/v9"}, "device": "cpu"}
     share = helpers.Share([], Generation(16, 16, 4), 1, None, {})
+    wait_for_gpus()
     with joined(missing) as others:
         others.begin([share])
         with pytest.raises(UserError, match="tiny/v9"):
             list(others.rest())
+    wait_for_gpus()
     with joined(missing | {"model": {"_target_": "time.sleep", "_args_": [100]}}) as others:
         others.begin([share])
         ray.cancel(others._running["the cluster's GPU 1"], force=True)
