@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -191,23 +192,23 @@ class Canvases:
             slot: The active blocks' positions that the pass is asked for, as indices into B × K; in guided canvases
                 they are asked for a second time, where prompts are masked.
         """
-        reuse = layout = None
         asked_BK = self.position_BK
         if self.shadows is not None:
             asked_BK = np.where(self.masked_BK, asked_BK, self.shadows.index_BK)
-            layout = Layout(*map(torch.from_numpy, self.shadows[1:]))
-        if self.kept is not None:
-            reuse = Reuse(*self.kept[:-1])
         wanted_N = np.take(asked_BK, slot)
         if self.guided:
             wanted_N = np.append(wanted_N, wanted_N + self.tokens_BL.size // 2)
+        return self._query._replace(wanted_N=torch.from_numpy(wanted_N))
+
+    @cached_property
+    def _query(self) -> Query:
+        """The pass but for the positions that it wants; its tensors look into the arrays."""
         return Query(
             torch.from_numpy(self.tokens_BL),
             None if self.real_BL is None else torch.from_numpy(self.real_BL),
-            torch.from_numpy(wanted_N),
-            reuse,
-            self.position_BK.shape[1],
-            layout,
+            reuse=None if self.kept is None else Reuse(*self.kept[:-1]),
+            block_length=self.position_BK.shape[1],
+            layout=None if self.shadows is None else Layout(*map(torch.from_numpy, self.shadows[1:])),
         )
 
     def slots(self, everywhere: bool) -> np.ndarray:

@@ -28,7 +28,7 @@ from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
 from dlmlab.model.pack import KeptLayout, KeptShape, PackedKept, PackedRows, Shape, pack_rows
-from dlmlab.model.projection import Projection, mlp_of, side_by_side
+from dlmlab.model.projection import Projection, dense, mlp_of, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
 log = logging.getLogger(__name__)
@@ -148,6 +148,8 @@ class Fast:
         self._embedding: Tensor = transformer["wte"].weight
         self._rotary = model.model.rotary(model.device)
         self._norm: Tensor = transformer["ln_f"].weight
+        head = self._embedding if model.config.weight_tying else transformer["ff_out"].weight.detach()
+        self._head = dense(head, whole=True)
         blocks = list(transformer["blocks"].children())
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
@@ -181,6 +183,10 @@ class Fast:
         assert self._laid_out is not None
         packed, where = self._laid_out.pack(query)
         return self._from_last(*self._until_last(packed), where)
+
+    def head(self, hidden_ND: Tensor) -> Tensor:
+        """Return the logits, (N, V), before they are scaled, of what a pass returns."""
+        return self._head(hidden_ND).parts_SMN[0]
 
     def serves(self, query: Query) -> bool:
         """Return whether the kernels know a pass that reuses; the first time that its cache is why not, log it."""

@@ -254,7 +254,9 @@ class LLaDAModelLM(PreTrainedModel):
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""
         transformer = self.model.transformer
-        if self.config.weight_tying:
+        if self.fast is not None and hidden_ND.ndim == 2:
+            logits_NV = self.fast.head(hidden_ND)
+        elif self.config.weight_tying:
             logits_NV = F.linear(hidden_ND, transformer["wte"].weight)
         else:
             logits_NV = transformer["ff_out"](hidden_ND)

@@ -47,7 +47,7 @@ def side_by_side(modules: Sequence[nn.Module], nf4_kernel: str, whole: bool = Fa
     if isinstance(first, Float8Linear):
         return _biased(_float8(modules, whole), modules)
     if type(first) is nn.Linear:
-        return _biased(_dense(_stacked(modules), whole), modules)
+        return _biased(dense(_stacked(modules), whole), modules)
     if nf4_kernel in NF4_PRODUCTS and all(map(_packable, modules)):
         multiply, packed = NF4_PRODUCTS[nf4_kernel], packed_weights(modules)
         return _biased(lambda x: Product(multiply(x, packed)[None]), modules)
@@ -99,7 +99,7 @@ def gated(gate: Any, up: Any, out: Any, nf4_kernel: str) -> Callable[[Any], Any]
     """
     if type(gate) is nn.Linear and gate.bias is None and few.parts_of(gate.weight, whole=True):
         both_NK = _stacked([gate, up])
-        multiply = _dense(both_NK, whole=False)
+        multiply = dense(both_NK, whole=False)
         return lambda x: few.gated_few(x, both_NK) if len(x) <= few.MOST_ROWS else swiglu(multiply(x), False)
     project = side_by_side([gate, up], nf4_kernel)
     if not isinstance(out, Float8Linear):
@@ -116,7 +116,13 @@ def _biased(multiply: Projection, modules: Sequence[Any]) -> Projection:
     return lambda x: Product(multiply(x).parts_SMN + bias_N)
 
 
-def _dense(weight_NK: Tensor, whole: bool) -> Projection:
+def dense(weight_NK: Tensor, whole: bool) -> Projection:
+    """Return the projection by a matrix as it is.
+
+    Args:
+        weight_NK: The matrix.
+        whole: Whether the product comes in one part.
+    """
     columns, inner = weight_NK.shape
     parts = few.parts_of(weight_NK, whole)
     whole = whole or columns > inner or inner % 2 > 0
