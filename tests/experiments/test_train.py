@@ -28,7 +28,6 @@ from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
 from experiments.train.optimize import set_rate
 from experiments.train.progress import is_right, normal_form
-from experiments.train.step import Recorder, Steps
 from experiments.train.tokenizer import train_tokenizer
 from experiments.train.train import PARTS, train
 from tests.documented import check_summary
@@ -36,7 +35,6 @@ from tests.documented import check_summary
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "dlmlab" / "model" / "tiny" / "v1"
 LAYOUT = Layout(prompt=80, canvas=64, short_share=0.5)
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 WEIGHTS = dict.fromkeys(V1_KINDS, 1.0)
 SMALL = {
     "tokenizer": {"vocab_size": 600, "samples": 5},
@@ -284,26 +282,6 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
         train(tmp_path / name, **settings(), seed=0, device="cpu")
         prints.append(dlmlab.load(str(tmp_path / name), device="cpu").fingerprint)
     assert prints[0] == prints[1]
-
-
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
-def test_recorded_steps_train_as_steps_one_by_one_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
-    parts = settings()
-    parts["training"] |= {"steps": 12}
-    parts["data"] |= {"rows": 96, "layouts": [{"prompt": 40, "canvas": 32}, {"prompt": 80, "canvas": 64}]}
-    monkeypatch.setattr("experiments.train.optimize.LOG_EVERY", 1)
-    if device == "cpu":
-        monkeypatch.setattr(Recorder, "__call__", lambda self, work: work)
-    losses = []
-    for recorded in (False, True):
-        monkeypatch.setattr(
-            "experiments.train.optimize.Steps", lambda *told, recorded, how=recorded: Steps(*told, recorded=how)
-        )
-        losses.append(train(tmp_path / str(recorded), **parts, seed=0, device=device)["losses"])
-    assert losses[0] == (losses[1] if device == "cpu" else pytest.approx(losses[1], rel=0.01))
-    assert len(set(losses[0])) == 12
 
 
 @pytest.mark.parametrize(("stop", "damage", "begins"), [(5, False, 4), (3, False, 3), (5, True, 0)])

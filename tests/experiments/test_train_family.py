@@ -18,10 +18,12 @@ from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, blocks_apart
 from experiments.train.network import Network, save_checkpoint, start
 from experiments.train.optimize import Data
+from experiments.train.step import Recorder, Steps
 from experiments.train.train import layouts_of, rows_of, train
 from tests.experiments.test_train import recipe
 
 FEW = {"data": {"rows": 40, "workers": 1}, "training": {"batch_size": 6}}
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 FAMILIES = ("tiny_dream", "tiny_sdar")
 
 
@@ -142,3 +144,26 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         weights.append(dlmlab.load(str(out), device="cpu").state_dict())
     for name, one in weights[0].items():  # Adam's first steps are as large for a gradient that rounding alone makes
         assert (one - weights[1][name]).abs().mean() < 1e-4, name
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("name", ["tiny_v2", "tiny_dream", "tiny_sdar", "sudoku"])
+def test_recorded_steps_train_as_steps_one_by_one_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, name: str
+) -> None:
+    training = {"batch_size": 4, "steps": 8, "seconds": None, "measure_at": []}
+    parts = recipe(name, {"data": {"rows": 64, "workers": 1}, "training": training, "progress": {"final_steps": []}})
+    if name == "tiny_v2":
+        parts["architecture"] |= {"n_layers": 1}
+        parts["data"]["layouts"] = [{"prompt": 48, "canvas": 32}, {"prompt": 96, "canvas": 128}]
+    monkeypatch.setattr("experiments.train.optimize.LOG_EVERY", 1)
+    if device == "cpu":
+        monkeypatch.setattr(Recorder, "__call__", lambda self, work: work)
+    losses = []
+    for recorded in (False, True):
+        monkeypatch.setattr(
+            "experiments.train.optimize.Steps", lambda *told, recorded, how=recorded: Steps(*told, recorded=how)
+        )
+        losses.append(train(tmp_path / str(recorded), **parts, seed=0, device=device)["losses"])
+    assert losses[0] == (losses[1] if device == "cpu" else pytest.approx(losses[1], rel=0.01))
+    assert len(set(losses[0])) == 8
