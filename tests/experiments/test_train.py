@@ -22,7 +22,7 @@ from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
 from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
-from experiments.train.data import Layout, Rows, make_rows
+from experiments.train.data import Layout, Rows, make_rows, place
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
@@ -127,6 +127,12 @@ def test_a_row_is_what_the_model_is_asked_in_decoding() -> None:
         assert tokenizer().eos_token_id not in made.ids_NL[row, LAYOUT.prompt : LAYOUT.prompt + answer - 1]
         assert answer <= made.canvas_N[row] <= LAYOUT.canvas
     assert set(made.canvas_N) == {16, 32, 48, 64}
+
+
+def test_a_row_that_is_passed_on_goes_to_a_longer_canvas() -> None:
+    layouts = [Layout(32, 32, passed_share=1.0), Layout(48, 32, passed_share=1.0), Layout(48, 64), Layout(64, 48)]
+    assert [place(30, answer, layouts, Random(0)) for answer in (9, 40, 65)] == [(2, 64), (2, 64), None]
+    assert place(40, 9, layouts[:2], Random(0)) == (1, 32)
 
 
 def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
