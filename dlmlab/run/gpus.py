@@ -64,7 +64,7 @@ def spread(cfg: DictConfig) -> Iterator[Callable[..., Iterator[Output]]]:
         from dlmlab.run.cluster import joined
 
         with joined(config) as helpers:
-            yield partial(decode_on_all, helpers)
+            yield partial(decode_on_all, helpers) if helpers.start() else decode
     elif len(names) > 1:
         processes = Processes(config, names[1:])
         try:
@@ -101,7 +101,7 @@ def decode_on_all(
     Yields:
         The outputs, as rows finish.
     """
-    first, *others = shares(requests, helpers.number + 1)
+    first, *others = shares(requests, helpers.start() + 1)
     kept = helpers.memo_of(memo)
     helpers.begin([Share(share, generation, batch_size.asked, kept, options) for share in others])
 

@@ -6,6 +6,7 @@ They load the model while this one does, and keep it until the run ends.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -85,7 +86,13 @@ class Helpers(ABC):
         self._busy = set[str]()
         self._told = deque[tuple[str, Found]]()
         self._found: Any = None
-        self._start()
+        self.start()
+
+    def start(self) -> int:
+        """Start the processes if none runs; return how many there are."""
+        if not self._running:
+            self._start()
+        return len(self._running)
 
     @abstractmethod
     def _start(self) -> None:
@@ -104,17 +111,20 @@ class Helpers(ABC):
         """Return what a share says of this process's memo, see `Share`."""
 
     def begin(self, shares: Sequence[Share]) -> None:
-        """Give each process a share."""
-        if not self._running:
-            self._start()
-        for name, share in zip(self._names, shares, strict=True):
-            self._inbox[name].put(share)
-            self._busy.add(name)
+        """Give each process a share.
 
-    @property
-    def number(self) -> int:
-        """Return how many processes there are."""
-        return len(self._names)
+        Raises:
+            UserError: A share can't be sent.
+        """
+        for name, share in zip(self._running, shares, strict=True):
+            try:
+                self._inbox[name].put(share)
+            except Exception as error:  # what is no data raises many kinds
+                raise UserError(
+                    f"gpus: what is decoded can't be sent to another process ({error}): define decoders and caches at "
+                    "the top of a module, or leave gpus out"
+                ) from error
+            self._busy.add(name)
 
     def ready(self) -> Iterator[Found]:
         """Yield what has been found since the last time, without waiting."""
@@ -139,7 +149,7 @@ class Helpers(ABC):
             try:
                 name, more = self._found.get(timeout=seconds) if seconds else self._found.get_nowait()
             except Empty:
-                for name in self._busy:
+                for name in () if asked() else self._busy:
                     if (end := self._end_of(name)) is not None and self._found.empty():
                         raise UserError(f"the process on {name} ended with {end}: resume= goes on") from None
                 return None
@@ -154,6 +164,22 @@ class Helpers(ABC):
         return found
 
 
+class Mail(NamedTuple):
+    """An end of a pipe with a queue's interface; what can't be sent is an error of who sends it."""
+
+    connection: Any
+
+    def put(self, what: Any) -> None:
+        """Send something."""
+        self.connection.send(what)
+
+    def get(self, timeout: float) -> Any:
+        """Return what has been sent; raise Empty where nothing comes in so many seconds."""
+        if not self.connection.poll(timeout):
+            raise Empty
+        return self.connection.recv()
+
+
 class Processes(Helpers):
     """Helpers on this host, one for each of the devices that are their names, such as `cuda:1`."""
 
@@ -162,7 +188,7 @@ class Processes(Helpers):
 
     def end(self) -> None:
         for process in self._running.values():
-            process.terminate()
+            process.kill()
             process.join()
         self._running.clear()
 
@@ -170,8 +196,9 @@ class Processes(Helpers):
         context = multiprocessing.get_context("spawn")
         self._found = context.Queue()
         for name in self._names:
-            inbox = self._inbox[name] = context.Queue()
-            told = self._config | {"device": name}, name, inbox, self._found
+            reader, writer = context.Pipe(duplex=False)
+            self._inbox[name] = Mail(writer)
+            told = self._config | {"device": name}, name, Mail(reader), self._found
             self._running[name] = context.Process(target=work, args=told, daemon=True)
             self._running[name].start()
 
@@ -186,16 +213,18 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
         config: The run's config, resolved, from which the model is loaded.
         name: The process's.
         inbox: The queue of shares.
-        found: The queue that takes the process's name with a list of steps and outputs, and last, for each share, an
-            `Ended`.
+        found: The queue that takes the process's name with a list of steps and outputs, the last of which is, for
+            each share, an `Ended`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told as well, and ends this one
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the first process is told as well, and ends this one
     cfg, pending, told = OmegaConf.create(config), list[Found](), time.monotonic()
 
     def tell(what: Found) -> None:
         nonlocal told
         pending.append(what)
         if isinstance(what, Ended) or time.monotonic() > told + TELL_SECONDS:
+            end_if_alone()
             found.put((name, pending.copy()))
             pending.clear()
             told = time.monotonic()
@@ -204,7 +233,7 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
     try:
         model = build.model(cfg)
         while True:
-            share = inbox.get()
+            share = received(inbox)
             batch = Batch(share.batch_size)
             log = batch.log
             memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
@@ -218,3 +247,25 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
         tell(Ended(log, lines=error.args))
     except Exception:
         tell(Ended(log, traceback.format_exc()))
+
+
+def received(inbox: Any) -> Share:
+    """Wait for a share, as long as there is somebody to send one.
+
+    Args:
+        inbox: The queue of shares.
+    """
+    while True:
+        try:
+            share: Share = inbox.get(timeout=POLL_SECONDS)
+        except Empty:
+            end_if_alone()
+        else:
+            return share
+
+
+def end_if_alone() -> None:
+    """End this process if the one that has started it is gone: a killed run would leave it on its GPU for good."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)

@@ -130,9 +130,10 @@ def test_a_row_is_what_the_model_is_asked_in_decoding() -> None:
 
 
 def test_a_row_that_is_passed_on_goes_to_a_longer_canvas() -> None:
-    layouts = [Layout(32, 32, passed_share=1.0), Layout(48, 32, passed_share=1.0), Layout(48, 64), Layout(64, 48)]
+    layouts = [Layout(32, 32, passed_share=1.0), Layout(48, 32), Layout(48, 64), Layout(64, 48)]
     assert [place(30, answer, layouts, Random(0)) for answer in (9, 40, 65)] == [(2, 64), (2, 64), None]
-    assert place(40, 9, layouts[:2], Random(0)) == (1, 32)
+    assert place(40, 9, layouts, Random(0)) == (1, 32)
+    assert place(9, 9, layouts[:2], Random(0)) == (0, 32)
 
 
 def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
