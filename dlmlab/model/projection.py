@@ -27,7 +27,7 @@ again by whoever reads it.
 """
 
 MOST_ROWS = 2048
-"""Rows that go through an MLP at once, which is several times as wide as the model; more keep a GPU no busier."""
+"""Largest number of rows that go through an MLP together: more would not keep a GPU busier, and its inside is wide."""
 
 NF4_PRODUCTS: dict[str, Callable[[Tensor, Packed], Tensor]] = {"auto": nf4.matmul, "fused": nf4.matmul_few}
 PACKED_SCALES = 256

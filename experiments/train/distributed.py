@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
+from dlmlab.errors import UserError
 from dlmlab.record.files import parse_json, read_bytes, write_json
 from experiments.train.data import Rows
 
@@ -38,8 +39,15 @@ def together(work: Callable[..., dict[str, Any]], device: str, processes: int | 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_join, (work, device, count, port, settings), nprocs=count)
-    return parse_json(read_bytes(_results(settings["out"])))
+    results = _results(settings["out"])
+    results.unlink(missing_ok=True)
+    try:
+        spawn(_join, (work, device, count, port, settings), nprocs=count)
+    except (ProcessExitedException, ProcessRaisedException):
+        if results.exists() and (lines := parse_json(read_bytes(results)).get("error")):
+            raise UserError(*lines) from None
+        raise
+    return parse_json(read_bytes(results))
 
 
 def _join(
@@ -55,6 +63,9 @@ def _join(
         if own == 0:
             write_json(_results(settings["out"]), made)
         dist.barrier()
+    except UserError as error:
+        write_json(_results(settings["out"]), {"error": error.args})
+        raise
     finally:
         dist.destroy_process_group()
 

@@ -98,7 +98,7 @@ def fit(
 
     Raises:
         KeyboardInterrupt: The user has asked for an end; the state is kept.
-        UserError: The loss is not finite; the last state before is kept.
+        UserError: The loss or the weights are not finite; the last state before is kept.
     """
     device, cuda = model.device, model.device.type == "cuda"
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
@@ -118,7 +118,7 @@ def fit(
         warm_up(objective, data, training["batch_size"], generator)
         generator.manual_seed(seed)
     seconds = hooks.ready() or training["seconds"]
-    drawn, loss = data.drawn(training["batch_size"], generator), torch.zeros(())
+    drawn, loss = data.drawn(training["batch_size"], generator), torch.zeros((), device=device)
     take_step = Steps(objective, data.layouts, optimizers, recorded=cuda)
     with finishing():
         for step, (number, batch) in enumerate(islice(drawn, first, None), first):
@@ -128,11 +128,11 @@ def fit(
             so_far.step, so_far.elapsed = step, elapsed
             done = max(step / training["steps"], elapsed / seconds if seconds else 0.0)
             if done >= 1:
-                check_finite(loss, step)
+                check_finite(model, loss, step)
                 break
             due = bool(so_far.ahead) and done >= so_far.ahead[0]
             if asked() or due or (step > first and step % training["checkpoint_every"] == 0):
-                check_finite(loss, step)
+                check_finite(model, loss, step)
                 keep(state, model, optimizers, so_far, hooks)
             if asked():
                 break
@@ -143,7 +143,7 @@ def fit(
             set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
             loss = take_step(number, batch)
             if step % LOG_EVERY == 0:
-                check_finite(loss, step)
+                check_finite(model, loss, step)
                 so_far.losses.append(loss.item())
                 say(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}")
 
@@ -168,17 +168,18 @@ def warm_up(objective: Objective, data: Data, batch_size: int, generator: torch.
         parameter.grad = None
 
 
-def check_finite(loss: Tensor, step: int) -> None:
-    """Raise UserError for a loss that is not finite.
+def check_finite(model: LLaDAModelLM, loss: Tensor, step: int) -> None:
+    """Raise UserError for a loss that is not finite, or weights that aren't, which a finite loss may have led to.
 
     Args:
+        model: The network, after the last step.
         loss: The last step's.
         step: The step that is named.
     """
-    if not loss.isfinite():
+    if not torch.stack([each.isfinite().all() for each in (loss, *model.parameters())]).all():
         raise UserError(
-            f"the loss is {loss.item()} by step {step}: what was kept before stays; lower training.muon.lr and "
-            "training.adamw.lr"
+            f"the loss or the weights are not finite by step {step}: what was kept before stays; lower "
+            "training.muon.lr and training.adamw.lr"
         )
 
 

@@ -23,6 +23,7 @@ from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
 from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
 from experiments.train.data import Layout, Rows, make_rows, place
+from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
@@ -322,12 +323,13 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
     assert prints[0] == prints[1]
 
 
-def test_a_loss_that_is_not_finite_ends_a_training_before_it_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, processes: int) -> None:
     parts = settings()
-    parts["training"] |= {"steps": 9, "checkpoint_every": 2}
-    parts["training"]["adamw"]["lr"] = 1e30
-    with pytest.raises(UserError, match="the loss is nan by step [2-9]: .* lower training.muon.lr"):
-        train(tmp_path / "out", **parts, seed=0, device="cpu")
+    parts["training"] |= {"steps": 9, "checkpoint_every": 1}
+    parts["training"]["muon"]["weight_decay"] = 1e39  # the first loss is finite, and its update is not
+    with pytest.raises(UserError, match="the loss or the weights are not finite by step 1: .* lower training.muon.lr"):
+        together(train, "cpu", processes, out=tmp_path / "out", **parts, seed=0)
     assert not (tmp_path / "out").exists()
 
 
