@@ -173,10 +173,8 @@ class Mail(NamedTuple):
         """Send something."""
         self.connection.send(what)
 
-    def get(self, timeout: float) -> Any:
-        """Return what has been sent; raise Empty where nothing comes in so many seconds."""
-        if not self.connection.poll(timeout):
-            raise Empty
+    def get(self) -> Any:
+        """Wait for what is sent, and return it; raise EOFError once there is nobody to send anything."""
         return self.connection.recv()
 
 
@@ -233,7 +231,7 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
     try:
         model = build.model(cfg)
         while True:
-            share = received(inbox)
+            share = inbox.get()
             batch = Batch(share.batch_size)
             log = batch.log
             memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
@@ -243,29 +241,16 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
             for output in outputs:
                 tell(output)
             tell(Ended(log))
+    except EOFError:
+        return  # the run is gone
     except UserError as error:
         tell(Ended(log, lines=error.args))
     except Exception:
         tell(Ended(log, traceback.format_exc()))
 
 
-def received(inbox: Any) -> Share:
-    """Wait for a share, as long as there is somebody to send one.
-
-    Args:
-        inbox: The queue of shares.
-    """
-    while True:
-        try:
-            share: Share = inbox.get(timeout=POLL_SECONDS)
-        except Empty:
-            end_if_alone()
-        else:
-            return share
-
-
 def end_if_alone() -> None:
-    """End this process if the one that has started it is gone: a killed run would leave it on its GPU for good."""
+    """End this process if the one that has started it is gone: nobody reads any more what it tells."""
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)

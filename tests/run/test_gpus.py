@@ -83,28 +83,40 @@ def test_a_share_that_cannot_be_sent_is_refused():
         made.begin([share])
 
 
-@pytest.mark.long
-def test_a_process_whose_run_was_killed_ends_too(tmp_path):
-    """It would stay on its GPU for good."""
-    code = """
-import os, signal
+KILLED = """
+import os, signal, sys
 from omegaconf import OmegaConf
-from dlmlab.run import gpus
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.loop.batch import Batch
+from dlmlab.run import build, gpus
+from dlmlab.types import Generation, Request
+
 gpus.devices = lambda cfg: ["cpu", "cpu"]
 if __name__ == "__main__":
     cfg = OmegaConf.create({"model": {"_target_": "dlmlab.model.loader.load", "path": "tiny/v1"}, "device": "cpu"})
     with gpus.spread(cfg) as decode:
         [process] = decode.args[0]._running.values()
         print(process.pid, flush=True)
+        if sys.argv[1] == "busy":
+            requests = [Request(index, [7] * (index % 50 + 1), Baseline()) for index in range(2000)]
+            told = {"batch_size": Batch(1), "memo": None, "on_step": lambda step: None, "seed": 0}
+            next(decode(build.model(cfg), requests, Generation(64, 64, 64), **told))
         os.kill(os.getpid(), signal.SIGKILL)
 """
-    (tmp_path / "killed.py").write_text(code)
-    run = subprocess.run([sys.executable, tmp_path / "killed.py"], capture_output=True, text=True, check=False)
-    assert run.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 120
-    while Path(f"/proc/{run.stdout.strip()}").exists() and time.monotonic() < deadline:
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_a_process_whose_run_was_killed_ends_too(tmp_path, state):
+    """It would stay on its GPU for good."""
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = [sys.executable, tmp_path / "killed.py", state]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    other, deadline = Path(f"/proc/{run.stdout.strip()}"), time.monotonic() + 60
+    while other.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not Path(f"/proc/{run.stdout.strip()}").exists()
+    assert not other.exists()
 
 
 @pytest.fixture(scope="module")
