@@ -14,8 +14,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from queue import Empty
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -118,12 +119,13 @@ class Helpers(ABC):
         """
         for name, share in zip(self._running, shares, strict=True):
             try:
-                self._inbox[name].put(share)
-            except Exception as error:  # what is no data raises many kinds
+                ForkingPickler.dumps(share)  # a queue would lose what it can't send, without a word
+            except Exception as error:  # many kinds, of whatever is no data
                 raise UserError(
                     f"gpus: what is decoded can't be sent to another process ({error}): define decoders and caches at "
                     "the top of a module, or leave gpus out"
                 ) from error
+            self._inbox[name].put(share)
             self._busy.add(name)
 
     def ready(self) -> Iterator[Found]:
@@ -164,20 +166,6 @@ class Helpers(ABC):
         return found
 
 
-class Mail(NamedTuple):
-    """An end of a pipe with a queue's interface; what can't be sent is an error of who sends it."""
-
-    connection: Any
-
-    def put(self, what: Any) -> None:
-        """Send something."""
-        self.connection.send(what)
-
-    def get(self) -> Any:
-        """Wait for what is sent, and return it; raise EOFError once there is nobody to send anything."""
-        return self.connection.recv()
-
-
 class Processes(Helpers):
     """Helpers on this host, one for each of the devices that are their names, such as `cuda:1`."""
 
@@ -194,9 +182,8 @@ class Processes(Helpers):
         context = multiprocessing.get_context("spawn")
         self._found = context.Queue()
         for name in self._names:
-            reader, writer = context.Pipe(duplex=False)
-            self._inbox[name] = Mail(writer)
-            told = self._config | {"device": name}, name, Mail(reader), self._found
+            inbox = self._inbox[name] = context.Queue()
+            told = self._config | {"device": name}, name, inbox, self._found
             self._running[name] = context.Process(target=work, args=told, daemon=True)
             self._running[name].start()
 
@@ -231,7 +218,7 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
     try:
         model = build.model(cfg)
         while True:
-            share = inbox.get()
+            share = received(inbox)
             batch = Batch(share.batch_size)
             log = batch.log
             memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
@@ -241,12 +228,25 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
             for output in outputs:
                 tell(output)
             tell(Ended(log))
-    except EOFError:
-        return  # the run is gone
     except UserError as error:
         tell(Ended(log, lines=error.args))
     except Exception:
         tell(Ended(log, traceback.format_exc()))
+
+
+def received(inbox: Any) -> Share:
+    """Wait for a share, as long as there is somebody to send one.
+
+    Args:
+        inbox: The queue of shares.
+    """
+    while True:
+        try:
+            share: Share = inbox.get(timeout=POLL_SECONDS)
+        except Empty:
+            end_if_alone()
+        else:
+            return share
 
 
 def end_if_alone() -> None:

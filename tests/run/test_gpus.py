@@ -77,7 +77,7 @@ def test_processes_keep_their_model_until_the_run_ends(monkeypatch):
 
 def test_a_share_that_cannot_be_sent_is_refused():
     made = object.__new__(helpers.Processes)
-    made._running, made._inbox = {"cuda:1": Process()}, {"cuda:1": helpers.Mail(multiprocessing.Pipe()[1])}
+    made._running = {"cuda:1": Process()}
     share = helpers.Share([lambda: None], Generation(16, 16, 4), 1, None, {})
     with pytest.raises(UserError, match=r"can't be sent to another process \(.*lambda.*leave gpus out"):
         made.begin([share])
