@@ -35,9 +35,11 @@ LONG = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `pytest` leaves out unless it is told `-m ""`, as CI does."""
+    """Mark the tests that `pytest` leaves out unless it is told `-m ""`, as CI does; skip what only a GPU can do."""
     long = tuple(Path(__file__).parent / name for name in LONG)
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if any(item.path.is_relative_to(each) for each in long):
             item.add_marker(pytest.mark.long)
 

@@ -303,14 +303,14 @@ def layer_of(block: Block, nf4_kernel: str) -> Layer:
     norms = [norm.weight for norm in (block.attn_norm, block.ff_norm)]
     assert norms[0] is not None
     assert norms[1] is not None
-    dense = block.ff_proj is not None
+    has_mlp = block.ff_proj is not None
     return Layer(
         norms[0].detach(),
         side_by_side([block.q_proj, block.k_proj, block.v_proj], nf4_kernel, whole=True),
         head_norms_of(block),
         side_by_side([block.attn_out], nf4_kernel),
         norms[1].detach(),
-        mlp_of(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel) if dense else None,
+        mlp_of(block.ff_proj, block.up_proj, block.ff_out, nf4_kernel) if has_mlp else None,
         None if block.router is None else block.mixture,
     )
 

@@ -80,8 +80,8 @@ def in_parts(work: Projection, x: Any) -> Product:
     rows = len(columns[0])
     if rows <= MOST_ROWS:
         return work(x)
-    few_enough = -(-rows // -(-rows // MOST_ROWS) // 16) * 16
-    parts = zip(*(column.split(few_enough) for column in columns), strict=True)
+    size = -(-rows // -(-rows // MOST_ROWS) // 16) * 16  # parts of one size but for the last, in whole tiles
+    parts = zip(*(column.split(size) for column in columns), strict=True)
     made = [work(Float8(*part) if isinstance(x, Float8) else part[0]) for part in parts]
     scales = [product.scale_M1 for product in made if product.scale_M1 is not None]
     joined = torch.cat([product.parts_SMN for product in made], dim=1)

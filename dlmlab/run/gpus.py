@@ -59,14 +59,14 @@ def spread(cfg: DictConfig) -> Iterator[Callable[..., Iterator[Output]]]:
     Raises:
         UserError: There aren't so many devices, or one is named besides, or no cluster is found.
     """
-    names, config = devices(cfg), OmegaConf.to_container(cfg, resolve=True)
+    names = devices(cfg)
     if cfg.get("gpus") == RAY:
         from dlmlab.run.cluster import joined
 
-        with joined(config) as helpers:
+        with joined(OmegaConf.to_container(cfg, resolve=True)) as helpers:
             yield partial(decode_on_all, helpers) if helpers.start() else decode
     elif len(names) > 1:
-        processes = Processes(config, names[1:])
+        processes = Processes(OmegaConf.to_container(cfg, resolve=True), names[1:])
         try:
             yield partial(decode_on_all, processes)
         finally:

@@ -23,7 +23,6 @@ from experiments.train.train import layouts_of, rows_of, train
 from tests.experiments.test_train import recipe
 
 FEW = {"data": {"rows": 40, "workers": 1}, "training": {"batch_size": 6}}
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 FAMILIES = ("tiny_dream", "tiny_sdar")
 
 
@@ -146,7 +145,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         assert (one - weights[1][name]).abs().mean() < 1e-4, name
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("name", ["tiny_v2", "tiny_dream", "tiny_sdar", "sudoku"])
 def test_recorded_steps_train_as_steps_one_by_one_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, name: str

@@ -10,14 +10,6 @@ DTYPE = torch.bfloat16 if torch.cuda.is_available() else torch.float32
 TOLERANCE = 6e-3 if torch.cuda.is_available() else 1e-5
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only a GPU can do."""
-    skip = pytest.mark.skip(reason="no CUDA device")
-    for item in items:
-        if "gpu" in item.keywords and DEVICE == "cpu":
-            item.add_marker(skip)
-
-
 @pytest.fixture
 def near():
     """Assert that a result is as near to the exact one as its precision allows."""

@@ -29,7 +29,6 @@ from tests.model.families import CONFIGS
 from tests.model.helpers import save_small, small_model
 
 WIDE = {"d_model": 256, "n_heads": 4, "mlp_hidden_size": 512, "max_sequence_length": 256}
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 FORMS = [("none", "auto"), ("nf4", "auto"), ("nf4", "fused"), ("nf4", "bnb"), ("fp8", "auto")]
 
 
@@ -39,7 +38,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "small"
 
 
-@gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize(("quantization", "nf4_kernel"), FORMS)
 @pytest.mark.parametrize("padded", [False, True])
@@ -60,7 +58,6 @@ def test_the_fast_pass_answers_what_the_plain_one_does(
         assert (exact - near).norm() / exact.norm() < (0.06 if quantization == "fp8" else 0.02)
 
 
-@gpu
 @pytest.mark.gpu
 def test_plain_modules_see_the_same_memory(folder: Path) -> None:
     how = {"dtype": "bfloat16", "device": "cuda"}
@@ -71,7 +68,6 @@ def test_plain_modules_see_the_same_memory(folder: Path) -> None:
     assert block.q_proj.weight.untyped_storage().data_ptr() == block.v_proj.weight.untyped_storage().data_ptr()
 
 
-@gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("quantization", ["none", "nf4", "fp8"])
 def test_answers_are_the_same_twice_and_whatever_was_recorded_before(folder: Path, quantization: str) -> None:
@@ -82,7 +78,6 @@ def test_answers_are_the_same_twice_and_whatever_was_recorded_before(folder: Pat
     assert runs[0] == runs[1] == runs[2]
 
 
-@gpu
 @pytest.mark.gpu
 def test_auto_leaves_what_it_cannot_do_to_the_plain_pass(folder: Path) -> None:
     assert not load(str(folder), dtype="float32", device="cuda").packs_rows
@@ -158,7 +153,7 @@ def record(fast: Any, packed: Any, *written: torch.Tensor) -> Any:
     return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
     tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +209,7 @@ def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
     assert (fast.arena.slots, len(fast.arena.free)) == (4, 1)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("cache", [None, Exact()], ids=["no_cache", "exact"])
 @pytest.mark.parametrize("family", ["sdar", "llada2"])
 def test_block_causal_answers_are_the_plain_passes(

@@ -23,8 +23,6 @@ from tests.model.helpers import SMALL, VECTORS, edit_config, save_small, shard
 IDS = torch.tensor([[3, 17, 95, 2, 60, 95, 41, 8]])
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out")
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -418,7 +416,6 @@ def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-@gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 def test_a_gpu_gives_what_a_cpu_gives(folder: Path, quantization: str) -> None:
