@@ -229,9 +229,16 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes in use: allocated on a GPU; on a CPU resident in the process, Python and torch included."""
+    """Return the most bytes in use: allocated on a GPU; on a CPU resident in the process, Python and torch included.
+
+    On a GPU that includes what recorded passes write to, which the allocator counts as free once they are recorded.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        number = torch.cuda.current_device() if device.index is None else device.index
+        own = (each for each in torch.cuda.memory_snapshot() if each["device"] == number)
+        recorded = (each for each in own if each["segment_pool_id"] != (0, 0))
+        unseen: int = sum(each["total_size"] - each["allocated_size"] for each in recorded)
+        return torch.cuda.max_memory_allocated(device) + unseen
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource  # which Windows lacks

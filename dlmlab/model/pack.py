@@ -148,6 +148,7 @@ class KeptLayout:
         self._position_BL = weakref.ref(query.reuse.position_BL)
         self._arena = query.reuse.stores[0].arena
         slots: list[Slot] = list(query.reuse.stores)
+        self._arena.filled.update(slot.number for slot in slots)
         real_BL = None if query.real_BL is None else query.real_BL.numpy(force=True)
         self._own = slice(None) if real_BL is None else real_BL
         position_T = query.reuse.position_BL.numpy(force=True)[self._own].ravel()

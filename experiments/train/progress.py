@@ -40,10 +40,10 @@ def held_out_accuracy(
     kinds = [kind for kind in kinds if kind is not Lookup]
     exercises = draw_held_out(kinds, per_kind, seed)
     outputs = generate(model, [exercise.prompt for exercise in exercises], Baseline(), **canvas._asdict())
-    right = {kind.__name__: 0.0 for kind in kinds}
+    right = {kind.__name__: 0 for kind in kinds}
     for exercise, output in zip(exercises, outputs, strict=True):
-        right[type(exercise).__name__] += is_right(exercise, output.text or "") / per_kind
-    return right
+        right[type(exercise).__name__] += is_right(exercise, output.text or "")
+    return {name: count / per_kind for name, count in right.items()}
 
 
 def is_right(exercise: Exercise, text: str) -> bool:

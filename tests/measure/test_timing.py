@@ -136,3 +136,13 @@ def test_what_padding_computes_is_counted_as_for_nothing(model):
 
 def test_a_model_that_does_not_count_says_nothing_of_it():
     assert Timing(0.1, Ledger(4, 3, 3, 2, positions=8), [], 2, 5, [[1, 2]]).for_nothing is None
+
+
+def test_peak_memory_of_a_gpu_counts_what_recorded_passes_write_to(monkeypatch):
+    def segment(device, pool, total, allocated):
+        return {"device": device, "segment_pool_id": pool, "total_size": total, "allocated_size": allocated}
+
+    segments = [segment(0, (0, 0), 900, 50), segment(0, (0, 2), 80, 30), segment(1, (0, 3), 700, 0)]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 400)
+    assert peak_memory(torch.device("cuda:0")) == 450
