@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from dlmlab.errors import UserError
 from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
 from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
+from experiments.train import progress
 from experiments.train.data import Layout, Rows, make_rows, place
 from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
 from experiments.train.optimize import set_rate
-from experiments.train.progress import is_right, normal_form
+from experiments.train.progress import Canvas, held_out_accuracy, is_right, normal_form
 from experiments.train.tokenizer import train_tokenizer
 from experiments.train.train import PARTS, train
 from tests.documented import check_summary
@@ -253,6 +255,13 @@ def test_progress_recognises_the_ways_to_write_a_function(kind: type[IntChain] |
         assert is_right(function, function.answer(rng))
         assert not is_right(function, function.answer(rng) + " + 1")
         assert not is_right(function, "    return (")
+
+
+def test_a_kind_that_is_all_right_is_exactly_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [SimpleNamespace(text="") for _ in range(40)]
+    monkeypatch.setattr(progress, "generate", lambda *_, **__: answers)
+    monkeypatch.setattr(progress, "is_right", lambda *_: True)
+    assert held_out_accuracy(None, [Branch], 40, Canvas(64, 64, 8), 0) == {"Branch": 1.0}
 
 
 def test_the_normal_form_ignores_names_and_nothing_else() -> None:
