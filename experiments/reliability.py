@@ -109,7 +109,7 @@ def proposals(trace: Trace, solution: Mapping[int, str]) -> Iterator[Proposal]:
     """
     filled: set[int] = set()
     for step in trace.steps:
-        begin = step["block"] * trace.block_length
+        begin = step["begin"]
         stage = min(STAGES - 1, STAGES * len(filled & solution.keys()) // max(1, len(solution)))
         committed = {begin + place for place in step["commit"]}
         for place, (token, confidence) in enumerate(zip(step["tokens"], step["confidence"], strict=True)):

@@ -50,9 +50,9 @@ def after(trace: Trace, passes: int) -> list[Position]:
     """
     canvas = [Position() for _ in trace.tokens]
     for number, step in enumerate(trace.steps[:passes], 1):
-        begin = step["block"] * trace.block_length
+        begin, count = step["begin"], len(step["tokens"])
         for position, text, confidence in zip(
-            canvas[begin : begin + trace.block_length], step["tokens"], step["confidence"], strict=True
+            canvas[begin : begin + count], step["tokens"], step["confidence"], strict=True
         ):
             position.fresh = False
             if text is not None:
@@ -73,7 +73,9 @@ def spots(trace: Trace) -> Iterator[tuple[int, int, int]]:
     row = column = 0
     for position, token in enumerate(trace.tokens):
         width = min(LONGEST_TOKEN, max(1, len(shown(trace, token)))) + room
-        column += bool(position and position % trace.block_length == 0)  # room for the line between blocks
+        column += bool(
+            position and trace.block_of(position) > trace.block_of(position - 1)
+        )  # room for the line between blocks
         if column + width > COLUMNS:
             row, column = row + 1, 0
         yield row, column, width

@@ -6,7 +6,7 @@ python run.py experiment=evaluate trace=true
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,11 @@ class Trace:
         block_length: Positions of a block.
         end_tokens: The texts of tokens that end an answer.
         tokens: The texts of the finished canvas.
-        steps: For each forward pass the number of its `block`, and of that block's positions: the `tokens` proposed and
-            their `confidence`, both null where nothing was; those that the pass went on to `commit` and to `revoke`;
-            and those with `marks`, by name. `computed` are ranges [from, to) of all positions that the pass computed,
-            counted from the canvas's first; negative ones are the prompt's.
+        steps: For each forward pass the number of its `block`, the canvas's position `begin` at which it begins, and of
+            the block's positions: the `tokens` proposed and their `confidence`, both null where nothing was; those that
+            the pass went on to `commit` and to `revoke`; and those with `marks`, by name. `computed` are ranges
+            [from, to) of all positions that the pass computed, counted from the canvas's first; negative ones are the
+            prompt's.
     """
 
     task: str
@@ -49,6 +50,13 @@ class Trace:
     end_tokens: list[str]
     tokens: list[str]
     steps: list[dict[str, Any]]
+
+    def block_of(self, position: int) -> int:
+        """Return the number of the block in which a position of the canvas lies.
+
+        The first block is shorter where blocks are counted from the prompt's first position.
+        """
+        return (position - len(self.steps[0]["tokens"])) // self.block_length + 1
 
 
 def trace_of(
@@ -72,20 +80,24 @@ def trace_of(
             texts[token] = str(token) if model.tokenizer is None else model.tokenizer.decode([token])
         return texts[token]
 
-    width = len(output.trace[0].tokens)
+    width, first = len(output.trace[0].tokens), output.trace[0].begin
     steps = []
     for moment in output.trace:
-        proposed = list(map(math.isfinite, moment.confidences))
+        # The grid of blocks may begin in the prompt, and end behind the canvas.
+        own = range(max(0, -moment.begin), min(width, len(output.tokens) - moment.begin))
+        proposed = [(moment.tokens[each], moment.confidences[each]) for each in own]
+
+        def inside(positions: Iterable[int], own: range = own) -> list[int]:
+            return [position - own.start for position in positions if position in own]
+
         step = {
-            "block": moment.begin // width,
-            "tokens": [text(token) if is_so else None for token, is_so in zip(moment.tokens, proposed, strict=True)],
-            "confidence": [
-                round(value, DIGITS) if is_so else None
-                for value, is_so in zip(moment.confidences, proposed, strict=True)
-            ],
-            "commit": moment.commit,
-            "revoke": moment.revoke,
-            "marks": moment.marks,
+            "block": (moment.begin - first) // width,
+            "begin": moment.begin + own.start,
+            "tokens": [text(token) if math.isfinite(value) else None for token, value in proposed],
+            "confidence": [round(value, DIGITS) if math.isfinite(value) else None for _, value in proposed],
+            "commit": inside(moment.commit),
+            "revoke": inside(moment.revoke),
+            "marks": {name: inside(positions) for name, positions in moment.marks.items()},
             "computed": [list(each) for each in moment.computed],
         }
         steps.append(step)
@@ -125,7 +137,10 @@ class TraceFile:
 
 def read(path: Path) -> dict[tuple[str, int, str], Trace]:
     """Return the traces of a file by task, index and decoder, the last one of each. Damaged lines are left out."""
-    traces = (Trace(**entry) for entry in Journal(path).entries if _is_whole(entry))
+    traces = [Trace(**entry) for entry in Journal(path).entries if _is_whole(entry)]
+    for trace in traces:
+        for step in trace.steps:
+            step.setdefault("begin", step["block"] * trace.block_length)  # an earlier version's has none
     return {(trace.task, trace.index, trace.decoder): trace for trace in traces}
 
 

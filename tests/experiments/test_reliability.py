@@ -15,7 +15,7 @@ def trace() -> Trace:
         {"block": 0, "tokens": [None, "x", "c"], "confidence": [None, 0.7, 0.4], "commit": [1], "revoke": []},
         {"block": 0, "tokens": [None, None, "c"], "confidence": [None, None, 0.5], "commit": [2], "revoke": []},
     ]
-    steps = [{**step, "marks": {}, "computed": []} for step in steps]
+    steps = [{**step, "begin": 0, "marks": {}, "computed": []} for step in steps]
     return Trace("t", "d", 0, "i", "p", 3, 3, [], ["a", "x", "c"], steps)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.saber import Saber
 from dlmlab.generation import generate
+from dlmlab.model.loader import load
 from dlmlab.picture.animation import COLUMNS, FRAMES, after, film, spots, still
-from dlmlab.record.traces import Trace, trace_of
+from dlmlab.record.journal import Journal
+from dlmlab.record.traces import Trace, read, trace_of
 from tests.fakes import FakeModel
+from tests.model.families import CONFIGS
 
 
 def traced(gen_length: int = 12) -> Trace:
@@ -29,11 +33,34 @@ def test_a_canvas_fills_as_its_trace_says() -> None:
     before, then = after(trace, revoking), after(trace, revoking + 1)
     step = trace.steps[revoking]
     for each in step["revoke"]:
-        position = step["block"] * 6 + each
+        position = step["begin"] + each
         assert before[position].number > 0
         assert then[position].text is None
     fresh = [position for position, each in enumerate(then) if each.fresh]
-    assert fresh == [step["block"] * 6 + each for each in step["commit"]]
+    assert fresh == [step["begin"] + each for each in step["commit"]]
+
+
+def test_where_blocks_are_counted_from_the_prompts_first_position_the_first_one_is_shorter(tmp_path: Path) -> None:
+    model = load("none", device="cpu", load_format="dummy", config=CONFIGS["sdar"])
+    settings = {"gen_length": 8, "block_length": 4, "steps": 4, "trace": True}
+    [output] = generate(model, [[1, 2, 3, 4, 5]], Baseline(), **settings)
+    trace = trace_of(model, output, "baseline", "1 2 3 4 5")
+    assert [trace.block_of(position) for position in range(len(trace.tokens))] == [0, 0, 0, 1, 1, 1, 1][
+        : trace.gen_length
+    ]
+    for step in trace.steps:
+        assert {trace.block_of(step["begin"] + place) for place in range(len(step["tokens"]))} == {step["block"]}
+    assert [position.text for position in after(trace, len(trace.steps))] == trace.tokens
+    assert film([trace], tmp_path / "film.gif").exists()
+
+
+def test_a_trace_of_an_earlier_version_says_where_its_blocks_begin(tmp_path: Path) -> None:
+    trace = traced()
+    entry = asdict(trace)
+    for step in entry["steps"]:
+        del step["begin"]
+    Journal(tmp_path / "traces.jsonl").append(entry)
+    assert list(read(tmp_path / "traces.jsonl").values()) == [trace]
 
 
 def test_tokens_stand_as_in_the_text_and_within_the_line() -> None:

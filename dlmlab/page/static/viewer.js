@@ -39,7 +39,7 @@ function dlmlabViewer(element, traces) {
     constructor(trace) {
       this.trace = trace;
       this.steps = trace.steps.map((step) => ({
-        begin: step.block * step.tokens.length,
+        begin: step.begin,
         tokens: step.tokens,
         confidence: step.confidence,
         commit: step.commit,
@@ -47,7 +47,7 @@ function dlmlabViewer(element, traces) {
         computed: (step.computed ?? []).reduce((sum, [from, to]) => sum + to - from, 0),
         marks: Object.entries(step.marks ?? {}).filter(([, places]) => places.length),
       }));
-      this.block = trace.steps[0].tokens.length;
+      this.first = trace.steps[0].tokens.length;
       this.ends = new Set(trace.end_tokens ?? []);
     }
 
@@ -69,12 +69,17 @@ function dlmlabViewer(element, traces) {
         for (const k of step.commit) Object.assign(cells[step.begin + k], { state: "committed", pass: number + 1, fresh: now });
         for (const k of step.revoke) Object.assign(cells[step.begin + k], { state: "waiting", token: null, confidence: null, marks: [], revoked: now });
       });
-      const active = this.steps[pass]?.begin;
+      const next = this.steps[pass];
       cells.forEach((cell, place) => {
-        cell.active = place >= active && place < active + this.block;
+        cell.active = next !== undefined && place >= next.begin && place < next.begin + next.tokens.length;
         if (cell.active && cell.state === "future") cell.state = "waiting";
       });
       return cells;
+    }
+
+    /** The number of the block in which a place lies, from 0; the first is shorter where the prompt has a part of it. */
+    blockOf(place) {
+      return Math.floor((place - this.first) / this.trace.block_length) + 1;
     }
 
     /** What was proposed at a place, pass by pass. */
@@ -99,7 +104,8 @@ function dlmlabViewer(element, traces) {
       this.count = make("span", "dv-count");
       this.canvas = make("div", "dv-canvas");
       this.cells = trace.tokens.map((token, place) => {
-        if (place && place % track.block === 0) this.canvas.append(make("span", "dv-block", `${place / track.block + 1}`));
+        const block = track.blockOf(place);
+        if (place && block > track.blockOf(place - 1)) this.canvas.append(make("span", "dv-block", `${block + 1}`));
         const ghost = make("span", "dv-ghost", track.text(token));
         const cell = make("span", "dv-cell", ghost, make("span", "dv-text"));
         ghost.setAttribute("aria-hidden", "true");
@@ -286,7 +292,7 @@ function dlmlabViewer(element, traces) {
         return step;
       });
       const history = make("ol", "dv-history", ...past);
-      const block = track.trace.tokens.length > track.block ? `, block ${Math.floor(place / track.block) + 1}` : "";
+      const block = track.blockOf(track.trace.tokens.length - 1) ? `, block ${track.blockOf(place) + 1}` : "";
       const name = this.panes.length > 1 ? `${visible(track.trace.decoder)}: ` : "";
       this.readout.replaceChildren(
         make("p", "dv-hint", `${name}place ${place + 1}${block}. Confidence and proposal at each pass:`), history);
