@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dlmlab.denoiser import Denoiser
+from dlmlab.errors import UserError
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.pool import Pool
 from dlmlab.loop.row import blockwise, grows
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.loop.step import step
-from dlmlab.policy import check_pair, check_served
+from dlmlab.policy import Policy, check_pair, check_served
 from dlmlab.rule import check_composition
 from dlmlab.types import Generation, Output, Request
 
@@ -94,6 +95,8 @@ def check_request(model: Denoiser, request: Request, generation: Generation) -> 
         generation: How it is laid out.
     """
     guided = generation.cfg_scale > 0
+    if request.cache is not None and not isinstance(request.cache, Policy):
+        raise UserError(f"cache={request.cache!r} is no cache: make one, such as Dual(), or leave it out")
     check_pair(request.rule, request.cache)
     check_served(model.keeps, request.cache, grows(generation, model.config), guided)
     check_composition(

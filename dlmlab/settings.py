@@ -185,7 +185,7 @@ def _limited(kind: Any, limits: Limits) -> str:
     """Describe in words what an annotation with limits allows."""
     low, high = limits
     if get_origin(kind) in (list, Sequence):
-        return f"{words(kind)}, not empty"
+        return f"a non-empty {words(kind).removeprefix('a ')}"
     if high < MOST:
         return f"{words(kind)} between {low:g} and {high:g}"
     if kind is int and low in (0, 1):

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASKED = {"experiment", "title", "question", "labels", "settings"}
 """Keys of results.json that say what was asked; the others follow."""
 UNCHECKED = 2
-"""Exit status where nothing is wrong, but not everything could be checked."""
+"""Exit status where nothing is known to be wrong, but not everything could be checked."""
 
 
 Recompute = Callable[[Saved], dict[str, Any]]
@@ -156,7 +156,7 @@ def main() -> int:
         found = verify(options.run, options.sandbox)
     except (UserError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+        return UNCHECKED
     for each in found.unchecked:
         print(visible(f"not checked: {each}"))
     for each in found.problems:

@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 import dlmlab
+from dlmlab.cache.dual import Dual
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.entropy import Entropy
 from dlmlab.decoder.localleap import LocalLeap
@@ -199,6 +200,8 @@ def test_what_stands_for_numbers_and_lists_is_taken() -> None:
         ({"prompts": [torch.tensor([[1]])]}, "prompt 0 is tensor"),
         ({"prompts": ["\ud800"]}, "has '.ud800' at 0, which is no character"),
         ({"rule": "localleap"}, "rule='localleap' is no decoder"),
+        ({"cache": "dual"}, "cache='dual' is no cache: make one"),
+        ({"cache": Dual}, "cache=<class .*Dual.> is no cache"),
         ({"rule": LocalLeap}, "rule=LocalLeap is no decoder"),
         ({"rule": None}, "rule=None is no decoder"),
         ({"model": "tiny/v1"}, "model='tiny/v1' is a path"),

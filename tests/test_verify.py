@@ -221,4 +221,4 @@ def test_the_command_says_ok_or_names_what_does_not_follow(copy: Callable[[str],
     edit_results(folder, lambda results: results.update(n=4))
     assert ask(folder) == (1, "does not follow: n: 3 follows, not 4\n", "")
     status, out, error = ask(folder / "nowhere")
-    assert (status, out, error.count("\n")) == (1, "", 1)
+    assert (status, out, error.count("\n")) == (2, "", 1)

@@ -6,12 +6,14 @@ Anywhere else there is nothing to finish, and it is raised on the spot.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 NOTICE = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar has hidden the cursor
 NOTICE += b"finishing what is under way; Ctrl-C again stops at once\n"
@@ -57,6 +59,35 @@ def finishing() -> Iterator[None]:
         _finishing = False
     if _asked:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold both signals back, and for good in processes that begin meanwhile: these are this one's to end.
+
+    A signal to all of a group, as Ctrl-C and Slurm send it, would otherwise kill them while this process still counts
+    on them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no such groups
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that has started it is gone, be it killed; for a pool's processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def asked() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -225,10 +225,15 @@ def varied(cfg: DictConfig, task: Task, name: str, template: str, num_fewshot: s
     changes: dict[str, Any] = {"name": name, "template": choice(cfg, "template", template).text}
     if num_fewshot:
         changes["num_fewshot"] = int(num_fewshot)
-    try:
-        return replace(task, **changes)  # type: ignore[type-var]
-    except TypeError as error:
-        raise UserError(f"task={task.name} takes no {' or '.join(changes)}: choose another task ({error})") from error
+    own: set[str] = {each.name for each in fields(task)} if is_dataclass(task) else set()
+    if lacking := changes.keys() - own - {"num_fewshot"}:
+        raise UserError(f"task={task.name} takes no {' or '.join(sorted(lacking))}: choose another task")
+    if changes.keys() - own:
+        raise UserError(
+            f"num_fewshot={num_fewshot}, but task={task.name} takes no examples: leave num_fewshot out, or choose "
+            "another task"
+        )
+    return replace(task, **changes)  # type: ignore[type-var]
 
 
 def role(cfg: DictConfig, gate: str) -> str:

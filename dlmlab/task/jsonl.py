@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.exceptions import TemplateRuntimeError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -28,10 +30,6 @@ class Jsonl(BaseTask):
 
     Items are called `FILE/LINE`, or as their field `id` says.
 
-    <<<<<<< HEAD
-    Raises UserError when the items are first needed: no such file, a line that is no JSON object, a template that
-    names no field, a field that a template names and a line lacks.
-    =======
     Attributes:
         path: The file, `.jsonl` or `.jsonl.gz`.
         prompt: The prompt, a Jinja template over a line's fields.
@@ -39,9 +37,8 @@ class Jsonl(BaseTask):
         filter: Takes the answer out of the model's text; what it returns is compared, blanks at both ends aside.
 
     Raises:
-        UserError: When the items are first needed: there is no such file, a line is no JSON object, or it lacks a field
-            that a template names.
-    >>>>>>> bb51d449e47cc1531ec95621fd1aedaeabddd69c
+        UserError: When the items are first needed: there is no such file, a line is no JSON object, or lacks a field
+            that a template names; a template names none, or would write null, a list or a group.
     """
 
     path: str
@@ -81,7 +78,7 @@ class Jsonl(BaseTask):
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
-        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_as_text)
         found = {}
         for key in ("prompt", "answer"):
             text = getattr(self, key)
@@ -92,3 +89,10 @@ class Jsonl(BaseTask):
             if not find_undeclared_variables(environment.parse(text)):
                 raise UserError(f"task.{key}={text!r} names no field of a line: write it as {{{{ field }}}}")
         return found
+
+
+def _as_text(value: object) -> object:
+    """Return what a template writes. Raises TemplateRuntimeError for what Python would spell in its own way."""
+    if value is None or isinstance(value, list | dict):
+        raise TemplateRuntimeError(f"{json.dumps(value)} is no text and no number")
+    return value

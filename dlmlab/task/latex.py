@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Literal
 
 from dlmlab.errors import UserError
+from dlmlab.loop.interrupt import end_with_parent
 
 SECONDS = 30.0
 """After which an answer counts as unequal; math-verify gives each of its own steps 5 s."""
@@ -108,7 +109,8 @@ def equal(gold: str, answer: str) -> bool:
 
 
 def _bound() -> None:
-    """Bound a process's memory: a power of powers would take all of it."""
+    """Bound a process's memory, of which a power of powers would take all, and its life by this one's."""
+    end_with_parent()
     try:
         import resource
     except ImportError:  # on Windows: there the time alone is bounded

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from dlmlab.errors import UserError
+from dlmlab.loop.interrupt import end_with_parent, held_back
 from dlmlab.settings import Fraction, PositiveInt
 from dlmlab.task.tiny.exercise import draw_training
 from dlmlab.task.tiny.kinds import V2_KINDS as KINDS
@@ -110,8 +111,10 @@ def in_processes(draw: Callable[[int], list[Rows]], rows: int, workers: int) -> 
     if workers == 1:
         parts = [draw(chunk) for chunk in range(chunks)]
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            parts = list(pool.map(draw, range(chunks), chunksize=max(1, min(8, chunks // (4 * workers)))))
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
+            with held_back():
+                drawn = pool.map(draw, range(chunks), chunksize=max(1, min(8, chunks // (4 * workers))))
+            parts = list(drawn)
     if rows % CHUNK and len(parts[-1]) == 1:
         parts[-1] = [Rows(*(column[: rows % CHUNK] for column in parts[-1][0]))]
     return [Rows(*map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)]

@@ -117,7 +117,7 @@ def test_differences_are_in_points_and_a_speedup_has_its_range():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["decoders=[]"], "decoders=[] is not a list, each text, not empty"),
+        (["decoders=[]"], "decoders=[] is not a non-empty list, each text"),
         (["decoders=[foo]"], "foo"),
         (["baseline_steps=0"], "baseline_steps=0 is not a positive integer"),
         (["margin=2"], "margin=2 is not a number between"),

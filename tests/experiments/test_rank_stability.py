@@ -74,7 +74,7 @@ def test_decoders_are_ranked_with_their_cache(command, tmp_path: Path) -> None:
     [
         ([*RANK, "templates=[plian,brief]"], "templates has 'plian', which is not one of"),
         ([*RANK, "templates=[plain]"], "2 decoders under 1 conditions have no order"),
-        ([*RANK, "num_fewshot=[0,1]"], "takes no"),
+        ([*RANK, "num_fewshot=[0,1]"], "num_fewshot=0, but task=tiny_mmlu takes no examples: leave num_fewshot out"),
         (["experiment=variance", "factors.seed=[1]"], "factors has one with a single value"),
         (["experiment=variance", "+factors.sede=[1,2]"], "factors has 'sede', which is no setting"),
         (["experiment=variance", "+factors.decoder=[eb,margin]"], "factors has 'decoder', which is no setting"),

@@ -71,7 +71,7 @@ def test_with_a_cache_the_steps_are_those_over_a_block(bench, cache, computed):
 BAD = {
     "cache=dual generation.steps=1": r"cache=dual: no step computes what a block's second pass does .* more generation",
     "cache=dkv": r"cache=dkv: its passes differ from each other, and none stands for all: set cache=dual",
-    "batch_sizes=8": r"batch_sizes=8 is not a list",
+    "batch_sizes=8": r"batch_sizes=8 is not a non-empty list",
     "prompt_length=0": r"prompt_length=0 is not a positive integer",
     "repeats=x": r"repeats='x' is not a positive integer",
     "decoder=localleap_paper": r"decoder=localleap_paper: a roofline is of the baseline",

@@ -205,16 +205,16 @@ def test_an_entry_in_the_performance_log(bench, go):
 
 
 BAD = {
-    "batch_sizes=[]": r"batch_sizes=\[\] is not a list, each a positive integer, not empty",
-    "batch_sizes=8": r"batch_sizes=8 is not a list",
-    "batch_sizes=null": r"batch_sizes=None is not a list",
+    "batch_sizes=[]": r"batch_sizes=\[\] is not a non-empty list, each a positive integer",
+    "batch_sizes=8": r"batch_sizes=8 is not a non-empty list",
+    "batch_sizes=null": r"batch_sizes=None is not a non-empty list",
     "batch_sizes=[1,0]": r"batch_sizes has 0, which is not a positive integer",
     "batch_sizes=[1.5]": r"batch_sizes has 1.5, which is not a positive integer",
     "batch_sizes=[16]": r"prompts=8 cannot fill a batch of 16",
     "prompts=3": r"prompts=3 cannot fill a batch of 8",
     "prompts=13": r"prompts=13 is more than the 12 distinct prompts of words",
     "prompts=many": r"prompts='many' is not a positive integer",
-    "prompt_lengths=[]": r"prompt_lengths=\[\] is not a list, each a positive integer, not empty",
+    "prompt_lengths=[]": r"prompt_lengths=\[\] is not a non-empty list, each a positive integer",
     "prompt_lengths=[0]": r"prompt_lengths has 0, which is not a positive integer",
     "repeats=0": r"repeats=0 is not a positive integer",
     "warmup=-1": r"warmup=-1 is not a whole number, 0 or more",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -12,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -330,6 +334,34 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
     assert again == whole
     prints = [dlmlab.load(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "killed")]
     assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_ends_all_of_a_group_ends_a_training_that_draws_its_rows(how: signal.Signals, tmp_path: Path) -> None:
+    """Killed, it leaves no process behind."""
+    typed = ["experiment=train", "model=tiny", "data.workers=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    with subprocess.Popen(
+        [sys.executable, "run.py", *typed],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as training:
+        drawing: list[psutil.Process] = []
+        while len(drawing) < 2:
+            assert training.poll() is None
+            time.sleep(0.1)
+            below = psutil.Process(training.pid).children(recursive=True)
+            drawing = [each for each in below if each.num_threads() > 1 and "spawn_main" in " ".join(each.cmdline())]
+        if how == signal.SIGKILL:
+            training.kill()
+        else:
+            os.killpg(training.pid, how)
+        _, errors = training.communicate(timeout=120)
+    assert training.returncode == (-how if how == signal.SIGKILL else 130)
+    assert how == signal.SIGKILL or errors.count("\n") == 1, errors
+    assert psutil.wait_procs(drawing, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -45,9 +45,7 @@ def test_where_blocks_are_counted_from_the_prompts_first_position_the_first_one_
     settings = {"gen_length": 8, "block_length": 4, "steps": 4, "trace": True}
     [output] = generate(model, [[1, 2, 3, 4, 5]], Baseline(), **settings)
     trace = trace_of(model, output, "baseline", "1 2 3 4 5")
-    assert [trace.block_of(position) for position in range(len(trace.tokens))] == [0, 0, 0, 1, 1, 1, 1][
-        : trace.gen_length
-    ]
+    assert [trace.block_of(position) for position in range(trace.gen_length)] == [0, 0, 0, 1, 1, 1, 1, 2]
     for step in trace.steps:
         assert {trace.block_of(step["begin"] + place) for place in range(len(step["tokens"]))} == {step["block"]}
     assert [position.text for position in after(trace, len(trace.steps))] == trace.tokens

@@ -50,7 +50,7 @@ BAD = {
     "dtype": (["model.dtype=float8"], r"dtype='float8' is not one of"),
     "quantization": (["model.quantization=int3"], r"quantization='int3' is not one of"),
     "tasks": (["experiment=quality_gate", "tasks=[mmul]"], r"tasks has 'mmul', which is not one of mmlu"),
-    "no tasks": (["experiment=quality_gate", "tasks=[]"], r"tasks=\[\] is not a list, .* not empty"),
+    "no tasks": (["experiment=quality_gate", "tasks=[]"], r"tasks=\[\] is not a non-empty list, each"),
     "margin": (["experiment=quality_gate", "gates.mmlu.margin=2"], r"gates.mmlu.margin=2 is not a number between"),
 }  # fmt: skip
 

@@ -78,6 +78,12 @@ def test_filters(read: Callable[[str], str], text: str, found: str) -> None:
             {"prompt": "Where is {city}?"},
             r"task.prompt='Where is {city}\?' names no field .*: write it as {{ field }}",
         ),
+        (
+            '{"city": null, "country": 3}\n',
+            {},
+            r"line 1: task.prompt cannot be filled \(null is no text and no number\)",
+        ),
+        ('{"city": "Oslo", "country": ["NO"]}\n', {}, r'task.answer cannot be filled \(\["NO"\] is no text'),
         ('{"city": "", "country": "", "id": 1}\n' * 2, {}, "ids are not unique"),
     ],
 )
