@@ -61,7 +61,7 @@ def test_values_are_of_a_kind_or_not(kind, right, wrong):
         (1, Annotated[int, Limits(2)], ["k=1 is not a whole number of at least 2"]),
         ("fiel", one_of(("file", "net")), ["k='fiel' is not one of file, net; did you mean file?"]),
         ("yes", bool, ["k='yes' is not true or false"]),
-        ([], list_of(str), ["k=[] is not a list, each text, not empty"]),
+        ([], list_of(str), ["k=[] is not a non-empty list, each text"]),
         ([1, 0, "a"], list_of(PositiveInt) | None, [f"k has {v!r}, which is not a positive integer" for v in (0, "a")]),
         ({"a": 1, "b": -1}, dict[str, NonNegativeFloat], ["k.b=-1 is not a number of at least 0"]),
         (1, Fraction, []),
