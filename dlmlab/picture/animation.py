@@ -73,9 +73,8 @@ def spots(trace: Trace) -> Iterator[tuple[int, int, int]]:
     row = column = 0
     for position, token in enumerate(trace.tokens):
         width = min(LONGEST_TOKEN, max(1, len(shown(trace, token)))) + room
-        column += bool(
-            position and trace.block_of(position) > trace.block_of(position - 1)
-        )  # room for the line between blocks
+        if position and trace.block_of(position) > trace.block_of(position - 1):
+            column += 1  # room for the line between blocks
         if column + width > COLUMNS:
             row, column = row + 1, 0
         yield row, column, width

@@ -147,6 +147,8 @@ def read(path: Path) -> dict[tuple[str, int, str], Trace]:
 def _is_whole(entry: Mapping[str, Any]) -> bool:
     """Return whether an entry is that of a trace."""
     shape = {**TRACE_SHAPE, "index": int, "end_tokens": list}
-    return entry.keys() == {each.name for each in fields(Trace)} and all(
-        fits(entry[key], kind) for key, kind in shape.items()
+    return (
+        entry.keys() == {each.name for each in fields(Trace)}
+        and all(fits(entry[key], kind) for key, kind in shape.items())
+        and all(isinstance(step, dict) and isinstance(step.get("block"), int) for step in entry["steps"])
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def test_a_file_is_sorted_and_a_torn_line_costs_itself(tmp_path: Path) -> None:
     file = TraceFile(tmp_path, 2)
     file.finish()
     assert not file.path.exists()
-    for trace in (words(1), words(0, "b"), words(0, "a"), words(1)):
+    hostile = (replace(words(2), steps=steps) for steps in ([3], [{}], [{"block": "0"}]))
+    for trace in (words(1), words(0, "b"), *hostile, words(0, "a"), words(1)):
         file.add(trace)
     with file.path.open("a") as torn:
         torn.write('{"task": "t", "dec')
