@@ -96,7 +96,7 @@ def check_request(model: Denoiser, request: Request, generation: Generation) -> 
     """
     guided = generation.cfg_scale > 0
     if request.cache is not None and not isinstance(request.cache, Policy):
-        raise UserError(f"cache={request.cache!r} is no cache: make one, such as Dual(), or leave it out")
+        raise UserError(f"cache={request.cache!r} is no cache: make one of dlmlab.cache, or leave it out")
     check_pair(request.rule, request.cache)
     check_served(model.keeps, request.cache, grows(generation, model.config), guided)
     check_composition(

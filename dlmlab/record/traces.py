@@ -54,7 +54,7 @@ class Trace:
     def block_of(self, position: int) -> int:
         """Return the number of the block in which a position of the canvas lies.
 
-        The first block is shorter where blocks are counted from the prompt's first position.
+        The first block and the last are shorter where blocks are counted from the prompt's first position.
         """
         return (position - len(self.steps[0]["tokens"])) // self.block_length + 1
 
@@ -86,18 +86,14 @@ def trace_of(
         # The grid of blocks may begin in the prompt, and end behind the canvas.
         own = range(max(0, -moment.begin), min(width, len(output.tokens) - moment.begin))
         proposed = [(moment.tokens[each], moment.confidences[each]) for each in own]
-
-        def inside(positions: Iterable[int], own: range = own) -> list[int]:
-            return [position - own.start for position in positions if position in own]
-
         step = {
             "block": (moment.begin - first) // width,
             "begin": moment.begin + own.start,
             "tokens": [text(token) if math.isfinite(value) else None for token, value in proposed],
             "confidence": [round(value, DIGITS) if math.isfinite(value) else None for _, value in proposed],
-            "commit": inside(moment.commit),
-            "revoke": inside(moment.revoke),
-            "marks": {name: inside(positions) for name, positions in moment.marks.items()},
+            "commit": within(moment.commit, own),
+            "revoke": within(moment.revoke, own),
+            "marks": {name: within(positions, own) for name, positions in moment.marks.items()},
             "computed": [list(each) for each in moment.computed],
         }
         steps.append(step)
@@ -109,6 +105,16 @@ def trace_of(
         tokens=[text(token) for token in output.tokens],
         steps=steps,
     )  # fmt: skip
+
+
+def within(positions: Iterable[int], own: range) -> list[int]:
+    """Return those of a block's positions that lie in a part of it, counted from the part's first.
+
+    Args:
+        positions: Positions of the block.
+        own: The part.
+    """
+    return [position - own.start for position in positions if position in own]
 
 
 class TraceFile:

@@ -6,7 +6,6 @@ They load the model while this one does, and keep it until the run ends.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 import traceback
@@ -24,7 +23,7 @@ from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
-from dlmlab.loop.interrupt import asked
+from dlmlab.loop.interrupt import asked, end_with_parent
 from dlmlab.loop.shared_pass import Memo
 from dlmlab.memo import DiskMemo
 from dlmlab.run import build
@@ -203,13 +202,13 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process is told as well, and ends this one
+    end_with_parent()  # killed, it reads no more of what this one tells
     cfg, pending, told = OmegaConf.create(config), list[Found](), time.monotonic()
 
     def tell(what: Found) -> None:
         nonlocal told
         pending.append(what)
         if isinstance(what, Ended) or time.monotonic() > told + TELL_SECONDS:
-            end_if_alone()
             found.put((name, pending.copy()))
             pending.clear()
             told = time.monotonic()
@@ -218,7 +217,7 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
     try:
         model = build.model(cfg)
         while True:
-            share = received(inbox)
+            share: Share = inbox.get()
             batch = Batch(share.batch_size)
             log = batch.log
             memo = build.memo(cfg, model, share.generation) if share.memo is True else share.memo
@@ -232,25 +231,3 @@ def work(config: Any, name: str, inbox: Any, found: Any) -> None:
         tell(Ended(log, lines=error.args))
     except Exception:
         tell(Ended(log, traceback.format_exc()))
-
-
-def received(inbox: Any) -> Share:
-    """Wait for a share, as long as there is somebody to send one.
-
-    Args:
-        inbox: The queue of shares.
-    """
-    while True:
-        try:
-            share: Share = inbox.get(timeout=POLL_SECONDS)
-        except Empty:
-            end_if_alone()
-        else:
-            return share
-
-
-def end_if_alone() -> None:
-    """End this process if the one that has started it is gone: nobody reads any more what it tells."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(1)
