@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dlmlab.denoiser import Query, Reuse
 from dlmlab.model.arena import Arena
 from tests.model.helpers import small_model
 
@@ -35,6 +36,18 @@ def test_it_gives_its_memory_back_before_it_grows_while_it_holds_nothing(
     rows += [arena.take(90) for _ in range(2)]
     assert (held[3:], arena.slots) == ([True], 8)
     assert rows[2].kept.eq(5).all()
+
+
+def test_what_a_recorded_pass_has_written_moves_along(arena: Arena) -> None:
+    pytest.importorskip("triton")
+    from dlmlab.model.pack import KeptLayout
+
+    row = arena.take(64)
+    arena.memory[:] = 5
+    position_BL = torch.arange(4)[None]
+    KeptLayout(Query(position_BL, None, position_BL[0], Reuse(position_BL, [None], [row], [None])), heads=4)
+    arena.take(64)
+    assert row.kept.eq(5).all()
 
 
 def test_it_goes_on_with_fewer_rows_after_it_has_found_no_room(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
