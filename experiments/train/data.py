@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from random import Random
 from typing import Any, NamedTuple
 
@@ -15,7 +13,6 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from dlmlab.errors import UserError
-from dlmlab.loop.interrupt import end_with_parent, held_back
 from dlmlab.settings import Fraction, PositiveInt
 from dlmlab.task.tiny.exercise import draw_training
 from dlmlab.task.tiny.kinds import V2_KINDS as KINDS
@@ -66,58 +63,18 @@ Found = list[tuple[list[int], list[int]]]
 """Token ids of prompts with their frame, and of answers with an end token."""
 
 
-def make_rows(
-    tokenizer: PreTrainedTokenizerBase,
-    weight_of: Mapping[str, float],
-    layouts: Sequence[Layout],
-    rows: int,
-    seed: int,
-    workers: int,
-) -> list[Rows]:
-    """Draw rows in several processes, and lay each out in the smallest layout that holds it.
-
-    A row depends on the seed and its place alone, not on how many processes draw.
+def drawing(
+    tokenizer: PreTrainedTokenizerBase, weight_of: Mapping[str, float], layouts: Sequence[Layout], seed: int
+) -> Callable[[int], list[Rows]]:
+    """Return what draws the rows of a chunk, given its number, each in a layout that holds it, see `place`.
 
     Args:
         tokenizer: The tokenizer of the network that is trained.
         weight_of: How often each kind of exercise is drawn, by its name, relative to the others.
         layouts: The layouts, the smallest first.
-        rows: How many rows; several layouts have the last chunk whole, see `in_processes`.
         seed: The seed of the draw.
-        workers: How many processes draw; 1 is this one.
-
-    Returns:
-        The rows of each layout. One that fits into none is left out.
-
-    Raises:
-        UserError: The layouts hold none of a chunk's exercises.
     """
-    draw = partial(_draw_chunk, tokenizer, dict(weight_of), tuple(layouts), seed)
-    return in_processes(draw, rows, workers)
-
-
-def in_processes(draw: Callable[[int], list[Rows]], rows: int, workers: int) -> list[Rows]:
-    """Return what a function draws for the chunks 0, 1, 2 … of `CHUNK` rows, together.
-
-    Args:
-        draw: Returns a chunk's rows by layout, given the chunk's number; it can be sent to a process.
-        rows: How many rows in all; the last chunk is cut to fit where there is one layout, else it stays whole.
-        workers: How many processes draw; 1 is this one.
-
-    Returns:
-        The rows of each layout, in the order of the chunks.
-    """
-    chunks = -(-rows // CHUNK)
-    if workers == 1:
-        parts = [draw(chunk) for chunk in range(chunks)]
-    else:
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
-            with held_back():
-                drawn = pool.map(draw, range(chunks), chunksize=max(1, min(8, chunks // (4 * workers))))
-            parts = list(drawn)
-    if rows % CHUNK and len(parts[-1]) == 1:
-        parts[-1] = [Rows(*(column[: rows % CHUNK] for column in parts[-1][0]))]
-    return [Rows(*map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)]
+    return partial(_draw_chunk, tokenizer, dict(weight_of), tuple(layouts), seed)
 
 
 def _draw_chunk(

@@ -8,6 +8,7 @@ canvas follows from its family: LLaDA's in both directions, Dream's shifted by o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -238,10 +239,11 @@ def batches(
     sizes: Sequence[int],
     generator: torch.Generator,
     part: slice = slice(None),
+    passes: int | None = None,
 ) -> Iterator[tuple[int, Batch]]:
-    """Yield rows of all layouts in a random order, over and over, as the number of a layout and a batch of it.
+    """Yield rows of all layouts in a random order, pass after pass, as the number of a layout and a batch of it.
 
-    A round's last rows of a layout, too few for a batch, are left out.
+    A pass's last rows of a layout, too few for a batch, are left out.
 
     Args:
         columns: The columns of each layout's `Rows`.
@@ -249,6 +251,7 @@ def batches(
         sizes: Rows of a batch of each layout.
         generator: Draws the order and the masks, on the columns' device.
         part: What is taken of each batch, for one of several processes that draw the same.
+        passes: How many passes; None is without end.
 
     Raises:
         UserError: No layout has rows enough for a batch.
@@ -259,7 +262,7 @@ def batches(
             f"data.rows are too few: a batch has {min(sizes)} rows and more of one canvas, and there are at most "
             f"{most} of one: raise data.rows, or lower training.batch_size"
         )
-    while True:
+    for _ in count() if passes is None else range(passes):
         orders = [torch.randperm(len(of[0]), generator=generator, device=device) for of in columns]
         wholes = [len(order) // size for order, size in zip(orders, sizes, strict=True)]
         turns = [(number, turn) for number, whole in enumerate(wholes) for turn in range(whole)]

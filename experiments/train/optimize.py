@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from dlmlab.loop.interrupt import asked, finishing
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout, Rows
 from experiments.train.distributed import agreed, rank, say, world
-from experiments.train.loss import Masks, Objective, Weights, batches
+from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon
 from experiments.train.state import Progress, load, save
 from experiments.train.step import Steps
@@ -42,7 +42,7 @@ class Hooks:
 
 
 class Data(NamedTuple):
-    """Rows by layout."""
+    """Rows of one round by layout."""
 
     layouts: Sequence[Layout]
     rows: Sequence[Rows]
@@ -55,17 +55,20 @@ class Data(NamedTuple):
         first = self.layouts[0].positions
         return [max(1, batch_size * first // layout.positions) for layout in self.layouts]
 
-    def drawn(self, batch_size: int, generator: torch.Generator) -> Any:
+    def drawn(
+        self, batch_size: int, generator: torch.Generator, passes: int | None = None
+    ) -> Iterator[tuple[int, Batch]]:
         """Yield batches, this process's part of each, see `batches`. Layouts with too few rows for one are left out.
 
         Args:
             batch_size: Rows of a batch of the first layout, of all processes together.
             generator: Draws the order and the masks; rows are put on its device.
+            passes: How often all rows are gone through; None is without end.
         """
         sizes = self.sizes(batch_size)
         columns = [[torch.from_numpy(column).to(generator.device) for column in each] for each in self.rows]
         part = slice(rank(), None, world())
-        return batches(columns, [layout.canvas for layout in self.layouts], sizes, generator, part)
+        return batches(columns, [layout.canvas for layout in self.layouts], sizes, generator, part, passes)
 
     @property
     def full(self) -> bool:
@@ -76,11 +79,50 @@ class Data(NamedTuple):
         )
 
 
+class Source(NamedTuple):
+    """Where batches come from.
+
+    Attributes:
+        layouts: The layouts of rows.
+        rounds: Returns a round's rows by layout, given its number.
+        passes: How often a round is gone through before the next; None is without end.
+        seed: The seed of the rows' order and of the masks.
+    """
+
+    layouts: Sequence[Layout]
+    rounds: Callable[[int], Sequence[Rows]]
+    passes: int | None
+    seed: int
+
+    def round(self, number: int) -> Data:
+        """Return a round, with a line that says how many rows it has."""
+        data = Data(self.layouts, self.rounds(number))
+        say(f"round {number}, rows by layout: {[len(each.ids_NL) for each in data.rows]}")
+        return data
+
+    def drawn(
+        self, data: Data, batch_size: int, generator: torch.Generator, so_far: Progress
+    ) -> Iterator[tuple[int, Batch]]:
+        """Yield batches from where a training stands, and bring it up to date from round to round.
+
+        Args:
+            data: The round that it is in.
+            batch_size: Rows of a batch of the first layout, of all processes together.
+            generator: Draws the order and the masks; seeded anew for each round.
+            so_far: Where the training stands.
+        """
+        behind = so_far.step - so_far.round_began
+        while True:
+            generator.manual_seed(self.seed + so_far.round)
+            yield from islice(data.drawn(batch_size, generator, self.passes), behind, None)
+            so_far.round, so_far.round_began, behind = so_far.round + 1, so_far.step + 1, 0
+            data = self.round(so_far.round)
+
+
 def fit(
     model: LLaDAModelLM,
-    data: Data,
+    source: Source,
     training: Mapping[str, Any],
-    seed: int,
     hooks: Hooks,
     so_far: Progress,
     state: Path,
@@ -89,9 +131,8 @@ def fit(
 
     Args:
         model: The network, on its device.
-        data: The rows.
+        source: Where batches come from.
         training: The recipe's part of that name, see conf/experiment/train/.
-        seed: The seed of the rows' order and of the masks.
         hooks: What is called on the way.
         so_far: Is brought up to date; losses every LOG_EVERY steps.
         state: The file that keeps the state.
@@ -101,27 +142,27 @@ def fit(
         UserError: The loss or the weights are not finite; the last state before is kept.
     """
     device, cuda = model.device, model.device.type == "cuda"
+    optimizers = make_optimizers(model, training["muon"], training["adamw"])
+    if kept := load(state, model, optimizers):
+        vars(so_far).update(vars(kept))
+        say(f"going on at step {so_far.step}")
+    data = source.round(so_far.round)
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
     objective = Objective(model, masks, Weights(training["short_answer"], training["padding_weight"]), data.full)
     if cuda:
         torch.set_float32_matmul_precision("high")
         torch.backends.cuda.enable_cudnn_sdp(False)  # whose gradients of 64 positions with a bias were NaN at times
         objective.compile()
-    optimizers = make_optimizers(model, training["muon"], training["adamw"])
-    if kept := load(state, model, optimizers):
-        vars(so_far).update(vars(kept))
-        say(f"going on at step {so_far.step}")
     first, behind = so_far.step, so_far.elapsed
     model.train(True)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device)
     if cuda:
         warm_up(objective, data, training["batch_size"], generator)
-        generator.manual_seed(seed)
     seconds = hooks.ready() or training["seconds"]
-    drawn, loss = data.drawn(training["batch_size"], generator), torch.zeros((), device=device)
-    take_step = Steps(objective, data.layouts, optimizers, recorded=cuda)
+    drawn, loss = source.drawn(data, training["batch_size"], generator, so_far), torch.zeros((), device=device)
+    take_step = Steps(objective, source.layouts, optimizers, recorded=cuda)
     with finishing():
-        for step, (number, batch) in enumerate(islice(drawn, first, None), first):
+        for step, (number, batch) in enumerate(drawn, first):
             if step <= first + 1:
                 began = time.perf_counter() - behind  # the first step fills the allocator
             elapsed = agreed(time.perf_counter() - began)
@@ -155,7 +196,7 @@ def warm_up(objective: Objective, data: Data, batch_size: int, generator: torch.
         objective: The loss of a batch.
         data: The rows.
         batch_size: Rows of a batch of the first layout.
-        generator: Draws the batches; seed it anew afterwards.
+        generator: Draws the batches; it is seeded anew before the first step.
     """
     for number, (layout, rows, size) in enumerate(zip(data.layouts, data.rows, data.sizes(batch_size), strict=True)):
         if len(rows.ids_NL) < size:

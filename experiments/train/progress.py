@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.generation import generate
-from dlmlab.task.tiny.choice import Choice, Lookup
+from dlmlab.task.tiny.choice import Choice
 from dlmlab.task.tiny.code import Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
+from dlmlab.task.tiny.kinds import DRILLS
 from dlmlab.task.tiny.open_base import OpenPrompt
 
 REFERENCES = 100
@@ -37,7 +38,7 @@ def held_out_accuracy(
         canvas: How they are decoded.
         seed: The seed of the draw.
     """
-    kinds = [kind for kind in kinds if kind is not Lookup]
+    kinds = [kind for kind in kinds if kind not in DRILLS]
     exercises = draw_held_out(kinds, per_kind, seed)
     outputs = generate(model, [exercise.prompt for exercise in exercises], Baseline(), **canvas._asdict())
     right = {kind.__name__: 0 for kind in kinds}

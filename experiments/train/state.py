@@ -30,6 +30,8 @@ class Progress:
         elapsed: Seconds of optimisation.
         losses: The losses so far, one for each log line.
         accuracy: The measurements so far.
+        round: The round of rows that the next step's batch is of.
+        round_began: That round's first step.
     """
 
     ahead: list[float]
@@ -37,6 +39,8 @@ class Progress:
     elapsed: float = 0.0
     losses: list[float] = field(default_factory=list)
     accuracy: list[dict[str, Any]] = field(default_factory=list)
+    round: int = 0
+    round_began: int = 0
 
 
 def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from dlmlab.settings import PositiveInt
 from dlmlab.task.sudoku9.content import draw
 from dlmlab.task.sudoku9.grid import CELLS, SIDE, solved_by, varied
 from dlmlab.task.sudoku9.task import LETTERS, prompt
-from experiments.train.data import CHUNK, Rows, in_processes
+from experiments.train.data import CHUNK, Rows
 
 BOS, EOS, EOT, MASK = "<|startoftext|>", "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 TEMPLATE = (
@@ -60,23 +60,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_rows(
-    tokenizer: PreTrainedTokenizerBase, puzzles: Mapping[str, Any], rows: int, seed: int, workers: int
-) -> list[Rows]:
-    """Draw rows in several processes: puzzles of the training side, each in several of its symmetric forms.
+def drawing(tokenizer: PreTrainedTokenizerBase, puzzles: Mapping[str, Any], seed: int) -> Callable[[int], list[Rows]]:
+    """Return what draws the rows of a chunk, given its number: puzzles of the training side, in their symmetric forms.
 
     Args:
         tokenizer: The tokenizer of `make_tokenizer`.
         puzzles: The fields of `Puzzles`, by name.
-        rows: How many rows.
         seed: The seed of the draw.
-        workers: How many processes draw; 1 is this one.
-
-    Returns:
-        The rows of the one layout that all puzzles have.
     """
-    drawn = partial(_draw_chunk, tokenizer, dict(puzzles), seed)
-    return in_processes(drawn, rows, workers)
+    return partial(_draw_chunk, tokenizer, dict(puzzles), seed)
 
 
 def _draw_chunk(tokenizer: PreTrainedTokenizerBase, puzzles: dict[str, Any], seed: int, chunk: int) -> list[Rows]:

@@ -23,11 +23,12 @@ from dlmlab.settings import Fraction, Limits, NonNegativeFloat, PositiveInt, fit
 from dlmlab.task.tiny.kinds import V2_KINDS as EXERCISES
 from dlmlab.types import Generation
 from experiments.train import sudoku
-from experiments.train.data import Layout, Rows, make_rows
+from experiments.train.data import Layout, drawing
 from experiments.train.distributed import rank, say, shared, together
 from experiments.train.network import Network, check_architecture, parameters, save_checkpoint, start
-from experiments.train.optimize import Data, Hooks, fit
+from experiments.train.optimize import Hooks, Source, fit
 from experiments.train.progress import Canvas, held_out_accuracy
+from experiments.train.rounds import Rounds
 from experiments.train.state import Progress
 from experiments.train.tokenizer import TEMPLATES
 
@@ -39,6 +40,7 @@ KINDS: Mapping[str, Any] = {
     "tokenizer.samples": PositiveInt,
     "tokenizer.template": one_of(TEMPLATES),
     "data.rows": PositiveInt,
+    "data.passes": PositiveInt | None,
     "data.workers": PositiveInt,
     "data.layouts": list_of(Layout),
     "data.weights": dict[str, NonNegativeFloat],
@@ -155,8 +157,8 @@ def layouts_of(data: Mapping[str, Any]) -> list[Layout]:
     return [Layout(**each) for each in data["layouts"]]
 
 
-def rows_of(network: Network, data: Mapping[str, Any], seed: int) -> list[Rows]:
-    """Draw a recipe's rows, by layout.
+def rounds_of(network: Network, data: Mapping[str, Any], seed: int) -> Rounds:
+    """Return what draws a recipe's rows.
 
     Args:
         network: The network that is trained, for its tokenizer.
@@ -164,8 +166,10 @@ def rows_of(network: Network, data: Mapping[str, Any], seed: int) -> list[Rows]:
         seed: The seed of the draw.
     """
     if data["puzzles"]:
-        return sudoku.make_rows(network.tokenizer, data["puzzles"], data["rows"], seed, data["workers"])
-    return make_rows(network.tokenizer, data["weights"], layouts_of(data), data["rows"], seed, data["workers"])
+        draw = sudoku.drawing(network.tokenizer, data["puzzles"], seed)
+    else:
+        draw = drawing(network.tokenizer, data["weights"], layouts_of(data), seed)
+    return Rounds(draw, data["rows"], data["workers"], ahead=data["passes"] is not None)
 
 
 def train(
@@ -208,8 +212,7 @@ def train(
     model.to(device)  # type: ignore[arg-type]
     model.model.rotary(model.device)
     model.tokenizer = network.tokenizer
-    rows = shared(out, lambda: rows_of(network, data, seed))
-    say(f"{parameters(model)} parameters; rows by layout: {[len(each.ids_NL) for each in rows]}")
+    say(f"{parameters(model)} parameters")
     so_far = Progress(sorted(training["measure_at"]))
 
     def measure(step: int, steps: int) -> None:
@@ -222,7 +225,9 @@ def train(
 
     hooks = Hooks(lambda step: measure(step, progress["gen_length"]), lambda: save_checkpoint(network, out), ready)
     state = out.with_name(f"{out.name}.state.safetensors")
-    fit(model, Data(layouts_of(data), rows), training, seed, hooks, so_far, state)
+    with rounds_of(network, data, seed) as rounds:
+        source = Source(layouts_of(data), lambda number: shared(out, lambda: rounds(number)), data["passes"], seed)
+        fit(model, source, training, hooks, so_far, state)
     if rank() == 0:
         save_checkpoint(network, out)
     for steps in progress["final_steps"]:

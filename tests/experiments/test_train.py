@@ -28,13 +28,14 @@ from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
 from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
 from experiments.train import progress
-from experiments.train.data import Layout, Rows, make_rows, place
+from experiments.train.data import CHUNK, Layout, Rows, drawing, place
 from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
 from experiments.train.optimize import set_rate
 from experiments.train.progress import Canvas, held_out_accuracy, is_right, normal_form
+from experiments.train.rounds import Rounds
 from experiments.train.tokenizer import train_tokenizer
 from experiments.train.train import PARTS, train
 from tests.documented import check_summary
@@ -59,7 +60,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def rows() -> Rows:
-    [made] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=0, workers=1)
+    [made] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=0), rows=300, workers=1)(0)
     return made
 
 
@@ -144,11 +145,24 @@ def test_a_row_that_is_passed_on_goes_to_a_longer_canvas() -> None:
 
 
 def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
-    [again] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=0, workers=2)
+    [again] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=0), rows=300, workers=2)(0)
     for one, two in zip(rows(), again, strict=True):
         assert np.array_equal(one, two)
-    [other] = make_rows(tokenizer(), WEIGHTS, [LAYOUT], 300, seed=1, workers=1)
+    [other] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=1), rows=300, workers=1)(0)
     assert not np.array_equal(rows().ids_NL, other.ids_NL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rounds_go_on_where_the_last_one_ended(workers: int) -> None:
+    with Rounds(numbered, rows=2 * CHUNK, workers=workers, ahead=True) as rounds:
+        found = [rounds(number) for number in (0, 1, 3)]
+    assert [each.ids_NL.reshape(2, CHUNK)[:, 0].tolist() for [each] in found] == [[0, 1], [2, 3], [6, 7]]
+    left = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+    assert left == []
+
+
+def numbered(chunk: int) -> list[Rows]:
+    return [Rows(*(np.full((CHUNK, *more), chunk, dtype=np.int16) for more in ((1,), (), (), ())))]
 
 
 def test_the_configured_mixture_has_every_kind() -> None:
@@ -186,6 +200,8 @@ def test_batches_take_every_row_once_a_round_and_spread_t() -> None:
         size = (3, 2)[number]
         assert torch.equal((batch.t_B.sub(0.02).div(0.98) * size).long(), torch.arange(size))
         assert batch.uniform_BK.shape == (size, (4, 6)[number])
+    passes = batches([each * 4 for each in columns], [4, 6], [3, 2], torch.Generator().manual_seed(0), passes=2)
+    assert len([*passes]) == 10
 
 
 def test_rows_that_fill_no_batch_are_refused() -> None:
@@ -305,11 +321,15 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
     assert prints[0] == prints[1]
 
 
-@pytest.mark.parametrize(("stop", "damage", "begins"), [(5, False, 4), (3, False, 3), (5, True, 0)])
+@pytest.mark.parametrize(
+    ("stop", "damage", "begins", "passes"),
+    [(5, False, 4, None), (3, False, 3, None), (5, True, 0, None), (5, False, 4, 1)],
+)
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, damage: bool, begins: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, damage: bool, begins: int, passes: int | None
 ) -> None:
     parts = settings()
+    parts["data"]["passes"] = passes  # of four batches each
     parts["training"] |= {"steps": 6, "checkpoint_every": 2}
     whole = train(tmp_path / "whole", **parts, seed=0, device="cpu")
     done = []

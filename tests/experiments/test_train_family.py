@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 import dlmlab
@@ -19,7 +21,7 @@ from experiments.train.loss import Batch, Masks, Objective, Weights, blocks_apar
 from experiments.train.network import Network, save_checkpoint, start
 from experiments.train.optimize import Data
 from experiments.train.step import Recorder, Steps
-from experiments.train.train import layouts_of, rows_of, train
+from experiments.train.train import layouts_of, rounds_of, train
 from tests.experiments.test_train import recipe
 
 FEW = {"data": {"rows": 40, "workers": 1}, "training": {"batch_size": 6}}
@@ -38,7 +40,7 @@ def fresh(name: str) -> tuple[Network, dict[str, Any]]:
 
 def logits_in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Data, Batch, Tensor]:
     """A batch, and the logits (B, K, V) that its loss is computed of."""
-    data = Data(layouts_of(parts["data"]), rows_of(network, parts["data"], seed=0))
+    data = Data(layouts_of(parts["data"]), rounds_of(network, parts["data"], seed=0)(0))
     _, batch = next(data.drawn(6, torch.Generator().manual_seed(0)))
     objective = Objective(network.model, Masks(tuple(parts["training"]["block_lengths"]), block_share), Weights(1, 1.0))
     seen: list[Tensor] = []
@@ -121,7 +123,7 @@ def test_layouts_that_hold_no_exercise_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"hold none of 2000 exercises, whose prompts have \d+ tokens and more: raise prompt"
     ):
-        rows_of(network, parts["data"], seed=0)
+        rounds_of(network, parts["data"], seed=0)(0)
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
@@ -143,6 +145,24 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         weights.append(dlmlab.load(str(out), device="cpu").state_dict())
     for name, one in weights[0].items():  # Adam's first steps are as large for a gradient that rounding alone makes
         assert (one - weights[1][name]).abs().mean() < 1e-4, name
+
+
+def test_two_processes_take_up_the_next_round_together(tmp_path: Path) -> None:
+    rows = {"rows": 16, "workers": 2, "passes": 1}
+    training = {"steps": 5, "seconds": None, "batch_size": 8, "measure_at": [], "checkpoint_every": 1}
+    parts = recipe("tiny", {"data": rows, "training": training, "progress": {"final_steps": []}})
+    parts["tokenizer"] = {"vocab_size": 600, "samples": 20, "template": "llada"}
+    parts["architecture"] |= {"d_model": 32, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 32}
+    results = together(train, "cpu", 2, out=tmp_path / "checkpoint", **parts, seed=0)
+    assert results["steps"] == 5
+    with safe_open(tmp_path / "checkpoint.state.safetensors", "pt") as state:
+        kept = json.loads(state.metadata()["progress"])
+    assert (kept["step"], kept["round"], kept["round_began"]) == (4, 2, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint",
+        "checkpoint.results.json",
+        "checkpoint.state.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -16,6 +16,7 @@ from dlmlab.task.sudoku9.task import answer, prompt
 from experiments.train import sudoku
 from experiments.train.data import Rows
 from experiments.train.network import save_checkpoint, start
+from experiments.train.rounds import Rounds
 from experiments.train.train import train
 from tests.experiments.test_train import recipe
 
@@ -30,7 +31,7 @@ SMALL = {
 
 @cache
 def rows() -> Rows:
-    [made] = sudoku.make_rows(sudoku.make_tokenizer(), PUZZLES, 60, seed=0, workers=1)
+    [made] = Rounds(sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=1)(0)
     return made
 
 
@@ -58,7 +59,7 @@ def test_no_training_row_is_of_the_held_out_side() -> None:
 
 def test_forms_of_one_puzzle_differ_and_rows_do_not_depend_on_how_many_draw() -> None:
     assert len({ids.tobytes() for ids in rows().ids_NL}) == 60
-    [again] = sudoku.make_rows(sudoku.make_tokenizer(), PUZZLES, 60, seed=0, workers=2)
+    [again] = Rounds(sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=2)(0)
     assert np.array_equal(rows().ids_NL, again.ids_NL)
 
 

@@ -16,10 +16,10 @@ from dlmlab.task.tiny.kinds import NEW_IN_V2, V1_KINDS, V2_KINDS
 from dlmlab.task.tiny.open_base import OpenPrompt
 from dlmlab.task.tiny.programs import Program, Stage
 from dlmlab.task.tiny.puzzles import CountdownSteps, SudokuGrid, solutions
-from dlmlab.task.tiny.worked import SHOTS, Event, Story, StoryShots, WorkedChoice
+from dlmlab.task.tiny.worked import SHOTS, Event, Story, StoryShots, WorkedChoice, WorkedLookup
 
 ROOT = Path(__file__).resolve().parents[2]
-OPEN = [kind for kind in NEW_IN_V2 if issubclass(kind, OpenPrompt)]
+OPEN = [kind for kind in (*NEW_IN_V2, WorkedLookup) if issubclass(kind, OpenPrompt)]
 
 
 @pytest.mark.parametrize("kind", OPEN)
@@ -124,6 +124,7 @@ def test_any_right_answer_is_right(exercise, text):
 
 def test_a_worked_choice_names_the_letter_with_its_option():
     assert WorkedChoice((10, 5), ("+",), (14, 15, 16, 17)).answer(Random(0)) == "10 + 5 = 15\nAnswer: B. 15"
+    assert WorkedLookup((15,), (), (14, 15, 16, 17)).answer(Random(0)) == "Answer: B. 15"
 
 
 def test_a_changed_line_follows_its_changes():

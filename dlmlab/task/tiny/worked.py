@@ -154,10 +154,7 @@ class WorkedChoice(OpenPrompt):
             value += number if sign == "+" else -number
             numbers.append(number)
             signs.append(sign)
-        near = [each for each in range(max(0, value - 12), value + 13) if each != value]
-        options = [value, *rng.sample(near, 3)]
-        rng.shuffle(options)
-        return cls(tuple(numbers), tuple(signs), tuple(options))
+        return cls(tuple(numbers), tuple(signs), cls._offered(value, rng))
 
     @property
     def content(self) -> str:
@@ -180,9 +177,17 @@ class WorkedChoice(OpenPrompt):
         found: list[str] = _LETTER.findall(text)
         return found == [self.letter]
 
+    @staticmethod
+    def _offered(value: int, rng: Random) -> tuple[int, ...]:
+        near = [each for each in range(max(0, value - 12), value + 13) if each != value]
+        options = [value, *rng.sample(near, 3)]
+        rng.shuffle(options)
+        return tuple(options)
+
     @property
     def _value(self) -> int:
-        return int(self._steps[-1].rpartition(" ")[2])
+        signed = zip(self.signs, self.numbers[1:], strict=True)
+        return self.numbers[0] + sum(number if sign == "+" else -number for sign, number in signed)
 
     @property
     def _sum(self) -> str:
@@ -197,6 +202,20 @@ class WorkedChoice(OpenPrompt):
             steps.append(f"{value} {sign} {number} = {after}")
             value = after
         return steps
+
+
+class WorkedLookup(WorkedChoice):
+    """A drill for training alone, with nothing to work out: without it the letters can stay near chance for long."""
+
+    @classmethod
+    def draw(cls, rng: Random) -> Self:
+        value = rng.randint(0, MOST)
+        return cls((value,), (), cls._offered(value, rng))
+
+    @property
+    def content(self) -> str:
+        """Return the number with what is offered, in whatever order."""
+        return f"{self._sum}: {sorted(self.options)}"
 
 
 WORKED: tuple[type[OpenPrompt], ...] = (Story, StoryShots, WorkedChoice)

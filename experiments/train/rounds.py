@@ -1,0 +1,69 @@
+"""Rows round after round: while the network is trained on one, processes draw the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from types import TracebackType
+
+import numpy as np
+
+from dlmlab.loop.interrupt import end_with_parent, held_back
+from experiments.train.data import CHUNK, Rows
+
+
+class Rounds:
+    """Draws rounds of as many rows each, which share no draw.
+
+    A row depends on what draws and on its place alone, not on how many processes draw. Leaving its context ends them.
+
+    Args:
+        draw: Returns the rows of a chunk by layout, `CHUNK` in all, given its number; it can be sent to a process.
+        rows: Rows of a round; its last chunk is cut to fit where there is one layout, else it stays whole.
+        workers: How many processes draw; 1 is this one, which draws a round when it is asked for.
+        ahead: Whether the next round is drawn while one is used.
+    """
+
+    def __init__(self, draw: Callable[[int], list[Rows]], rows: int, workers: int, ahead: bool = False) -> None:
+        self._draw, self._rows, self._workers, self._ahead = draw, rows, workers, ahead
+        self._pool: ProcessPoolExecutor | None = None
+        self._begun: dict[int, Iterator[list[Rows]]] = {}
+
+    def __enter__(self) -> Rounds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __call__(self, number: int) -> list[Rows]:
+        """Return the rows of a round by layout, in the order of its chunks.
+
+        Args:
+            number: The round's number, from 0.
+
+        Raises:
+            UserError: The layouts hold none of a chunk's exercises.
+        """
+        parts = list(self._begun.pop(number) if number in self._begun else self._begin(number))
+        if self._ahead:
+            self._begun = {number + 1: self._begin(number + 1)}
+        else:
+            self.__exit__(None, None, None)
+        if self._rows % CHUNK and len(parts[-1]) == 1:
+            parts[-1] = [Rows(*(column[: self._rows % CHUNK] for column in parts[-1][0]))]
+        return [Rows(*map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)]
+
+    def _begin(self, number: int) -> Iterator[list[Rows]]:
+        count = -(-self._rows // CHUNK)
+        chunks = range(number * count, (number + 1) * count)
+        if self._workers == 1:
+            return map(self._draw, chunks)
+        if self._pool is None:  # not held back: the tracker of its semaphores lets signals through when it starts
+            self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), initializer=end_with_parent)
+        with held_back():
+            return self._pool.map(self._draw, chunks, chunksize=max(1, min(8, count // (4 * self._workers))))
