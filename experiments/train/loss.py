@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlmlab.errors import UserError
-from dlmlab.model.attention import MASKED_SCORE, attention_bias
+from dlmlab.model.attention import MASKED_SCORE
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout
+from experiments.train.packed import Masked, Packed, pack, run_block, through_rows
 
 LEAST_T = 0.02
 """Least share of masked positions; with fewer a row teaches next to nothing and weighs 1 / t."""
@@ -67,51 +67,92 @@ class Weights(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The loss of a batch, summed, and the weight that it is summed over: their quotient is the loss."""
+    """The loss of a batch, summed, and the weight that it is summed over: their quotient is the loss.
 
-    def __init__(self, model: LLaDAModelLM, masks: Masks, weights: Weights, full: bool = False) -> None:
-        """full: no row has padding, which makes attention faster."""
+    Args:
+        model: The network.
+        layouts: The layouts of rows.
+        masks: How positions are masked.
+        weights: What they weigh.
+        room: How many positions a batch may have without its padding; rows that don't fit are left out.
+    """
+
+    def __init__(
+        self, model: LLaDAModelLM, layouts: Sequence[Layout], masks: Masks, weights: Weights, room: int
+    ) -> None:
         super().__init__()
-        self.model, self.masks, self.weights, self.full = model, masks, weights, full
+        self.model, self.layouts, self.masks, self.weights, self.room = model, layouts, masks, weights, room
+        self.longest = max(layout.positions for layout in layouts)
         self.cuda_bfloat16 = model.device.type == "cuda"
+        self.run: Callable[..., Tensor] = run_block
         self.entropy: Callable[..., Tensor] = cross_entropy
         self.lengths = torch.tensor(masks.lengths or (1,), device=model.device)
 
     def compile(self) -> None:
-        """Compile the network's blocks, which are alike, once for each layout, and the head with its loss."""
+        """Compile the network's blocks, which are alike, and the head with its loss."""
+        self.run = torch.compile(run_block, dynamic=False)
         for block in self.model.model.transformer["blocks"]:
             block.compile(dynamic=False)
         self.entropy = torch.compile(cross_entropy, dynamic=False)
 
-    def forward(self, layout: Layout, batch: Batch) -> tuple[Tensor, Tensor]:
-        model, config = self.model, self.model.config
+    def forward(self, batch: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+        """batch: the rows of each layout."""
+        rows = [self.masked(layout, each) for layout, each in zip(self.layouts, batch, strict=True)]
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.cuda_bfloat16):
+            if self.model.config.block_size:
+                found = [self._by_blocks(*each) for each in zip(self.layouts, batch, rows, strict=True)]
+                return sum(loss for loss, _ in found), sum(weight for _, weight in found)  # type: ignore[return-value]
+            return self._by_rows(pack(rows, self.room, self.longest))
+
+    def masked(self, layout: Layout, batch: Batch) -> Masked:
+        """Return rows of a layout with their masks, and what each position's loss counts.
+
+        Args:
+            layout: The layout.
+            batch: The rows with their random numbers.
+        """
+        config = self.model.config
         assert config.mask_token_id is not None
-        position_L = torch.arange(layout.prompt + layout.canvas, device=model.device)
-        begin_B = layout.prompt - batch.prompt_B
-        real_BL = (position_L >= begin_B[:, None]) & (position_L < layout.prompt + batch.canvas_B[:, None])
-        answer_BK = batch.ids_BL[:, layout.prompt :].long()
+        position_L = torch.arange(layout.positions, device=batch.ids_BL.device)
+        begin_B1 = layout.prompt - batch.prompt_B[:, None]
+        real_BL = (position_L >= begin_B1) & (position_L < layout.prompt + batch.canvas_B[:, None])
         block_B = self.block_lengths(batch)
         if config.block_size:
-            p_BK = blocks_apart(batch, position_L[layout.prompt :] - begin_B[:, None], block_B)
+            p_BK = blocks_apart(batch, position_L[layout.prompt :] - begin_B1, block_B)
         else:
             p_BK = self.probability(batch, position_L[: layout.canvas], block_B)
         real_BK = real_BL[:, layout.prompt :]
         masked_BK = (batch.uniform_BK < p_BK) & real_BK
-        seen_BL = batch.ids_BL.long()
-        noisy_BL = torch.cat((seen_BL[:, : layout.prompt], answer_BK.masked_fill(masked_BK, config.mask_token_id)), 1)
-
         inside_BK = position_L[: layout.canvas] < batch.answer_B[:, None]
         short_B1 = (self.weights.short_answer / batch.answer_B).clamp(min=1.0)[:, None]
         weight_BK = torch.where(inside_BK, short_B1, self.weights.padding) * real_BK
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.cuda_bfloat16):
-            if config.block_size:
-                hidden_BLD = two_streams(model, seen_BL, noisy_BL, real_BL, position_L - begin_B[:, None], block_B)
-            else:
-                hidden_BLD = one_stream(model, noisy_BL, None if self.full else real_BL)
-            first = layout.prompt - config.logits_shift
-            hidden_BKD = hidden_BLD[:, first : first + layout.canvas]
-            entropy_BK = self.entropy(model.head, hidden_BKD, answer_BK)
-        return (entropy_BK * masked_BK * weight_BK / p_BK.clamp(min=LEAST_T)).sum(), weight_BK.sum()
+        before = (layout.prompt, 0)
+        token_BL = batch.ids_BL.long()
+        return Masked(
+            token_BL.masked_fill(F.pad(masked_BK, before), config.mask_token_id),
+            token_BL,
+            real_BL,
+            F.pad(weight_BK, before),
+            F.pad(masked_BK * weight_BK / p_BK.clamp(min=LEAST_T), before),
+        )
+
+    def _by_rows(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        hidden_ND = through_rows(self.model, embedded(self.model, packed.ids_N), packed, self.longest, self.run)
+        shift = self.model.config.logits_shift  # what is said of a row's first position is of no canvas
+        token_N, weight_N, scale_N = (each.roll(-shift) for each in (packed.token_N, packed.weight_N, packed.scale_N))
+        entropy_N = self.entropy(self.model.head, hidden_ND, token_N)
+        return (entropy_N * scale_N).sum(), weight_N.sum()
+
+    def _by_blocks(self, layout: Layout, batch: Batch, rows: Masked) -> tuple[Tensor, Tensor]:
+        place_BL = (
+            torch.arange(layout.positions, device=batch.ids_BL.device) - (layout.prompt - batch.prompt_B)[:, None]
+        )
+        hidden_BLD = two_streams(self.model, rows, place_BL, self.block_lengths(batch))
+        token_BK, weight_BK, scale_BK = (
+            each[:, layout.prompt :] for each in (rows.token_BL, rows.weight_BL, rows.scale_BL)
+        )
+        entropy_BK = self.entropy(self.model.head, hidden_BLD[:, layout.prompt :], token_BK)
+        return (entropy_BK * scale_BK).sum(), weight_BK.sum()
 
     def block_lengths(self, batch: Batch) -> Tensor:
         """Return the length of each row's blocks, (B,)."""
@@ -148,35 +189,18 @@ def blocks_apart(batch: Batch, position_BK: Tensor, block_B: Tensor) -> Tensor:
     return LEAST_T + (1 - LEAST_T) * share_BK.frac()
 
 
-def one_stream(model: LLaDAModelLM, ids_BL: Tensor, real_BL: Tensor | None) -> Tensor:
-    """Return the final norm's outputs, (B, L, D), of attention that sees both directions, but no padding.
-
-    Args:
-        model: The network.
-        ids_BL: Token ids, masked.
-        real_BL: Whether a position is no padding; None where none is.
-    """
-    position_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
-    x_BLD = embedded(model, ids_BL)
-    return through(model, x_BLD, position_L, attention_bias(real_BL, len(position_L), 0, x_BLD))
-
-
-def two_streams(
-    model: LLaDAModelLM, clean_BL: Tensor, noisy_BL: Tensor, real_BL: Tensor, place_BL: Tensor, block_B: Tensor
-) -> Tensor:
-    """Return the final norm's outputs of noisy rows, (B, L, D); each block sees itself and the clean ones before.
+def two_streams(model: LLaDAModelLM, rows: Masked, place_BL: Tensor, block_B: Tensor) -> Tensor:
+    """Return the final norm's outputs of masked rows, (B, L, D); each block sees itself and the clean ones before.
 
     So all blocks of a row are trained in one pass (block diffusion, arXiv:2503.09573, section 3.2).
 
     Args:
         model: The network.
-        clean_BL: Token ids without masks.
-        noisy_BL: The same, masked.
-        real_BL: Whether a position is no padding.
+        rows: The rows.
         place_BL: Positions counted from a row's first, where the grid of blocks begins.
         block_B: The length of each row's blocks.
     """
-    length = clean_BL.shape[1]
+    length = rows.ids_BL.shape[1]
     block_BL = torch.div(place_BL, block_B[:, None], rounding_mode="floor")
     query_BL1, key_B1L = block_BL[:, :, None], block_BL[:, None, :]
     none = torch.zeros_like(query_BL1 == key_B1L)
@@ -187,50 +211,38 @@ def two_streams(
         ),
         dim=1,
     )
-    seen = seen & torch.cat((real_BL, real_BL), dim=1)[:, None, :]
-    x_BMD = embedded(model, torch.cat((clean_BL, noisy_BL), dim=1))
+    seen = seen & torch.cat((rows.real_BL, rows.real_BL), dim=1)[:, None, :]
+    x_BMD = embedded(model, torch.cat((rows.token_BL, rows.ids_BL), dim=1))
     bias = torch.zeros(seen.shape, dtype=x_BMD.dtype, device=x_BMD.device).masked_fill_(~seen, MASKED_SCORE)
-    position_M = torch.arange(length, device=x_BMD.device).repeat(2)
-    return through(model, x_BMD, position_M, bias[:, None])[:, length:]
+    cos, sin = model.model.angles(x_BMD, torch.arange(length, device=x_BMD.device).repeat(2))
+    for block in model.model.transformer["blocks"]:
+        x_BMD = block(x_BMD, cos, sin, bias[:, None])
+    normed: Tensor = model.model.transformer["ln_f"](x_BMD[:, length:])
+    return normed
 
 
-def embedded(model: LLaDAModelLM, ids_BL: Tensor) -> Tensor:
+def embedded(model: LLaDAModelLM, ids: Tensor) -> Tensor:
     """Return embedded tokens; what they gather through the network is kept at autocast's precision, half the traffic.
 
     Args:
         model: The network.
-        ids_BL: Token ids.
+        ids: Token ids, of any shape.
     """
-    x_BLD: Tensor = model.model.embed(ids_BL)
-    kind = x_BLD.device.type
-    return x_BLD.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x_BLD
+    x: Tensor = model.model.embed(ids)
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def through(model: LLaDAModelLM, x_BLD: Tensor, position_L: Tensor, bias: Tensor | None) -> Tensor:
-    """Return embedded tokens after the network's blocks and its final norm, (B, L, D).
-
-    Args:
-        model: The network.
-        x_BLD: Embedded tokens.
-        position_L: Positions, for the rotary embedding.
-        bias: What is added to attention scores, (B, 1, L, L) or what broadcasts to it; None where all is seen.
-    """
-    cos, sin = model.model.angles(x_BLD, position_L)
-    for block in model.model.transformer["blocks"]:
-        x_BLD = block(x_BLD, cos, sin, bias)
-    normed: Tensor = model.model.transformer["ln_f"](x_BLD)
-    return normed
-
-
-def cross_entropy(head: Callable[[Tensor], Tensor], hidden_BKD: Tensor, token_BK: Tensor) -> Tensor:
-    """Return each position's cross-entropy, (B, K), in nats.
+def cross_entropy(head: Callable[[Tensor], Tensor], hidden: Tensor, token: Tensor) -> Tensor:
+    """Return each position's cross-entropy, in nats, in the shape of `token`.
 
     Args:
         head: Turns hidden states into logits.
-        hidden_BKD: The final norm's outputs.
-        token_BK: The right tokens' ids.
+        hidden: The final norm's outputs, (…, D).
+        token: The right tokens' ids.
     """
-    return F.cross_entropy(head(hidden_BKD).float().transpose(1, 2), token_BK, reduction="none")
+    logits = head(hidden).float().flatten(0, -2)
+    return F.cross_entropy(logits, token.flatten(), reduction="none").view_as(token)
 
 
 def batches(
@@ -240,39 +252,36 @@ def batches(
     generator: torch.Generator,
     part: slice = slice(None),
     passes: int | None = None,
-) -> Iterator[tuple[int, Batch]]:
-    """Yield rows of all layouts in a random order, pass after pass, as the number of a layout and a batch of it.
+) -> Iterator[list[Batch]]:
+    """Yield batches, each the rows of all layouts, in a random order, pass after pass.
 
-    A pass's last rows of a layout, too few for a batch, are left out.
+    A pass has as many rows as there are, up to a batch; where a layout's rows aren't so many times its size, some of
+    them are left out, or come twice.
 
     Args:
         columns: The columns of each layout's `Rows`.
         canvases: Positions of each layout's canvas.
-        sizes: Rows of a batch of each layout.
+        sizes: Rows of each layout in a batch.
         generator: Draws the order and the masks, on the columns' device.
-        part: What is taken of each batch, for one of several processes that draw the same.
+        part: What is taken of each layout's rows, for one of several processes that draw the same.
         passes: How many passes; None is without end.
-
-    Raises:
-        UserError: No layout has rows enough for a batch.
     """
-    device, most = generator.device, max((len(of[0]) for of in columns), default=0)
-    if all(len(of[0]) < size for of, size in zip(columns, sizes, strict=True)):
-        raise UserError(
-            f"data.rows are too few: a batch has {min(sizes)} rows and more of one canvas, and there are at most "
-            f"{most} of one: raise data.rows, or lower training.batch_size"
-        )
+    device = generator.device
+    turns = max(1, sum(len(of[0]) for of in columns) // sum(sizes))
     for _ in count() if passes is None else range(passes):
-        orders = [torch.randperm(len(of[0]), generator=generator, device=device) for of in columns]
-        wholes = [len(order) // size for order, size in zip(orders, sizes, strict=True)]
-        turns = [(number, turn) for number, whole in enumerate(wholes) for turn in range(whole)]
-        for next_ in torch.randperm(len(turns), generator=generator, device=device).tolist():
-            number, turn = turns[next_]
-            size = sizes[number]
-            index_B = orders[number][turn * size : (turn + 1) * size][part]
-            stratum_B = torch.arange(size, device=device)
-            share_B = (stratum_B + torch.rand(size, generator=generator, device=device)) / size
-            choice_B3 = torch.rand(size, 3, generator=generator, device=device)
-            uniform_BK = torch.rand(size, canvases[number], generator=generator, device=device)
-            drawn = LEAST_T + (1 - LEAST_T) * share_B, choice_B3, uniform_BK
-            yield number, Batch(*(column[index_B] for column in columns[number]), *(each[part] for each in drawn))
+        orders = []
+        for of, size in zip(columns, sizes, strict=True):
+            order = torch.randperm(len(of[0]), generator=generator, device=device)
+            orders.append(order.repeat(-(-turns * size // max(1, len(order))))[: turns * size].view(turns, size))
+        for turn in range(turns):
+            batch = []
+            for of, order, canvas in zip(columns, orders, canvases, strict=True):
+                size = order.shape[1]
+                stratum_B = torch.arange(size, device=device)
+                share_B = (stratum_B + torch.rand(size, generator=generator, device=device)) / size
+                choice_B3 = torch.rand(size, 3, generator=generator, device=device)
+                uniform_BK = torch.rand(size, canvas, generator=generator, device=device)
+                drawn = LEAST_T + (1 - LEAST_T) * share_B, choice_B3, uniform_BK
+                index_B = order[turn][part]
+                batch.append(Batch(*(column[index_B] for column in of), *(each[part] for each in drawn)))
+            yield batch

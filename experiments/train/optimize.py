@@ -48,35 +48,43 @@ class Data(NamedTuple):
     rows: Sequence[Rows]
 
     def sizes(self, batch_size: int) -> list[int]:
-        """Return the rows of a batch of each layout.
+        """Return the rows of each layout in a batch of `batch_size`, about in proportion to how many there are."""
+        counts = [len(each.ids_NL) for each in self.rows]
+        return [max(1, round(batch_size * count / sum(counts))) if count else 0 for count in counts]
 
-        Each has about as many positions as the first's `batch_size` rows.
-        """
-        first = self.layouts[0].positions
-        return [max(1, batch_size * first // layout.positions) for layout in self.layouts]
-
-    def drawn(
-        self, batch_size: int, generator: torch.Generator, passes: int | None = None
-    ) -> Iterator[tuple[int, Batch]]:
-        """Yield batches, this process's part of each, see `batches`. Layouts with too few rows for one are left out.
+    def room(self, sizes: Sequence[int]) -> int:
+        """Return the positions of this process's part of a batch, without padding, which all but one in a billion keep.
 
         Args:
-            batch_size: Rows of a batch of the first layout, of all processes together.
+            sizes: Rows of each layout in a batch.
+        """
+        most, mean, variance = 0, 0.0, 0.0
+        for layout, rows, size in zip(self.layouts, self.rows, sizes, strict=True):
+            own = len(range(size)[own_part()])
+            lengths = rows.prompt_N.astype(float) + rows.canvas_N
+            most += own * layout.positions
+            if own:
+                mean, variance = mean + own * lengths.mean(), variance + own * lengths.var()
+        return min(most, int(mean + 6 * variance**0.5) + 1)
+
+    def drawn(
+        self, sizes: Sequence[int], generator: torch.Generator, passes: int | None = None
+    ) -> Iterator[list[Batch]]:
+        """Yield batches, this process's part of each, see `batches`.
+
+        Args:
+            sizes: Rows of each layout in a batch, of all processes together.
             generator: Draws the order and the masks; rows are put on its device.
             passes: How often all rows are gone through; None is without end.
         """
-        sizes = self.sizes(batch_size)
         columns = [[torch.from_numpy(column).to(generator.device) for column in each] for each in self.rows]
-        part = slice(rank(), None, world())
-        return batches(columns, [layout.canvas for layout in self.layouts], sizes, generator, part, passes)
+        canvases = [layout.canvas for layout in self.layouts]
+        return batches(columns, canvases, sizes, generator, own_part(), passes)
 
-    @property
-    def full(self) -> bool:
-        """Return whether no row has padding."""
-        return all(
-            len(each.ids_NL) and each.prompt_N.min() == layout.prompt and each.canvas_N.min() == layout.canvas
-            for layout, each in zip(self.layouts, self.rows, strict=True)
-        )
+
+def own_part() -> slice:
+    """Return which of a layout's rows in a batch are this process's."""
+    return slice(rank(), None, world())
 
 
 class Source(NamedTuple):
@@ -100,21 +108,18 @@ class Source(NamedTuple):
         say(f"round {number}, rows by layout: {[len(each.ids_NL) for each in data.rows]}")
         return data
 
-    def drawn(
-        self, data: Data, batch_size: int, generator: torch.Generator, so_far: Progress
-    ) -> Iterator[tuple[int, Batch]]:
+    def drawn(self, data: Data, generator: torch.Generator, so_far: Progress) -> Iterator[list[Batch]]:
         """Yield batches from where a training stands, and bring it up to date from round to round.
 
         Args:
             data: The round that it is in.
-            batch_size: Rows of a batch of the first layout, of all processes together.
             generator: Draws the order and the masks; seeded anew for each round.
             so_far: Where the training stands.
         """
         behind = so_far.step - so_far.round_began
         while True:
             generator.manual_seed(self.seed + so_far.round)
-            yield from islice(data.drawn(batch_size, generator, self.passes), behind, None)
+            yield from islice(data.drawn(so_far.sizes, generator, self.passes), behind, None)
             so_far.round, so_far.round_began, behind = so_far.round + 1, so_far.step + 1, 0
             data = self.round(so_far.round)
 
@@ -147,22 +152,23 @@ def fit(
         vars(so_far).update(vars(kept))
         say(f"going on at step {so_far.step}")
     data = source.round(so_far.round)
+    so_far.sizes = so_far.sizes or data.sizes(training["batch_size"])
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
-    objective = Objective(model, masks, Weights(training["short_answer"], training["padding_weight"]), data.full)
-    if cuda:
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cuda.enable_cudnn_sdp(False)  # whose gradients of 64 positions with a bias were NaN at times
-        objective.compile()
+    weights = Weights(training["short_answer"], training["padding_weight"])
+    objective = Objective(model, source.layouts, masks, weights, data.room(so_far.sizes))
     first, behind = so_far.step, so_far.elapsed
     model.train(True)
     generator = torch.Generator(device)
     if cuda:
-        warm_up(objective, data, training["batch_size"], generator)
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)  # whose gradients of 64 positions with a bias were NaN at times
+        objective.compile()
+        warm_up(objective, next(data.drawn(so_far.sizes, generator)))
     seconds = hooks.ready() or training["seconds"]
-    drawn, loss = source.drawn(data, training["batch_size"], generator, so_far), torch.zeros((), device=device)
-    take_step = Steps(objective, source.layouts, optimizers, recorded=cuda)
+    drawn, loss = source.drawn(data, generator, so_far), torch.zeros((), device=device)
+    take_step = Steps(objective, optimizers, recorded=cuda)
     with finishing():
-        for step, (number, batch) in enumerate(drawn, first):
+        for step, batch in enumerate(drawn, first):
             if step <= first + 1:
                 began = time.perf_counter() - behind  # the first step fills the allocator
             elapsed = agreed(time.perf_counter() - began)
@@ -182,31 +188,24 @@ def fit(
                 hooks.measure(step)
                 began = time.perf_counter() - elapsed
             set_rate(optimizers, step, done, training["warmup_steps"], training["constant_share"])
-            loss = take_step(number, batch)
+            loss = take_step(batch)
             if step % LOG_EVERY == 0:
                 check_finite(model, loss, step)
                 so_far.losses.append(loss.item())
                 say(f"step {step}, {elapsed:.0f} s: loss {so_far.losses[-1]:.3f}")
 
 
-def warm_up(objective: Objective, data: Data, batch_size: int, generator: torch.Generator) -> None:
-    """Run a batch of each layout forth and back, so that all is compiled before the clock begins.
+def warm_up(objective: Objective, batch: Sequence[Batch]) -> None:
+    """Run a batch forth and back, so that all is compiled before the clock begins.
 
     Args:
         objective: The loss of a batch.
-        data: The rows.
-        batch_size: Rows of a batch of the first layout.
-        generator: Draws the batches; it is seeded anew before the first step.
+        batch: The rows of each layout.
     """
-    for number, (layout, rows, size) in enumerate(zip(data.layouts, data.rows, data.sizes(batch_size), strict=True)):
-        if len(rows.ids_NL) < size:
-            continue
-        one = Data([layout], [Rows(*(column[:size] for column in rows))])
-        _, batch = next(one.drawn(size, generator))
-        objective(layout, batch)[0].backward()
-        say(f"layout {number} is compiled")
+    objective(batch)[0].backward()
     for parameter in objective.parameters():
         parameter.grad = None
+    say("compiled")
 
 
 def check_finite(model: LLaDAModelLM, loss: Tensor, step: int) -> None:

@@ -32,6 +32,7 @@ class Progress:
         accuracy: The measurements so far.
         round: The round of rows that the next step's batch is of.
         round_began: That round's first step.
+        sizes: Rows of each layout in a batch.
     """
 
     ahead: list[float]
@@ -41,6 +42,7 @@ class Progress:
     accuracy: list[dict[str, Any]] = field(default_factory=list)
     round: int = 0
     round_began: int = 0
+    sizes: list[int] = field(default_factory=list)
 
 
 def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.train.data import Layout
 from experiments.train.distributed import add_up
 from experiments.train.loss import Batch, Objective
 
@@ -23,18 +22,11 @@ class Steps:
 
     Args:
         objective: The loss of a batch.
-        layouts: The layouts of batches.
         optimizers: The optimisers of all parameters, whose learning rates are tensors.
         recorded: Whether the halves of a step are recorded, which takes a GPU.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        layouts: Sequence[Layout],
-        optimizers: Sequence[torch.optim.Optimizer],
-        recorded: bool,
-    ) -> None:
+    def __init__(self, objective: Objective, optimizers: Sequence[torch.optim.Optimizer], recorded: bool) -> None:
         self._objective, self._optimizers = objective, optimizers
         groups = (group for optimizer in optimizers for group in optimizer.param_groups)
         self._parameters: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
@@ -43,27 +35,28 @@ class Steps:
         """The gradients, the summed loss, and the weight that it is summed over."""
         parts = self._found[:-2].detach().split(sizes)
         self._gradients = [part.view_as(each) for part, each in zip(parts, self._parameters, strict=True)]
-        self._halves: list[Callable[..., None]] = [partial(self._find, layout) for layout in layouts]
+        self._half: Callable[..., None] = self._find
         self._other_half: Callable[..., None] = self._go
         if recorded:
             record = Recorder()
-            self._halves = [Recording(half, record) for half in self._halves]
-            self._other_half = Recording(self._go, record)
+            self._half, self._other_half = Recording(self._find, record), Recording(self._go, record)
 
-    def __call__(self, number: int, batch: Batch) -> Tensor:
+    def __call__(self, batch: Sequence[Batch]) -> Tensor:
         """Take a step, and return the loss before it; the next call overwrites it.
 
         Args:
-            number: The number of the batch's layout.
-            batch: The rows, or this process's part of them.
+            batch: The rows of each layout, or this process's part of them.
         """
-        self._halves[number](*batch)
+        self._half(*(column for rows in batch for column in rows))
         add_up(self._found)
         self._other_half()
         return self._found[-2]
 
-    def _find(self, layout: Layout, *columns: Tensor) -> None:
-        loss, weight = self._objective(layout, Batch(*columns))
+    def _find(self, *columns: Tensor) -> None:
+        width = len(Batch._fields)
+        loss, weight = self._objective(
+            [Batch(*columns[first : first + width]) for first in range(0, len(columns), width)]
+        )
         loss.backward()
         given = [
             (own, new)

@@ -33,7 +33,7 @@ from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
 from experiments.train.network import save_checkpoint, start
-from experiments.train.optimize import set_rate
+from experiments.train.optimize import Data, set_rate
 from experiments.train.progress import Canvas, held_out_accuracy, is_right, normal_form
 from experiments.train.rounds import Rounds
 from experiments.train.tokenizer import train_tokenizer
@@ -175,12 +175,12 @@ def test_the_loss_counts_masked_places_alone_and_weighs_them() -> None:
     model = start(SMALL["tokenizer"], SMALL["architecture"], None, seed=0).model
     with torch.no_grad():
         model.model.transformer["ff_out"].weight.zero_()  # every token equally likely: the cross-entropy is log V
-    objective, layout = Objective(model, Masks(), Weights(short_answer=3, padding=0.25)), Layout(2, 4)
+    objective = Objective(model, [Layout(2, 4)], Masks(), Weights(short_answer=3, padding=0.25), room=9)
     row = torch.tensor([[0, 7, 8, 0, 0, 0]], dtype=torch.int16), torch.tensor([1]), torch.tensor([2])
 
     def loss_of(canvas: int, uniform: list[float]) -> float:
         drawn = torch.tensor([0.5]), torch.zeros(1, 3), torch.tensor([uniform])
-        loss, weight = objective(layout, Batch(*row, torch.tensor([canvas]), *drawn))
+        loss, weight = objective([Batch(*row, torch.tensor([canvas]), *drawn)])
         return (loss / weight).item()
 
     entropy = np.log(model.config.vocab_size)
@@ -191,29 +191,38 @@ def test_the_loss_counts_masked_places_alone_and_weighs_them() -> None:
     assert loss_of(2, [0.1] * 4) == pytest.approx(entropy / 0.5, rel=1e-5)
 
 
-def test_batches_take_every_row_once_a_round_and_spread_t() -> None:
-    columns = [[torch.arange(10)], [torch.arange(100, 105)]]
-    drawn = batches([each * 4 for each in columns], [4, 6], [3, 2], torch.Generator().manual_seed(0))
-    first = [next(drawn) for _ in range(5)]
-    assert len({int(row) for _, batch in first for row in batch.ids_BL}) == 13
-    for number, batch in first:
-        size = (3, 2)[number]
-        assert torch.equal((batch.t_B.sub(0.02).div(0.98) * size).long(), torch.arange(size))
-        assert batch.uniform_BK.shape == (size, (4, 6)[number])
-    passes = batches([each * 4 for each in columns], [4, 6], [3, 2], torch.Generator().manual_seed(0), passes=2)
-    assert len([*passes]) == 10
+def test_batches_take_every_row_once_a_pass_and_spread_t() -> None:
+    columns = [[torch.arange(9)] * 4, [torch.arange(100, 106)] * 4, [torch.arange(0)] * 4]
+    sizes, canvases = (3, 2, 0), (4, 6, 8)
+    drawn = batches(columns, canvases, sizes, torch.Generator().manual_seed(0))
+    first = [next(drawn) for _ in range(3)]
+    assert len({int(row) for batch in first for rows in batch for row in rows.ids_BL}) == 15
+    for batch in first:
+        for rows, size, canvas in zip(batch, sizes, canvases, strict=True):
+            assert torch.equal((rows.t_B.sub(0.02).div(0.98) * size).long(), torch.arange(size))
+            assert rows.uniform_BK.shape == (size, canvas)
+    assert len([*batches(columns, canvases, sizes, torch.Generator().manual_seed(0), passes=2)]) == 6
 
 
-def test_rows_that_fill_no_batch_are_refused() -> None:
-    columns = [[torch.arange(2)] * 4, [torch.arange(1)] * 4]
-    with pytest.raises(UserError, match="data.rows are too few: a batch has 2 rows and more"):
-        next(batches(columns, [4, 6], [3, 2], torch.Generator().manual_seed(0)))
+def test_a_layout_with_too_few_rows_for_its_share_repeats_some() -> None:
+    columns = [[torch.arange(10)] * 4, [torch.arange(100, 102)] * 4]
+    found = [*batches(columns, [4, 4], [3, 1], torch.Generator().manual_seed(0), passes=1)]
+    assert [[len(rows.ids_BL) for rows in batch] for batch in found] == [[3, 1]] * 3
+    assert {int(batch[1].ids_BL) for batch in found} == {100, 101}
+
+
+@pytest.mark.parametrize(("counts", "sizes"), [((700, 250, 50, 0), [56, 20, 4, 0]), ((999, 1), [80, 1])])
+def test_a_batch_has_rows_of_each_layout_in_proportion(counts: tuple[int, ...], sizes: list[int]) -> None:
+    made = [Rows(np.zeros((count, 8)), *(np.full(count, fill) for fill in (3, 2, 4))) for count in counts]
+    data = Data([Layout(4, 4)] * len(counts), made)
+    assert data.sizes(80) == sizes
+    assert data.room(sizes) == sum(sizes) * 7 + 1
 
 
 def test_processes_that_share_a_batch_make_up_what_one_draws() -> None:
     columns = [[torch.arange(12)] * 4]
     whole, *parts = (
-        next(batches(columns, [4], [6], torch.Generator().manual_seed(0), part))[1]
+        next(batches(columns, [4], [6], torch.Generator().manual_seed(0), part))[0]
         for part in (slice(None), slice(0, None, 2), slice(1, None, 2))
     )
     for one, two, each in zip(*parts, whole, strict=True):
@@ -222,7 +231,7 @@ def test_processes_that_share_a_batch_make_up_what_one_draws() -> None:
 
 def test_by_blocks_nothing_is_masked_before_one_and_all_behind_it() -> None:
     model = start(SMALL["tokenizer"], SMALL["architecture"], None, seed=0).model
-    objective = Objective(model, Masks((2, 4), block_share=0.5), Weights(1, 1.0))
+    objective = Objective(model, [LAYOUT], Masks((2, 4), block_share=0.5), Weights(1, 1.0), room=0)
     choice = torch.tensor([[0.4, 0.0, 0.5], [0.4, 0.9, 0.5], [0.6, 0.0, 0.5]])
     lengths = torch.tensor([8, 8, 8])
     batch = Batch(torch.zeros(3, 8), lengths, lengths, lengths, torch.tensor([0.3, 0.3, 0.3]), choice, torch.empty(0))

@@ -38,29 +38,31 @@ def fresh(name: str) -> tuple[Network, dict[str, Any]]:
     return network, parts
 
 
-def logits_in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Data, Batch, Tensor]:
-    """A batch, and the logits (B, K, V) that its loss is computed of."""
+def in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Objective, Batch, Tensor]:
+    """An objective, a batch of one layout, and the logits that its loss is computed of."""
     data = Data(layouts_of(parts["data"]), rounds_of(network, parts["data"], seed=0)(0))
-    _, batch = next(data.drawn(6, torch.Generator().manual_seed(0)))
-    objective = Objective(network.model, Masks(tuple(parts["training"]["block_lengths"]), block_share), Weights(1, 1.0))
+    [batch] = next(data.drawn([6], torch.Generator().manual_seed(0)))
+    masks = Masks(tuple(parts["training"]["block_lengths"]), block_share)
+    objective = Objective(network.model, data.layouts, masks, Weights(1, 1.0), room=900)
     seen: list[Tensor] = []
 
-    def record(head: Any, hidden_BKD: Tensor, token_BK: Tensor) -> Tensor:
-        seen.append(head(hidden_BKD))
-        return token_BK.float()
+    def record(head: Any, hidden: Tensor, token: Tensor) -> Tensor:
+        seen.append(head(hidden))
+        return token.float()
 
     objective.entropy = record
-    objective(data.layouts[0], batch)
-    return data, batch, seen[0].detach()
+    objective([batch])
+    return objective, batch, seen[0].detach()
 
 
 @pytest.mark.parametrize("block_share", [0.0, 1.0])
 def test_dreams_training_predicts_each_position_from_the_one_before_it_as_decoding_does(block_share: float) -> None:
     network, parts = fresh("tiny_dream")
-    data, batch, logits_BKV = logits_in_training(network, parts, block_share)
-    objective = Objective(network.model, Masks((8, 16, 32), block_share), Weights(1, 1.0))
-    layout = data.layouts[0]
+    parts["training"]["block_lengths"] = [8, 16, 32]
+    objective, batch, logits_NV = in_training(network, parts, block_share)
+    layout = objective.layouts[0]
     p_BK = objective.probability(batch, torch.arange(layout.canvas), objective.block_lengths(batch))
+    first = 0
     for row in range(6):
         prompt, canvas = int(batch.prompt_B[row]), int(batch.canvas_B[row])
         tokens = batch.ids_BL[row, layout.prompt - prompt : layout.prompt + canvas].long().clone()
@@ -68,14 +70,15 @@ def test_dreams_training_predicts_each_position_from_the_one_before_it_as_decodi
         tokens[prompt:][masked] = network.model.config.mask_token_id
         wanted = prompt + torch.arange(canvas)
         expected = network.model.head(network.model.hidden(Query(tokens[None], wanted_N=wanted)))
-        assert torch.allclose(logits_BKV[row, :canvas], expected, atol=1e-4)
+        assert torch.allclose(logits_NV[first + wanted - 1], expected, atol=1e-4)
+        first += prompt + canvas
 
 
 def test_sdars_training_shows_every_block_the_clean_ones_before_it_as_decoding_does() -> None:
     network, parts = fresh("tiny_sdar")
-    data, batch, logits_BKV = logits_in_training(network, parts, 0.0)
-    objective = Objective(network.model, Masks((4, 8, 16, 32, 64)), Weights(1, 1.0))
-    layout, lengths = data.layouts[0], objective.block_lengths(batch).tolist()
+    parts["training"]["block_lengths"] = [4, 8, 16, 32, 64]
+    objective, batch, logits_BKV = in_training(network, parts, 0.0)
+    layout, lengths = objective.layouts[0], objective.block_lengths(batch).tolist()
     assert len(set(lengths)) > 2
     begin_B = layout.prompt - batch.prompt_B
     position_BK = torch.arange(layout.prompt, layout.positions) - begin_B[:, None]
