@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlmlab.errors import UserError
 from dlmlab.model.attention import MASKED_SCORE
 from dlmlab.model.llada import LLaDAModelLM
 from experiments.train.data import Layout
@@ -89,7 +90,7 @@ class Objective(nn.Module):
         self.lengths = torch.tensor(masks.lengths or (1,), device=model.device)
 
     def compile(self) -> None:
-        """Compile the network's blocks, which are alike, and the head with its loss."""
+        """Compile what rows go through, or blocks where the network knows them, and the head with its loss."""
         self.run = torch.compile(run_block, dynamic=False)
         for block in self.model.model.transformer["blocks"]:
             block.compile(dynamic=False)
@@ -250,22 +251,28 @@ def batches(
     canvases: Sequence[int],
     sizes: Sequence[int],
     generator: torch.Generator,
-    part: slice = slice(None),
+    parts: Sequence[slice],
     passes: int | None = None,
 ) -> Iterator[list[Batch]]:
     """Yield batches, each the rows of all layouts, in a random order, pass after pass.
 
-    A pass has as many rows as there are, up to a batch; where a layout's rows aren't so many times its size, some of
-    them are left out, or come twice.
+    A pass is as many batches as all rows fill; where a layout's rows aren't so many times its size, some of them are
+    left out, or come twice.
 
     Args:
         columns: The columns of each layout's `Rows`.
         canvases: Positions of each layout's canvas.
         sizes: Rows of each layout in a batch.
         generator: Draws the order and the masks, on the columns' device.
-        part: What is taken of each layout's rows, for one of several processes that draw the same.
+        parts: What is taken of each layout's rows, for one of several processes that draw the same.
         passes: How many passes; None is without end.
+
+    Raises:
+        UserError: A layout that has a share of each batch has no rows.
     """
+    for number, (of, size) in enumerate(zip(columns, sizes, strict=True)):
+        if size and not len(of[0]):
+            raise UserError(f"layout {number} of data.layouts has no row among these: raise data.rows, or take it out")
     device = generator.device
     turns = max(1, sum(len(of[0]) for of in columns) // sum(sizes))
     for _ in count() if passes is None else range(passes):
@@ -275,7 +282,7 @@ def batches(
             orders.append(order.repeat(-(-turns * size // max(1, len(order))))[: turns * size].view(turns, size))
         for turn in range(turns):
             batch = []
-            for of, order, canvas in zip(columns, orders, canvases, strict=True):
+            for of, order, canvas, part in zip(columns, orders, canvases, parts, strict=True):
                 size = order.shape[1]
                 stratum_B = torch.arange(size, device=device)
                 share_B = (stratum_B + torch.rand(size, generator=generator, device=device)) / size

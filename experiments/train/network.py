@@ -143,7 +143,10 @@ def check_architecture(architecture: Mapping[str, Any], vocabulary: int) -> LLaD
     Raises:
         UserError: A key is wrong, which is named.
     """
-    return network_config(described(architecture, vocabulary, NO_IDS | {"mask_token_id": 1}), "the architecture")
+    config = network_config(described(architecture, vocabulary, NO_IDS | {"mask_token_id": 1}), "the architecture")
+    if config.attention_dropout:
+        raise UserError(f"attention_dropout={config.attention_dropout} is not for training here: leave it at 0")
+    return config
 
 
 def parameters(model: torch.nn.Module) -> int:

@@ -23,6 +23,8 @@ from experiments.train.state import Progress, load, save
 from experiments.train.step import Steps
 
 LOG_EVERY = 200
+ROOM = 128
+"""Positions that a batch has room for are a multiple of this, since products are fastest so."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,24 @@ class Data(NamedTuple):
         return [max(1, round(batch_size * count / sum(counts))) if count else 0 for count in counts]
 
     def room(self, sizes: Sequence[int]) -> int:
-        """Return the positions of this process's part of a batch, without padding, which all but one in a billion keep.
+        """Return for how many positions, without padding, this process's part of a batch has room.
+
+        One batch in a thousand has a row or two more, which are left out.
 
         Args:
             sizes: Rows of each layout in a batch.
         """
-        most, mean, variance = 0, 0.0, 0.0
-        for layout, rows, size in zip(self.layouts, self.rows, sizes, strict=True):
-            own = len(range(size)[own_part()])
-            lengths = rows.prompt_N.astype(float) + rows.canvas_N
-            most += own * layout.positions
-            if own:
+        mean, variance = 0.0, 0.0
+        for rows, size, part in zip(self.rows, sizes, self.parts, strict=True):
+            if own := len(range(size)[part]):
+                lengths = rows.prompt_N.astype(float) + rows.canvas_N
                 mean, variance = mean + own * lengths.mean(), variance + own * lengths.var()
-        return min(most, int(mean + 6 * variance**0.5) + 1)
+        return -(-int(mean + 3 * variance**0.5 + 1) // ROOM) * ROOM
+
+    @property
+    def parts(self) -> list[slice]:
+        """Return which rows of a batch are this process's, by layout; who has one more differs from one to the next."""
+        return [slice((rank() + number) % world(), None, world()) for number in range(len(self.layouts))]
 
     def drawn(
         self, sizes: Sequence[int], generator: torch.Generator, passes: int | None = None
@@ -79,12 +86,7 @@ class Data(NamedTuple):
         """
         columns = [[torch.from_numpy(column).to(generator.device) for column in each] for each in self.rows]
         canvases = [layout.canvas for layout in self.layouts]
-        return batches(columns, canvases, sizes, generator, own_part(), passes)
-
-
-def own_part() -> slice:
-    """Return which of a layout's rows in a batch are this process's."""
-    return slice(rank(), None, world())
+        return batches(columns, canvases, sizes, generator, self.parts, passes)
 
 
 class Source(NamedTuple):

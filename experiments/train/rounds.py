@@ -66,4 +66,4 @@ class Rounds:
         if self._pool is None:  # not held back: the tracker of its semaphores lets signals through when it starts
             self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), initializer=end_with_parent)
         with held_back():
-            return self._pool.map(self._draw, chunks, chunksize=max(1, min(8, count // (4 * self._workers))))
+            return self._pool.map(self._draw, chunks)

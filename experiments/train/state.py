@@ -32,7 +32,7 @@ class Progress:
         accuracy: The measurements so far.
         round: The round of rows that the next step's batch is of.
         round_began: That round's first step.
-        sizes: Rows of each layout in a batch.
+        sizes: Rows of each layout in a batch, from the first step on; `training.batch_size` says nothing afterwards.
     """
 
     ahead: list[float]

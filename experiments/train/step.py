@@ -1,6 +1,6 @@
 """A training step: the loss, its gradients, and what the optimisers make of them.
 
-A small model's step is some 900 kernels, which take a host longer to launch than a GPU to run. So there its two halves
+A small model's step is some 800 kernels, which take a host longer to launch than a GPU to run. So there its two halves
 are recorded as CUDA graphs; between them the processes that train together add up what each has found, in one sum.
 """
 

@@ -24,7 +24,7 @@ from dlmlab.task.tiny.kinds import V2_KINDS as EXERCISES
 from dlmlab.types import Generation
 from experiments.train import sudoku
 from experiments.train.data import Layout, drawing
-from experiments.train.distributed import rank, say, shared, together
+from experiments.train.distributed import rank, say, shared, together, world
 from experiments.train.network import Network, check_architecture, parameters, save_checkpoint, start
 from experiments.train.optimize import Hooks, Source, fit
 from experiments.train.progress import Canvas, held_out_accuracy
@@ -142,14 +142,16 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_rows(rows: int, batch_size: int) -> None:
-    """Raise UserError for fewer rows than a batch.
+    """Raise UserError for fewer rows than a batch, or than processes that share one.
 
     Args:
         rows: The rows of all layouts.
-        batch_size: Rows of a batch of the first layout.
+        batch_size: Rows of a batch, of all layouts.
     """
     if rows < batch_size:
         raise UserError(f"data.rows={rows} is less than training.batch_size={batch_size}: raise it")
+    if batch_size < world():
+        raise UserError(f"training.batch_size={batch_size} is less than the {world()} GPUs that share it: raise it")
 
 
 def layouts_of(data: Mapping[str, Any]) -> list[Layout]:
@@ -217,7 +219,7 @@ def train(
 
     def measure(step: int, steps: int) -> None:
         model.train(False)
-        with torch.compiler.set_stance("force_eager"):  # what is compiled is compiled for the layouts of training
+        with torch.compiler.set_stance("force_eager"):  # what is compiled is compiled for a batch of training
             right = accuracy(model, data, progress, steps, seed)
         model.train(True)
         so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right})

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -32,12 +32,12 @@ from experiments.train.data import CHUNK, Layout, Rows, drawing, place
 from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
-from experiments.train.network import save_checkpoint, start
+from experiments.train.network import check_architecture, save_checkpoint, start
 from experiments.train.optimize import Data, set_rate
 from experiments.train.progress import Canvas, held_out_accuracy, is_right, normal_form
 from experiments.train.rounds import Rounds
 from experiments.train.tokenizer import train_tokenizer
-from experiments.train.train import PARTS, train
+from experiments.train.train import PARTS, check_rows, train
 from tests.documented import check_summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +161,20 @@ def test_rounds_go_on_where_the_last_one_ended(workers: int) -> None:
     assert left == []
 
 
+def test_the_next_round_is_drawn_before_it_is_asked_for(tmp_path: Path) -> None:
+    with Rounds(partial(noted, tmp_path), rows=CHUNK, workers=2, ahead=True) as rounds:
+        rounds(0)
+        while not (tmp_path / "1").exists():
+            time.sleep(0.1)
+        rounds(1)
+    assert not (tmp_path / "3").exists()
+
+
+def noted(folder: Path, chunk: int) -> list[Rows]:
+    (folder / str(chunk)).touch()
+    return numbered(chunk)
+
+
 def numbered(chunk: int) -> list[Rows]:
     return [Rows(*(np.full((CHUNK, *more), chunk, dtype=np.int16) for more in ((1,), (), (), ())))]
 
@@ -194,21 +208,24 @@ def test_the_loss_counts_masked_places_alone_and_weighs_them() -> None:
 def test_batches_take_every_row_once_a_pass_and_spread_t() -> None:
     columns = [[torch.arange(9)] * 4, [torch.arange(100, 106)] * 4, [torch.arange(0)] * 4]
     sizes, canvases = (3, 2, 0), (4, 6, 8)
-    drawn = batches(columns, canvases, sizes, torch.Generator().manual_seed(0))
+    drawn = batches(columns, canvases, sizes, torch.Generator().manual_seed(0), [slice(None)] * 3)
     first = [next(drawn) for _ in range(3)]
     assert len({int(row) for batch in first for rows in batch for row in rows.ids_BL}) == 15
     for batch in first:
         for rows, size, canvas in zip(batch, sizes, canvases, strict=True):
             assert torch.equal((rows.t_B.sub(0.02).div(0.98) * size).long(), torch.arange(size))
             assert rows.uniform_BK.shape == (size, canvas)
-    assert len([*batches(columns, canvases, sizes, torch.Generator().manual_seed(0), passes=2)]) == 6
+    assert len([*batches(columns, canvases, sizes, torch.Generator().manual_seed(0), [slice(None)] * 3, 2)]) == 6
 
 
 def test_a_layout_with_too_few_rows_for_its_share_repeats_some() -> None:
     columns = [[torch.arange(10)] * 4, [torch.arange(100, 102)] * 4]
-    found = [*batches(columns, [4, 4], [3, 1], torch.Generator().manual_seed(0), passes=1)]
+    found = [*batches(columns, [4, 4], [3, 1], torch.Generator().manual_seed(0), [slice(None)] * 2, passes=1)]
     assert [[len(rows.ids_BL) for rows in batch] for batch in found] == [[3, 1]] * 3
     assert {int(batch[1].ids_BL) for batch in found} == {100, 101}
+    columns[1] = [torch.arange(0)] * 4
+    with pytest.raises(UserError, match="layout 1 of data.layouts has no row among these: raise data.rows"):
+        next(batches(columns, [4, 4], [3, 1], torch.Generator(), [slice(None)] * 2))
 
 
 @pytest.mark.parametrize(("counts", "sizes"), [((700, 250, 50, 0), [56, 20, 4, 0]), ((999, 1), [80, 1])])
@@ -216,13 +233,13 @@ def test_a_batch_has_rows_of_each_layout_in_proportion(counts: tuple[int, ...], 
     made = [Rows(np.zeros((count, 8)), *(np.full(count, fill) for fill in (3, 2, 4))) for count in counts]
     data = Data([Layout(4, 4)] * len(counts), made)
     assert data.sizes(80) == sizes
-    assert data.room(sizes) == sum(sizes) * 7 + 1
+    assert data.room(sizes) == -(-sum(sizes) * 7 // 128) * 128
 
 
 def test_processes_that_share_a_batch_make_up_what_one_draws() -> None:
     columns = [[torch.arange(12)] * 4]
     whole, *parts = (
-        next(batches(columns, [4], [6], torch.Generator().manual_seed(0), part))[0]
+        next(batches(columns, [4], [6], torch.Generator().manual_seed(0), [part]))[0]
         for part in (slice(None), slice(0, None, 2), slice(1, None, 2))
     )
     for one, two, each in zip(*parts, whole, strict=True):
@@ -414,6 +431,17 @@ def test_fewer_rows_than_a_batch_are_refused(tmp_path: Path) -> None:
     parts["data"]["rows"] = 7
     with pytest.raises(UserError, match="data.rows=7 is less than training.batch_size=8"):
         train(tmp_path, **parts, seed=0, device="cpu")
+
+
+def test_more_processes_than_rows_of_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.train.train.world", lambda: 4)
+    with pytest.raises(UserError, match="training.batch_size=3 is less than the 4 GPUs that share it: raise it"):
+        check_rows(rows=9, batch_size=3)
+
+
+def test_dropout_inside_attention_is_refused() -> None:
+    with pytest.raises(UserError, match="attention_dropout=0.1 is not for training here: leave it at 0"):
+        check_architecture({"attention_dropout": 0.1}, vocabulary=600)
 
 
 def test_the_experiment_runs_from_the_command_line(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def fresh(name: str) -> tuple[Network, dict[str, Any]]:
     return network, parts
 
 
-def in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Objective, Batch, Tensor]:
-    """An objective, a batch of one layout, and the logits that its loss is computed of."""
+def in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Objective, Batch, Tensor, float]:
+    """An objective, a batch of one layout, its logits, and its loss if entropies were tokens times their places."""
     data = Data(layouts_of(parts["data"]), rounds_of(network, parts["data"], seed=0)(0))
     [batch] = next(data.drawn([6], torch.Generator().manual_seed(0)))
     masks = Masks(tuple(parts["training"]["block_lengths"]), block_share)
@@ -48,36 +48,38 @@ def in_training(network: Network, parts: dict[str, Any], block_share: float) -> 
 
     def record(head: Any, hidden: Tensor, token: Tensor) -> Tensor:
         seen.append(head(hidden))
-        return token.float()
+        return token * (1.0 + torch.arange(token.shape[-1]))
 
     objective.entropy = record
-    objective([batch])
-    return objective, batch, seen[0].detach()
+    loss, _ = objective([batch])
+    return objective, batch, seen[0].detach(), loss.item()
 
 
 @pytest.mark.parametrize("block_share", [0.0, 1.0])
 def test_dreams_training_predicts_each_position_from_the_one_before_it_as_decoding_does(block_share: float) -> None:
     network, parts = fresh("tiny_dream")
     parts["training"]["block_lengths"] = [8, 16, 32]
-    objective, batch, logits_NV = in_training(network, parts, block_share)
+    objective, batch, logits_NV, loss = in_training(network, parts, block_share)
     layout = objective.layouts[0]
     p_BK = objective.probability(batch, torch.arange(layout.canvas), objective.block_lengths(batch))
-    first = 0
+    first, counted = 0, 0.0
     for row in range(6):
         prompt, canvas = int(batch.prompt_B[row]), int(batch.canvas_B[row])
         tokens = batch.ids_BL[row, layout.prompt - prompt : layout.prompt + canvas].long().clone()
         masked = batch.uniform_BK[row, :canvas] < p_BK[row, :canvas]
-        tokens[prompt:][masked] = network.model.config.mask_token_id
         wanted = prompt + torch.arange(canvas)
+        counted += (tokens[prompt:] * (first + wanted) / p_BK[row, :canvas])[masked].sum().item()
+        tokens[prompt:][masked] = network.model.config.mask_token_id
         expected = network.model.head(network.model.hidden(Query(tokens[None], wanted_N=wanted)))
         assert torch.allclose(logits_NV[first + wanted - 1], expected, atol=1e-4)
         first += prompt + canvas
+    assert loss == pytest.approx(counted, rel=1e-5)
 
 
 def test_sdars_training_shows_every_block_the_clean_ones_before_it_as_decoding_does() -> None:
     network, parts = fresh("tiny_sdar")
     parts["training"]["block_lengths"] = [4, 8, 16, 32, 64]
-    objective, batch, logits_BKV = in_training(network, parts, 0.0)
+    objective, batch, logits_BKV, _ = in_training(network, parts, 0.0)
     layout, lengths = objective.layouts[0], objective.block_lengths(batch).tolist()
     assert len(set(lengths)) > 2
     begin_B = layout.prompt - batch.prompt_B
@@ -175,8 +177,10 @@ def test_recorded_steps_train_as_steps_one_by_one_do(
 ) -> None:
     training = {"batch_size": 4, "steps": 8, "seconds": None, "measure_at": []}
     parts = recipe(name, {"data": {"rows": 64, "workers": 1}, "training": training, "progress": {"final_steps": []}})
+    if name == "tiny_dream":
+        parts["data"] |= {"rows": 16, "passes": 1}  # two rounds
     if name == "tiny_v2":
-        parts["architecture"] |= {"n_layers": 1}
+        parts["architecture"] |= {"n_layers": 2}
         parts["data"]["layouts"] = [{"prompt": 48, "canvas": 32}, {"prompt": 96, "canvas": 128}]
     monkeypatch.setattr("experiments.train.optimize.LOG_EVERY", 1)
     if device == "cpu":
