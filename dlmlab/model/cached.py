@@ -94,8 +94,8 @@ def pack(query: Query, model: LLaDAModel) -> Packed:
     """
     assert query.reuse is not None
     positions_BL, *told = query.reuse
-    like: Any = model.transformer["wte"].weight
-    device, causal = like.device, blocks_of(model.config, query.block_length)
+    like, causal = model.like, blocks_of(model.config, query.block_length)
+    device = like.device
     real = np.ones(query.tokens_BL.shape, dtype=bool) if query.real_BL is None else query.real_BL.numpy(force=True)
     real_BL = torch.from_numpy(real)
     index_BL = (real_BL.flatten().cumsum(0) - 1).to(device)

@@ -21,6 +21,7 @@ from dlmlab.denoiser import Query
 from dlmlab.errors import UserError
 from dlmlab.kernel.attention import Reach, attention
 from dlmlab.kernel.cached_attention import cached_attention
+from dlmlab.kernel.embedding import gather
 from dlmlab.kernel.pointwise import Float8, Product, add_norm, norm_heads, quantize
 from dlmlab.model.arena import Arena, Slot
 from dlmlab.model.attention import blocks_of
@@ -106,7 +107,7 @@ def obstacle(model: LLaDAModelLM) -> str | None:
         return "experts beside quantization=fp8"
     if config.n_experts and torch.cuda.get_device_capability(model.device) < GROUPED_FROM:
         return "experts on a card before Hopper"  # there a grouped product waits for its counts
-    dtype = model.model.transformer["wte"].weight.dtype
+    dtype = model.model.like.dtype
     return None if dtype == torch.bfloat16 else f"dtype={str(dtype).removeprefix('torch.')}"
 
 
@@ -146,22 +147,23 @@ class Fast:
         transformer = model.model.transformer
         self._config: LLaDAConfig = model.config
         self._embedding: Tensor = transformer["wte"].weight
+        self._on_host = self._embedding.device != model.device
         self._rotary = model.model.rotary(model.device)
         self._norm: Tensor = transformer["ln_f"].weight
-        head = self._embedding if model.config.weight_tying else transformer["ff_out"].weight.detach()
-        self._head = dense(head, whole=True)
+        self._like = model.model.like.detach()
+        self._head = dense(self._like, whole=True)
         blocks = list(transformer["blocks"].children())
         self._layers = [layer_of(block, nf4_kernel) for block in blocks]
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
-        self.arena = Arena(model.config, self._embedding, model.kv_cache_dtype)
+        self.arena = Arena(model.config, self._like, model.kv_cache_dtype)
         self.ran_over = 0
         self._laid_out: KeptLayout | None = None
         self._seen: set[Shape | KeptShape] = set()
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
         self._pool: Any = None
-        widths = self._embedding.shape[1], self._config.n_heads * self._config.head_width
-        self._written = [self._embedding.new_empty(0, width) for width in widths]
+        widths = self._like.shape[1], self._config.n_heads * self._config.head_width
+        self._written = [self._like.new_empty(0, width) for width in widths]
 
     @torch.inference_mode()
     def __call__(self, query: Query) -> Tensor:
@@ -216,7 +218,7 @@ class Fast:
         """Return the residual stream in the last block, and what its heads mix; overwritten by the next call."""
         self.ran_over += packed.shape.positions
         if packed.shape not in self._recorded:
-            on_device = packed._replace(told=packed.told.to(self._embedding.device))
+            on_device = packed._replace(told=packed.told.to(self._like.device))
             x_TD, mixed_TD = self._room(packed.shape.positions)
             if packed.shape not in self._seen:
                 self._seen.add(packed.shape)
@@ -253,7 +255,10 @@ class Fast:
     def _mix(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> None:
         """Fill in the residual stream in the last block, and what the last block's heads mix."""
         y = None
-        torch.index_select(self._embedding, 0, packed.ids(), out=x_TD)
+        if self._on_host:
+            gather(self._embedding, packed.ids(), x_TD)
+        else:
+            torch.index_select(self._embedding, 0, packed.ids(), out=x_TD)
         attend = self._attention(packed, mixed_TD)
         for number, layer in enumerate(self._layers):
             [qkv] = layer.qkv(self._normed(x_TD, y, layer.attn_norm)).parts_SMN

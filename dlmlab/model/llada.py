@@ -77,6 +77,12 @@ class LLaDAModel(nn.Module):
             x_BLD = block(x_BLD, cos, sin, bias, where_N if left == 1 else None)
         return self.transformer["ln_f"](x_BLD)  # type: ignore[no-any-return]
 
+    @property
+    def like(self) -> Tensor:
+        """Return the head's matrix, (V, D), which has the device and the dtype that the network computes in."""
+        owner: Any = self.transformer["wte" if self.config.weight_tying else "ff_out"]
+        return owner.weight  # type: ignore[no-any-return]
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token ids of any shape to (…, D)."""
         config = self.config
@@ -149,9 +155,9 @@ class LLaDAModelLM(PreTrainedModel):
 
     @property
     def device(self) -> torch.device:
-        """Return the embedding's device. transformers would look through all parameters, at every step."""
-        weight: Tensor = self.model.transformer["wte"].weight
-        return weight.device
+        """Return the head's device. transformers would look through all parameters, at every step."""
+        like: Tensor = self.model.like
+        return like.device
 
     @property
     def ran_over(self) -> int:
@@ -246,10 +252,9 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.fast is not None and kept in (KEYS_AND_VALUES, FINAL_BLOCKS):
             return self.fast.arena.take(positions)
-        like = self.model.transformer["wte"].weight
         if kept == FEATURES:
-            return FeatureStore(self.config, positions, like)
-        return KeyValueStore(self.config, positions, like, self.kv_cache_dtype)
+            return FeatureStore(self.config, positions, self.model.like)
+        return KeyValueStore(self.config, positions, self.model.like, self.kv_cache_dtype)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Logits (N, V) of final-norm outputs, for any leading shape."""

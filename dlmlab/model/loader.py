@@ -31,6 +31,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOAD_FORMATS = ("safetensors", "dummy")
 COMPILE = ("auto", True, False)
 NF4_KERNELS = ("auto", "fused", "bnb")
+EMBEDDING_DEVICES = ("auto", "cpu")
 KV_CACHE_DTYPES = {"auto": None, "fp8": FLOAT8}
 QUANTIZED_PART = "model.transformer.blocks."
 """Prefix of the parameters that are quantised; the head and the embedding stay as they are.
@@ -50,6 +51,7 @@ def load(
     compile: Annotated[bool | str, one_of(COMPILE)] = "auto",
     nf4_kernel: Annotated[str, one_of(NF4_KERNELS)] = "auto",
     kv_cache_dtype: Annotated[str, one_of(KV_CACHE_DTYPES)] = "auto",
+    embedding_device: Annotated[str, one_of(EMBEDDING_DEVICES)] = "auto",
     mask_token_id: NonNegativeInt | None = None,
 ) -> LLaDAModelLM:
     """Return the model of a checkpoint, with its tokenizer, ready to decode.
@@ -68,6 +70,8 @@ def load(
             the number of rows.
         kv_cache_dtype: What a cache keeps keys and values in: auto, the model's own dtype, or fp8, in half the memory
             of bfloat16. A cache that keeps more than those (dllm) doesn't round.
+        embedding_device: Where the embedding lies: auto, the model's device, or cpu, where a GPU reads the rows that it
+            needs. That leaves it more memory, and takes Triton.
         mask_token_id: Stands for a missing token where the checkpoint doesn't say it.
 
     Returns:
@@ -92,6 +96,7 @@ def load(
     pick("nf4_kernel", nf4_kernel, NF4_KERNELS)
     if pick("kv_cache_dtype", kv_cache_dtype, KV_CACHE_DTYPES) == "fp8" and place.type == "cuda":
         check_float8(place, "kv_cache_dtype=fp8", "kv_cache_dtype=auto")
+    pick("embedding_device", embedding_device, EMBEDDING_DEVICES)
     if compile is True and place.type != "cuda":
         raise UserError(f"compile=true needs a CUDA device, not {place}: set compile=auto or false")
     if pick("load_format", load_format, LOAD_FORMATS) == "dummy":
@@ -103,6 +108,8 @@ def load(
     model.model.rotary(place)
     model.train(False)
     model.kv_cache_dtype = KV_CACHE_DTYPES[kv_cache_dtype]
+    if place.type == "cuda" and embedding_device == "cpu":
+        _keep_embedding_on_host(model)
     if place.type == "cuda" and compile:
         _speed_up(model, nf4_kernel, required=compile is True)
     return model
@@ -144,6 +151,14 @@ def preview(
         return Preview(dummy.network_config(config), None)
     check_path(path)
     return None
+
+
+def _keep_embedding_on_host(model: LLaDAModelLM) -> None:
+    try:
+        from dlmlab.model.embedding import keep_on_host
+    except ImportError as error:
+        raise UserError(f"embedding_device=cpu can't be had: {error}; set embedding_device=auto") from error
+    keep_on_host(model)
 
 
 def _speed_up(model: LLaDAModelLM, nf4_kernel: str, required: bool) -> None:

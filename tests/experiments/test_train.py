@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ from dlmlab.generation import encode
 from dlmlab.task.tiny.code import Branch, Fold, IntChain
 from dlmlab.task.tiny.kinds import V1_KINDS, V2_KINDS
 from experiments.train import progress
-from experiments.train.data import CHUNK, Layout, Rows, drawing, place
+from experiments.train.data import Layout, Rows, drawing, place
 from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, batches
 from experiments.train.muon import Muon, orthogonalize
@@ -142,41 +142,6 @@ def test_a_row_that_is_passed_on_goes_to_a_longer_canvas() -> None:
     assert [place(30, answer, layouts, Random(0)) for answer in (9, 40, 65)] == [(2, 64), (2, 64), None]
     assert place(40, 9, layouts, Random(0)) == (1, 32)
     assert place(9, 9, layouts[:2], Random(0)) == (0, 32)
-
-
-def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
-    [again] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=0), rows=300, workers=2)(0)
-    for one, two in zip(rows(), again, strict=True):
-        assert np.array_equal(one, two)
-    [other] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=1), rows=300, workers=1)(0)
-    assert not np.array_equal(rows().ids_NL, other.ids_NL)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_rounds_go_on_where_the_last_one_ended(workers: int) -> None:
-    with Rounds(numbered, rows=2 * CHUNK, workers=workers, ahead=True) as rounds:
-        found = [rounds(number) for number in (0, 1, 3)]
-    assert [each.ids_NL.reshape(2, CHUNK)[:, 0].tolist() for [each] in found] == [[0, 1], [2, 3], [6, 7]]
-    left = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
-    assert left == []
-
-
-def test_the_next_round_is_drawn_before_it_is_asked_for(tmp_path: Path) -> None:
-    with Rounds(partial(noted, tmp_path), rows=CHUNK, workers=2, ahead=True) as rounds:
-        rounds(0)
-        while not (tmp_path / "1").exists():
-            time.sleep(0.1)
-        rounds(1)
-    assert not (tmp_path / "3").exists()
-
-
-def noted(folder: Path, chunk: int) -> list[Rows]:
-    (folder / str(chunk)).touch()
-    return numbered(chunk)
-
-
-def numbered(chunk: int) -> list[Rows]:
-    return [Rows(*(np.full((CHUNK, *more), chunk, dtype=np.int16) for more in ((1,), (), (), ())))]
 
 
 def test_the_configured_mixture_has_every_kind() -> None:

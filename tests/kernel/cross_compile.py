@@ -15,9 +15,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from dlmlab.kernel import attention, cached_attention, pointwise
+from dlmlab.kernel import attention, cached_attention, embedding, pointwise
 
-INTEGERS = ("position", "into", "begin", "base", "keys")
+INTEGERS = ("position", "into", "begin", "base", "keys", "ids")
 FLOATS = ("cos", "sin", "part")
 """What pointers of these names lead to; others to what the model computes in."""
 HEADS: dict[str, Any] = {"H": 32, "G": 8, "E": 128}
@@ -59,6 +59,7 @@ KERNELS = {
         cached_attention._attend, ALL_TURNED | KEPT | {"SPLITS": 4, "KEEP": True, "BLOCK": 0}, types=FLOAT8, since=89
     ),
     "join": Kernel(cached_attention._join, {"H": 32, "E": 128, "SPLITS": 4}, warps=1),
+    "gather": Kernel(embedding._gather, {"BLOCK": embedding.COLUMNS}),
     "norm": Kernel(pointwise._add_norm, WIDE | {"FLOAT8": False}, warps=8),
     "norms of heads": Kernel(pointwise._norm_heads, {"H": 32, "E": 128}, warps=1),
     "activation": Kernel(pointwise._swiglu, WIDE | {"SPAN": 2048, "BLOCK": 2048, "FLOAT8": False}, warps=8),

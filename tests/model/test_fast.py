@@ -59,6 +59,24 @@ def test_the_fast_pass_answers_what_the_plain_one_does(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("cache", [None, Dual()])
+def test_answers_are_the_same_with_the_embedding_on_the_host(folder: Path, compile: bool, cache: Policy | None) -> None:
+    """Whose memory the GPU then has for other things."""
+    prompts, answers, taken = [[1, 2, 3], [4, 5, 6, 7, 8]], [], []
+    for embedding_device in ("auto", "cpu"):
+        before = torch.cuda.memory_allocated()
+        model = load(str(folder), "bfloat16", "cuda", compile=compile, embedding_device=embedding_device)
+        taken.append(torch.cuda.memory_allocated() - before)
+        decoded = generate(model, prompts * 2, Baseline(), gen_length=32, block_length=8, steps=32, cache=cache)
+        answers.append([output.tokens for output in decoded])
+        assert model.device.type == "cuda"
+        del model
+    assert answers[0] == answers[1]
+    assert taken[0] - taken[1] >= 94 * WIDE["d_model"] * 2
+
+
+@pytest.mark.gpu
 def test_plain_modules_see_the_same_memory(folder: Path) -> None:
     how = {"dtype": "bfloat16", "device": "cuda"}
     plain, fast = (load(str(folder), compile=compile, **how) for compile in (False, True))
