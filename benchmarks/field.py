@@ -6,7 +6,8 @@
 The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Rows
 are timed in turns, after runs of each that are not counted. Where a cache makes most passes ones over a block alone,
 the median step is such a pass. Its floor: the time in which the weights, and the keys and values of the rows, can be
-read once, at the rate of a large copy. Peak memory is that of all runs, with those that are not counted.
+read once, at the rate of a large copy. Peak memory is that of all runs, with those that are not counted, and holds what
+larger batches, which come first, have left behind: ask for one batch size, as in batch_sizes=[4], to learn its own.
 """
 
 from __future__ import annotations
