@@ -25,11 +25,15 @@ def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rounds_go_on_where_the_last_one_ended(workers: int) -> None:
+    before = spawned()
     with Rounds(numbered, rows=2 * CHUNK, workers=workers, ahead=True) as rounds:
         found = [rounds(number) for number in (0, 1, 3)]
     assert [each.ids_NL.reshape(2, CHUNK)[:, 0].tolist() for [each] in found] == [[0, 1], [2, 3], [6, 7]]
-    left = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
-    assert left == []
+    assert spawned() == before
+
+
+def spawned() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
 
 
 def test_the_next_round_is_drawn_before_it_is_asked_for(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_scorer_that_is_killed_takes_its_guests_along(kind: str) -> None:
             time.sleep(0.01)
         time.sleep(0.5)
         scorer.kill()
-    assert left(sandbox, "none") == []
+    assert left(sandbox, f"none-{os.getpid()}") == []
 
 
 @needs_bubblewrap
