@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
-from experiments.train.data import CHUNK, Rows, drawing
+from experiments.train.data import CHUNK, Layout, Rows, drawing
+from experiments.train.optimize import Source
 from experiments.train.rounds import Rounds
+from experiments.train.state import Progress
 from tests.experiments.test_train import LAYOUT, WEIGHTS, rows, tokenizer
 
 
@@ -48,6 +51,20 @@ def test_the_next_round_is_drawn_before_it_is_asked_for(tmp_path: Path) -> None:
 def noted(folder: Path, chunk: int) -> list[Rows]:
     (folder / str(chunk)).touch()
     return numbered(chunk)
+
+
+def test_a_round_has_an_order_of_its_own_and_the_sizes_that_a_training_began_with() -> None:
+    same = [Rows(np.arange(6)[:, None], *(np.full(6, 1, dtype=np.int16) for _ in range(3)))]
+    source = Source([Layout(1, 1)], lambda number: same, passes=1, seed=0)
+    so_far = Progress([], sizes=[2])
+    found: list[list[int]] = []
+    for step, [batch] in zip(range(9), source.drawn(source.round(0), torch.Generator(), so_far), strict=False):
+        so_far.step = step
+        found.append(batch.ids_BL.flatten().tolist())
+    rounds = np.array(found).reshape(3, 6)
+    assert np.sort(rounds).tolist() == [[0, 1, 2, 3, 4, 5]] * 3
+    assert len(set(map(tuple, rounds.tolist()))) == 3
+    assert (so_far.round, so_far.round_began) == (2, 6)
 
 
 def numbered(chunk: int) -> list[Rows]:
