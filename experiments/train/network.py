@@ -70,7 +70,7 @@ def start(
         kinds: The exercises whose text that is.
 
     Raises:
-        UserError: the initial weights don't fit the architecture.
+        UserError: The initial weights don't fit the architecture, or the network can't be trained here.
     """
     settings = dict(tokenizer)
     template = settings.pop("template", "llada")
@@ -85,7 +85,7 @@ def start(
     else:
         ids = {"mask_token_id": words.mask_token_id, "eos_token_id": words.eos_token_id}
         config = described(architecture, len(words), {**ids, "pad_token_id": words.eos_token_id})
-    model = LLaDAModelLM(network_config(config, "the architecture"))
+    model = LLaDAModelLM(trained(config))
     if initial:
         begin(model, initial)
     return Network(model, words, config)
@@ -143,10 +143,22 @@ def check_architecture(architecture: Mapping[str, Any], vocabulary: int) -> LLaD
     Raises:
         UserError: A key is wrong, which is named.
     """
-    config = network_config(described(architecture, vocabulary, NO_IDS | {"mask_token_id": 1}), "the architecture")
-    if config.attention_dropout:
-        raise UserError(f"attention_dropout={config.attention_dropout} is not for training here: leave it at 0")
-    return config
+    return trained(described(architecture, vocabulary, NO_IDS | {"mask_token_id": 1}))
+
+
+def trained(config: Mapping[str, Any]) -> LLaDAConfig:
+    """Return the network that a config.json describes.
+
+    Args:
+        config: The config.json.
+
+    Raises:
+        UserError: A key is wrong, or the network can't be trained here; the line names it.
+    """
+    network = network_config(config, "the architecture")
+    if network.attention_dropout:
+        raise UserError(f"attention_dropout={network.attention_dropout} is not for training here: leave it at 0")
+    return network
 
 
 def parameters(model: torch.nn.Module) -> int:

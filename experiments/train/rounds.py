@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from types import TracebackType
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from experiments.train.data import CHUNK, Rows
 class Rounds:
     """Draws rounds of as many rows each, which share no draw.
 
-    A row depends on what draws and on its place alone, not on how many processes draw. Leaving its context ends them.
+    A row depends on what draws and on its place alone, not on how many processes draw; `close` ends these.
 
     Args:
         draw: Returns the rows of a chunk by layout, `CHUNK` in all, given its number; it can be sent to a process.
@@ -29,16 +28,6 @@ class Rounds:
         self._draw, self._rows, self._workers, self._ahead = draw, rows, workers, ahead
         self._pool: ProcessPoolExecutor | None = None
         self._begun: dict[int, Iterator[list[Rows]]] = {}
-
-    def __enter__(self) -> Rounds:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
     def __call__(self, number: int) -> list[Rows]:
         """Return the rows of a round by layout, in the order of its chunks.
@@ -53,10 +42,16 @@ class Rounds:
         if self._ahead:
             self._begun = {number + 1: self._begin(number + 1)}
         else:
-            self.__exit__(None, None, None)
+            self.close()
         if self._rows % CHUNK and len(parts[-1]) == 1:
             parts[-1] = [Rows(*(column[: self._rows % CHUNK] for column in parts[-1][0]))]
         return [Rows(*map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)]
+
+    def close(self) -> None:
+        """End the processes, and draw no more of what has been begun."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def _begin(self, number: int) -> Iterator[list[Rows]]:
         count = -(-self._rows // CHUNK)

@@ -1,7 +1,8 @@
 """A training step: the loss, its gradients, and what the optimisers make of them.
 
-A small model's step is some 800 kernels, which take a host longer to launch than a GPU to run. So there its two halves
-are recorded as CUDA graphs; between them the processes that train together add up what each has found, in one sum.
+A small model's step is hundreds of kernels, which take a host longer to launch than a GPU to run. So there its two
+halves are recorded as CUDA graphs; between them the processes that train together add up what each has found, in one
+sum.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ such runs differ by as much as their machines do. With several GPUs each takes a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -227,7 +228,7 @@ def train(
 
     hooks = Hooks(lambda step: measure(step, progress["gen_length"]), lambda: save_checkpoint(network, out), ready)
     state = out.with_name(f"{out.name}.state.safetensors")
-    with rounds_of(network, data, seed) as rounds:
+    with closing(rounds_of(network, data, seed)) as rounds:
         source = Source(layouts_of(data), lambda number: shared(out, lambda: rounds(number)), data["passes"], seed)
         fit(model, source, training, hooks, so_far, state)
     if rank() == 0:

@@ -407,6 +407,8 @@ def test_more_processes_than_rows_of_a_batch_are_refused(monkeypatch: pytest.Mon
 def test_dropout_inside_attention_is_refused() -> None:
     with pytest.raises(UserError, match="attention_dropout=0.1 is not for training here: leave it at 0"):
         check_architecture({"attention_dropout": 0.1}, vocabulary=600)
+    with pytest.raises(UserError, match="attention_dropout=0.1"):
+        start(SMALL["tokenizer"], {**SMALL["architecture"], "attention_dropout": 0.1}, None, seed=0)
 
 
 def test_the_experiment_runs_from_the_command_line(tmp_path: Path) -> None:

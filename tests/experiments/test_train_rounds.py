@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_rows_do_not_depend_on_how_many_processes_draw_them() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rounds_go_on_where_the_last_one_ended(workers: int) -> None:
     before = spawned()
-    with Rounds(numbered, rows=2 * CHUNK, workers=workers, ahead=True) as rounds:
+    with closing(Rounds(numbered, rows=2 * CHUNK, workers=workers, ahead=True)) as rounds:
         found = [rounds(number) for number in (0, 1, 3)]
     assert [each.ids_NL.reshape(2, CHUNK)[:, 0].tolist() for [each] in found] == [[0, 1], [2, 3], [6, 7]]
     assert spawned() == before
@@ -40,7 +41,7 @@ def spawned() -> list[psutil.Process]:
 
 
 def test_the_next_round_is_drawn_before_it_is_asked_for(tmp_path: Path) -> None:
-    with Rounds(partial(noted, tmp_path), rows=CHUNK, workers=2, ahead=True) as rounds:
+    with closing(Rounds(partial(noted, tmp_path), rows=CHUNK, workers=2, ahead=True)) as rounds:
         rounds(0)
         while not (tmp_path / "1").exists():
             time.sleep(0.1)

@@ -88,7 +88,10 @@ BAD = {
         ("--config-dir", "my", "experiment=quality_gate", "+gates.onw.margin=0.1", "tasks=[onw]"),
         r"gates\.onw: onw is no task of conf/task/ or model\.tasks; did you mean own\?",
     ),
-    "no list": (("experiment=compare", "decoders=eb"), r"decoders='eb' is not a non-empty .*: write decoders=\[eb\]"),
+    "no list": (
+        ("experiment=compare", "decoders=eb"),
+        r"decoders='eb' is not a non-empty list.*: write decoders=\[eb\]",
+    ),
     "no group": (("--help", "jsonl"), r"--help jsonl: it is no group of conf/; did you mean task=jsonl\?"),
     "a batch": (("prompts=2", "batch_sizes=[1,2]"), r"cannot fill a batch of 4: .*\(batch 4 is always timed\)"),
 }  # fmt: skip
