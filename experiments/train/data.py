@@ -115,6 +115,17 @@ def _draw_chunk(
     ]
 
 
+def emphasised(weight_of: Mapping[str, float], right: Mapping[str, float], emphasis: float) -> dict[str, float]:
+    """Return weights of kinds, those raised that the network gets wrong.
+
+    Args:
+        weight_of: How often each kind is drawn, by its name.
+        right: The share of a kind's exercises that are right; a kind that it doesn't name keeps its weight.
+        emphasis: A kind of which nothing is right weighs 1 + this times as much.
+    """
+    return {name: weight * (1 + emphasis * (1 - right.get(name, 1.0))) for name, weight in weight_of.items()}
+
+
 def place(prompt: int, answer: int, layouts: Sequence[Layout], rng: Random) -> tuple[int, int] | None:
     """Return the number of the layout that a row goes to, and the row's canvas; None where none holds it.
 

@@ -103,7 +103,7 @@ class Objective(nn.Module):
             if self.model.config.block_size:
                 found = [self._by_blocks(*each) for each in zip(self.layouts, batch, rows, strict=True)]
                 return sum(loss for loss, _ in found), sum(weight for _, weight in found)  # type: ignore[return-value]
-            return self._by_rows(pack(rows, self.room, self.longest))
+            return self._by_rows(pack(rows[::-1], self.room, self.longest))  # if any are left out, then short ones
 
     def masked(self, layout: Layout, batch: Batch) -> Masked:
         """Return rows of a layout with their masks, and what each position's loss counts.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from dlmlab.decoder.baseline import Baseline
 from dlmlab.generation import generate
+from dlmlab.rule import Rule
 from dlmlab.task.tiny.choice import Choice
 from dlmlab.task.tiny.code import Function
 from dlmlab.task.tiny.exercise import Exercise, draw_held_out
@@ -27,20 +27,21 @@ class Canvas(NamedTuple):
 
 
 def held_out_accuracy(
-    model: Any, kinds: Sequence[type[Exercise]], per_kind: int, canvas: Canvas, seed: int
+    model: Any, kinds: Sequence[type[Exercise]], per_kind: int, canvas: Canvas, rule: Rule, seed: int
 ) -> dict[str, float]:
-    """Return the share of right answers by kind, decoded by the baseline; kinds for training alone are left out.
+    """Return the share of right answers by kind; kinds for training alone are left out.
 
     Args:
         model: The model, with its tokenizer.
         kinds: The kinds of exercises.
         per_kind: How many exercises of each.
         canvas: How they are decoded.
+        rule: The decoder.
         seed: The seed of the draw.
     """
     kinds = [kind for kind in kinds if kind not in DRILLS]
     exercises = draw_held_out(kinds, per_kind, seed)
-    outputs = generate(model, [exercise.prompt for exercise in exercises], Baseline(), **canvas._asdict())
+    outputs = generate(model, [exercise.prompt for exercise in exercises], rule, **canvas._asdict())
     right = {kind.__name__: 0 for kind in kinds}
     for exercise, output in zip(exercises, outputs, strict=True):
         right[type(exercise).__name__] += is_right(exercise, output.text or "")

@@ -29,7 +29,7 @@ class Progress:
         step: The next step.
         elapsed: Seconds of optimisation.
         losses: The losses so far, one for each log line.
-        accuracy: The measurements so far.
+        accuracy: The measurements so far; `round` says from which round on rows are drawn by one.
         round: The round of rows that the next step's batch is of.
         round_began: That round's first step.
         sizes: Rows of each layout in a batch, from the first step on; `training.batch_size` says nothing afterwards.

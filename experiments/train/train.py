@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
+from dlmlab.decoder.baseline import Baseline
+from dlmlab.decoder.threshold import Threshold
 from dlmlab.errors import UserError
 from dlmlab.settings import Fraction, Limits, NonNegativeFloat, PositiveInt, fits, list_of, near, one_of
 from dlmlab.task.tiny.kinds import V2_KINDS as EXERCISES
 from dlmlab.types import Generation
 from experiments.train import sudoku
-from experiments.train.data import Layout, drawing
+from experiments.train.data import Layout, drawing, emphasised
 from experiments.train.distributed import rank, say, shared, together, world
 from experiments.train.network import Network, check_architecture, parameters, save_checkpoint, start
 from experiments.train.optimize import Hooks, Source, fit
 from experiments.train.progress import Canvas, held_out_accuracy
-from experiments.train.rounds import Rounds
+from experiments.train.rounds import Draw, Rounds
 from experiments.train.state import Progress
 from experiments.train.tokenizer import TEMPLATES
 
@@ -45,6 +47,7 @@ KINDS: Mapping[str, Any] = {
     "data.workers": PositiveInt,
     "data.layouts": list_of(Layout),
     "data.weights": dict[str, NonNegativeFloat],
+    "data.emphasis": NonNegativeFloat,
     "data.puzzles": sudoku.Puzzles | None,
     "architecture": dict[str, Any],
     "training.initial": str | None,
@@ -70,6 +73,8 @@ KINDS: Mapping[str, Any] = {
     "progress.gen_length": PositiveInt,
     "progress.final_steps": list[PositiveInt],
 }
+SURE = 0.9
+"""The confidence of positions that are committed at once, where the way is measured."""
 PARTS = ("tokenizer", "data", "architecture", "training", "progress")
 
 
@@ -91,14 +96,14 @@ def run(cfg: DictConfig, built: None) -> None:
         folder, device = run.folder / "checkpoint", str(pick_device(cfg.device))
         results = together(train, device, out=folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed)
         last = results["accuracy"][-1]
-        columns = ["kind", *(f"{each['decoding_steps']} steps" for each in results["accuracy"])]
+        columns = ["kind", *(f"step {each['step']}, {by(each['decoding_steps'])}" for each in results["accuracy"])]
         kinds = [[kind, *(each["right"][kind] for each in results["accuracy"])] for kind in last["right"]]
         report = Report(
             title="Training of a small model",
             question="How much of what was held out does it get right, decoded by the baseline?",
             settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
             tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
-            verdict=f"Right: {mean(last['right']):.1%} over all kinds, at {last['decoding_steps']} steps.",
+            verdict=f"Right: {mean(last['right']):.1%} over all kinds, decoded {by(last['decoding_steps'])}.",
             results=results,
             summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
         )
@@ -160,18 +165,23 @@ def layouts_of(data: Mapping[str, Any]) -> list[Layout]:
     return [Layout(**each) for each in data["layouts"]]
 
 
-def rounds_of(network: Network, data: Mapping[str, Any], seed: int) -> Rounds:
+def rounds_of(network: Network, data: Mapping[str, Any], seed: int, so_far: Progress) -> Rounds:
     """Return what draws a recipe's rows.
 
     Args:
         network: The network that is trained, for its tokenizer.
         data: The recipe's part of that name.
         seed: The seed of the draw.
+        so_far: Where the training stands when a round is begun; what was measured says what `data.emphasis` raises.
     """
-    if data["puzzles"]:
-        draw = sudoku.drawing(network.tokenizer, data["puzzles"], seed)
-    else:
-        draw = drawing(network.tokenizer, data["weights"], layouts_of(data), seed)
+
+    def draw(number: int) -> Draw:
+        if data["puzzles"]:
+            return sudoku.drawing(network.tokenizer, data["puzzles"], seed)
+        known = [each["right"] for each in so_far.accuracy if each["round"] <= number]
+        weights = emphasised(data["weights"], known[-1] if known else {}, data["emphasis"])
+        return drawing(network.tokenizer, weights, layouts_of(data), seed)
+
     return Rounds(draw, data["rows"], data["workers"], ahead=data["passes"] is not None)
 
 
@@ -218,17 +228,18 @@ def train(
     say(f"{parameters(model)} parameters")
     so_far = Progress(sorted(training["measure_at"]))
 
-    def measure(step: int, steps: int) -> None:
+    def measure(step: int, steps: int | None) -> None:
         model.train(False)
         with torch.compiler.set_stance("force_eager"):  # what is compiled is compiled for a batch of training
             right = accuracy(model, data, progress, steps, seed)
         model.train(True)
-        so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right})
-        say(f"step {step}, decoded in {steps} steps: {mean(right):.3f} right")
+        begun = so_far.round + 2  # the first round that isn't drawn yet: the next one is, while this one is used
+        so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right, "round": begun})
+        say(f"step {step}, decoded {by(steps)}: {mean(right):.3f} right")
 
-    hooks = Hooks(lambda step: measure(step, progress["gen_length"]), lambda: save_checkpoint(network, out), ready)
+    hooks = Hooks(lambda step: measure(step, None), lambda: save_checkpoint(network, out), ready)
     state = out.with_name(f"{out.name}.state.safetensors")
-    with closing(rounds_of(network, data, seed)) as rounds:
+    with closing(rounds_of(network, data, seed, so_far)) as rounds:
         source = Source(layouts_of(data), lambda number: shared(out, lambda: rounds(number)), data["passes"], seed)
         fit(model, source, training, hooks, so_far, state)
     if rank() == 0:
@@ -240,7 +251,7 @@ def train(
 
 
 def accuracy(
-    model: Any, data: Mapping[str, Any], progress: Mapping[str, Any], steps: int, seed: int
+    model: Any, data: Mapping[str, Any], progress: Mapping[str, Any], steps: int | None, seed: int
 ) -> dict[str, float]:
     """Return the share of right answers to what is held out, by kind; of Sudoku by decoder.
 
@@ -248,15 +259,23 @@ def accuracy(
         model: The model, with its tokenizer.
         data: The recipe's part of that name.
         progress: The recipe's part of that name.
-        steps: Decoding steps of a canvas; Sudoku takes one for each cell whatever this says.
+        steps: Decoding steps of a canvas by the baseline; None commits all that is sure instead, in fewer passes, and
+            is of other exercises, since rows may be drawn by it. Sudoku takes a step for each cell whatever this says.
         seed: The seed of the draw.
     """
     count, batch_size = progress["per_kind"], progress["batch_size"]
     if data["puzzles"]:
         return sudoku.held_out_accuracy(model, data["puzzles"], count, batch_size, seed)
     kinds = [EXERCISES[name] for name, weight in data["weights"].items() if weight]
-    canvas = Canvas(progress["gen_length"], steps, batch_size)
-    return held_out_accuracy(model, kinds, count, canvas, seed)
+    canvas = Canvas(progress["gen_length"], steps or progress["gen_length"], batch_size)
+    if steps is None:
+        return held_out_accuracy(model, kinds, count, canvas, Threshold(SURE), seed + 1)
+    return held_out_accuracy(model, kinds, count, canvas, Baseline(), seed)
+
+
+def by(steps: int | None) -> str:
+    """Return how exercises were decoded, in words; see `accuracy`."""
+    return f"by threshold={SURE}" if steps is None else f"in {steps} steps"
 
 
 def mean(right: Mapping[str, float]) -> float:

@@ -60,7 +60,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def rows() -> Rows:
-    [made] = Rounds(drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=0), rows=300, workers=1)(0)
+    [made] = Rounds(lambda _: drawing(tokenizer(), WEIGHTS, [LAYOUT], seed=0), rows=300, workers=1)(0)
     return made
 
 
@@ -272,7 +272,7 @@ def test_a_kind_that_is_all_right_is_exactly_that(monkeypatch: pytest.MonkeyPatc
     answers = [SimpleNamespace(text="") for _ in range(40)]
     monkeypatch.setattr(progress, "generate", lambda *_, **__: answers)
     monkeypatch.setattr(progress, "is_right", lambda *_: True)
-    assert held_out_accuracy(None, [Branch], 40, Canvas(64, 64, 8), 0) == {"Branch": 1.0}
+    assert held_out_accuracy(None, [Branch], 40, Canvas(64, 64, 8), Baseline(), 0) == {"Branch": 1.0}
 
 
 def test_the_normal_form_ignores_names_and_nothing_else() -> None:
@@ -290,7 +290,7 @@ def test_training_makes_a_checkpoint_that_decodes_and_can_be_trained_on(tmp_path
     parts = settings()
     report = train(tmp_path / "first", **parts, seed=0, device="cpu")
     assert report["steps"] == 3
-    assert [each["decoding_steps"] for each in report["accuracy"]] == [64, 4]
+    assert [(each["decoding_steps"], each["round"]) for each in report["accuracy"]] == [(None, 2), (4, 2)]
     assert set(report["accuracy"][0]["right"]) == V1_KINDS.keys() - {"Lookup"}
     model = dlmlab.load(str(tmp_path / "first"), device="cpu")
     assert dlmlab.generate(model, ["Count up from 15 to 41 in steps of 2."], Baseline(), steps=4)[0].text is not None

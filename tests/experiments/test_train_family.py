@@ -20,6 +20,7 @@ from experiments.train.distributed import together
 from experiments.train.loss import Batch, Masks, Objective, Weights, blocks_apart
 from experiments.train.network import Network, save_checkpoint, start
 from experiments.train.optimize import Data
+from experiments.train.state import Progress
 from experiments.train.step import Recorder, Steps
 from experiments.train.train import layouts_of, rounds_of, train
 from tests.experiments.test_train import recipe
@@ -40,7 +41,7 @@ def fresh(name: str) -> tuple[Network, dict[str, Any]]:
 
 def in_training(network: Network, parts: dict[str, Any], block_share: float) -> tuple[Objective, Batch, Tensor, float]:
     """An objective, a batch of one layout, its logits, and its loss if entropies were tokens times their places."""
-    data = Data(layouts_of(parts["data"]), rounds_of(network, parts["data"], seed=0)(0))
+    data = Data(layouts_of(parts["data"]), rounds_of(network, parts["data"], 0, Progress([]))(0))
     [batch] = next(data.drawn([6], torch.Generator().manual_seed(0)))
     masks = Masks(tuple(parts["training"]["block_lengths"]), block_share)
     objective = Objective(network.model, data.layouts, masks, Weights(1, 1.0), room=900)
@@ -128,7 +129,7 @@ def test_layouts_that_hold_no_exercise_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"hold none of 2000 exercises, whose prompts have \d+ tokens and more: raise prompt"
     ):
-        rounds_of(network, parts["data"], seed=0)(0)
+        rounds_of(network, parts["data"], 0, Progress([]))(0)
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SMALL = {
 
 @cache
 def rows() -> Rows:
-    [made] = Rounds(sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=1)(0)
+    [made] = Rounds(lambda _: sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=1)(0)
     return made
 
 
@@ -59,7 +59,7 @@ def test_no_training_row_is_of_the_held_out_side() -> None:
 
 def test_forms_of_one_puzzle_differ_and_rows_do_not_depend_on_how_many_draw() -> None:
     assert len({ids.tobytes() for ids in rows().ids_NL}) == 60
-    [again] = Rounds(sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=2)(0)
+    [again] = Rounds(lambda _: sudoku.drawing(sudoku.make_tokenizer(), PUZZLES, seed=0), rows=60, workers=2)(0)
     assert np.array_equal(rows().ids_NL, again.ids_NL)
 
 
