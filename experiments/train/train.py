@@ -129,6 +129,11 @@ def check(cfg: DictConfig) -> None:
                 errors.append(f"data.weights.{name} is no kind of exercise{near(name, EXERCISES)}")
         if not (any(data["weights"].values()) or data["puzzles"]):
             errors.append("data.weights are all 0: give one of them more")
+        if data["emphasis"] and not (data["passes"] and training["measure_at"]):
+            errors.append(
+                f"data.emphasis={data['emphasis']} is of rows that are drawn after a measurement: set data.passes and "
+                "training.measure_at"
+            )
         for steps in progress["final_steps"]:
             with errors:
                 Generation(progress["gen_length"], progress["gen_length"], steps)

@@ -141,6 +141,7 @@ BAD: dict[str, list[str]] = {
     f"{CALIBRATE} generation.temperature=0.5": [r"forward passes can be shared at 0 only"],
     f"{CALIBRATE} decoder=threshold": [rf"grid\.{key} is no parameter" for key in ("kappa", "tau", "radius")],
     f"{CALIBRATE} task.limit=1": [r"two items"],
+    f"{TRAIN} data.emphasis=4": [r"data\.emphasis=4 is of rows .* set data\.passes and training\.measure_at"],
     f"{TRAIN} data.rows=100": [r"data\.rows=100 is less than training\.batch_size=512"],
     f"{TRAIN} architecture.n_heads=7": [r"d_model=192 is no even multiple of n_heads=7"],
     "model.path=/no/such decoder=baseline": [r"'/no/such' does not exist"],
