@@ -62,10 +62,13 @@ class Rows(NamedTuple):
 Found = list[tuple[list[int], list[int]]]
 """Token ids of prompts with their frame, and of answers with an end token."""
 
+Draw = Callable[[int], list[Rows]]
+"""Returns the rows of a chunk by layout, `CHUNK` in all, given its number; can be sent to a process."""
+
 
 def drawing(
     tokenizer: PreTrainedTokenizerBase, weight_of: Mapping[str, float], layouts: Sequence[Layout], seed: int
-) -> Callable[[int], list[Rows]]:
+) -> Draw:
     """Return what draws the rows of a chunk, given its number, each in a layout that holds it, see `place`.
 
     Args:

@@ -75,7 +75,8 @@ class Objective(nn.Module):
         layouts: The layouts of rows.
         masks: How positions are masked.
         weights: What they weigh.
-        room: How many positions a batch may have without its padding; rows that don't fit are left out.
+        room: How many positions a batch may have without its padding; rows that don't fit are left out, the first
+            layout's before others.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Objective(nn.Module):
             if self.model.config.block_size:
                 found = [self._by_blocks(*each) for each in zip(self.layouts, batch, rows, strict=True)]
                 return sum(loss for loss, _ in found), sum(weight for _, weight in found)  # type: ignore[return-value]
-            return self._by_rows(pack(rows[::-1], self.room, self.longest))  # if any are left out, then short ones
+            return self._by_rows(pack(rows[::-1], self.room, self.longest))  # what doesn't fit is last, and short
 
     def masked(self, layout: Layout, batch: Batch) -> Masked:
         """Return rows of a layout with their masks, and what each position's loss counts.

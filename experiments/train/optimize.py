@@ -55,16 +55,16 @@ class Data(NamedTuple):
         return [max(1, round(batch_size * count / sum(counts))) if count else 0 for count in counts]
 
     def room(self, sizes: Sequence[int]) -> int:
-        """Return for how many positions, without padding, this process's part of a batch has room.
+        """Return for how many positions, without padding, each process's part of a batch has room.
 
-        One batch in a thousand has a row or two more, which are left out.
+        One batch in a thousand of this round has a row or two more, which are left out.
 
         Args:
             sizes: Rows of each layout in a batch.
         """
         mean, variance = 0.0, 0.0
-        for rows, size, part in zip(self.rows, sizes, self.parts, strict=True):
-            if own := len(range(size)[part]):
+        for rows, size in zip(self.rows, sizes, strict=True):
+            if own := -(-size // world()):  # of the process that has one more
                 lengths = rows.prompt_N.astype(float) + rows.canvas_N
                 mean, variance = mean + own * lengths.mean(), variance + own * lengths.var()
         return -(-int(mean + 3 * variance**0.5 + 1) // ROOM) * ROOM
@@ -157,7 +157,9 @@ def fit(
     so_far.sizes = so_far.sizes or data.sizes(training["batch_size"])
     masks = Masks(tuple(training["block_lengths"]), training["block_share"])
     weights = Weights(training["short_answer"], training["padding_weight"])
-    objective = Objective(model, source.layouts, masks, weights, data.room(so_far.sizes))
+    if so_far.processes != world():
+        so_far.processes, so_far.room = world(), data.room(so_far.sizes)
+    objective = Objective(model, source.layouts, masks, weights, so_far.room)
     first, behind = so_far.step, so_far.elapsed
     model.train(True)
     generator = torch.Generator(device)

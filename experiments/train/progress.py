@@ -19,7 +19,7 @@ REFERENCES = 100
 
 
 class Canvas(NamedTuple):
-    """How held-out exercises are decoded: one block of so many positions, in so many steps, so many at once."""
+    """How held-out exercises are decoded: a block's positions, the steps of a schedule, how many at once."""
 
     gen_length: int
     steps: int

@@ -9,10 +9,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from dlmlab.loop.interrupt import end_with_parent, held_back
-from experiments.train.data import CHUNK, Rows
-
-Draw = Callable[[int], list[Rows]]
-"""Returns the rows of a chunk by layout, `CHUNK` in all, given its number; can be sent to a process."""
+from experiments.train.data import CHUNK, Draw, Rows
 
 
 class Rounds:
@@ -21,14 +18,14 @@ class Rounds:
     A row depends on what draws and on its place alone, not on how many processes draw; `close` ends these.
 
     Args:
-        draw: Returns what draws a round's chunks, given the round's number when that round is begun.
+        draw_of: Returns what draws the chunks of a round, given the round's number; called when that round is begun.
         rows: Rows of a round; its last chunk is cut to fit where there is one layout, else it stays whole.
         workers: How many processes draw; 1 is this one, which draws a round when it is asked for.
         ahead: Whether the next round is drawn while one is used.
     """
 
-    def __init__(self, draw: Callable[[int], Draw], rows: int, workers: int, ahead: bool = False) -> None:
-        self._draw, self._rows, self._workers, self._ahead = draw, rows, workers, ahead
+    def __init__(self, draw_of: Callable[[int], Draw], rows: int, workers: int, ahead: bool = False) -> None:
+        self._draw_of, self._rows, self._workers, self._ahead = draw_of, rows, workers, ahead
         self._pool: ProcessPoolExecutor | None = None
         self._begun: dict[int, Iterator[list[Rows]]] = {}
 
@@ -59,7 +56,7 @@ class Rounds:
     def _begin(self, number: int) -> Iterator[list[Rows]]:
         count = -(-self._rows // CHUNK)
         chunks = range(number * count, (number + 1) * count)
-        draw = self._draw(number)
+        draw = self._draw_of(number)
         if self._workers == 1:
             return map(draw, chunks)
         if self._pool is None:  # not held back: the tracker of its semaphores lets signals through when it starts

@@ -29,10 +29,12 @@ class Progress:
         step: The next step.
         elapsed: Seconds of optimisation.
         losses: The losses so far, one for each log line.
-        accuracy: The measurements so far; `round` says from which round on rows are drawn by one.
+        accuracy: The measurements so far, each with the `round` that it was made in.
         round: The round of rows that the next step's batch is of.
         round_began: That round's first step.
         sizes: Rows of each layout in a batch, from the first step on; `training.batch_size` says nothing afterwards.
+        processes: How many share a batch, since `room` was found.
+        room: The positions that each one's part of a batch has room for, which no later round changes.
     """
 
     ahead: list[float]
@@ -43,6 +45,8 @@ class Progress:
     round: int = 0
     round_began: int = 0
     sizes: list[int] = field(default_factory=list)
+    processes: int = 0
+    room: int = 0
 
 
 def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from dlmlab.settings import PositiveInt
 from dlmlab.task.sudoku9.content import draw
 from dlmlab.task.sudoku9.grid import CELLS, SIDE, solved_by, varied
 from dlmlab.task.sudoku9.task import LETTERS, prompt
-from experiments.train.data import CHUNK, Rows
+from experiments.train.data import CHUNK, Draw, Rows
 
 BOS, EOS, EOT, MASK = "<|startoftext|>", "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 TEMPLATE = (
@@ -60,7 +60,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def drawing(tokenizer: PreTrainedTokenizerBase, puzzles: Mapping[str, Any], seed: int) -> Callable[[int], list[Rows]]:
+def drawing(tokenizer: PreTrainedTokenizerBase, puzzles: Mapping[str, Any], seed: int) -> Draw:
     """Return what draws the rows of a chunk, given its number: puzzles of the training side, in their symmetric forms.
 
     Args:

@@ -5,9 +5,10 @@ python run.py experiment=train model=tiny training.seconds=60 data.rows=20000   
 python run.py experiment=train_tiny                                              the same as model=tiny
 
 The recipe of each model is conf/experiment/train/<model>.yaml. The prompt is kept; the answer is padded with end tokens
-to the canvas, and its positions are masked as decoding will see them (loss.py). Data, order and masks are seeded. The
-learning rate follows the clock where `training.seconds` is set, so that a run fits a machine lent for minutes; two
-such runs differ by as much as their machines do. With several GPUs each takes a part of every batch.
+to the canvas, and its positions are masked as decoding will see them (loss.py). Data, order and masks are seeded; with
+`data.emphasis`, measurements on the way say how often a kind is drawn. The learning rate follows the clock where
+`training.seconds` is set, so that a run fits a machine lent for minutes; two such runs differ by as much as their
+machines do. With several GPUs each takes a part of every batch.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from dlmlab.settings import Fraction, Limits, NonNegativeFloat, PositiveInt, fit
 from dlmlab.task.tiny.kinds import V2_KINDS as EXERCISES
 from dlmlab.types import Generation
 from experiments.train import sudoku
-from experiments.train.data import Layout, drawing, emphasised
+from experiments.train.data import Draw, Layout, drawing, emphasised
 from experiments.train.distributed import rank, say, shared, together, world
 from experiments.train.network import Network, check_architecture, parameters, save_checkpoint, start
 from experiments.train.optimize import Hooks, Source, fit
 from experiments.train.progress import Canvas, held_out_accuracy
-from experiments.train.rounds import Draw, Rounds
+from experiments.train.rounds import Rounds
 from experiments.train.state import Progress
 from experiments.train.tokenizer import TEMPLATES
 
@@ -73,9 +74,10 @@ KINDS: Mapping[str, Any] = {
     "progress.gen_length": PositiveInt,
     "progress.final_steps": list[PositiveInt],
 }
-SURE = 0.9
-"""The confidence of positions that are committed at once, where the way is measured."""
 PARTS = ("tokenizer", "data", "architecture", "training", "progress")
+
+THRESHOLD = 0.9
+"""By which what is measured on the way is decoded, as by conf/decoder/threshold.yaml."""
 
 
 def run(cfg: DictConfig, built: None) -> None:
@@ -96,14 +98,17 @@ def run(cfg: DictConfig, built: None) -> None:
         folder, device = run.folder / "checkpoint", str(pick_device(cfg.device))
         results = together(train, device, out=folder, **{part: settings[part] for part in PARTS}, seed=cfg.seed)
         last = results["accuracy"][-1]
-        columns = ["kind", *(f"step {each['step']}, {by(each['decoding_steps'])}" for each in results["accuracy"])]
+        columns = [
+            "kind",
+            *(f"step {each['step']}, {decoding(each['decoding_steps'])}" for each in results["accuracy"]),
+        ]
         kinds = [[kind, *(each["right"][kind] for each in results["accuracy"])] for kind in last["right"]]
         report = Report(
             title="Training of a small model",
-            question="How much of what was held out does it get right, decoded by the baseline?",
+            question="How much of what was held out does it get right?",
             settings={"checkpoint": str(folder), "fingerprint": load(str(folder), device="cpu").fingerprint},
             tables=[Table("", columns, kinds, note="Code is compared with reference answers, not executed.")],
-            verdict=f"Right: {mean(last['right']):.1%} over all kinds, decoded {by(last['decoding_steps'])}.",
+            verdict=f"Right: {mean(last['right']):.1%} over all kinds, decoded {decoding(last['decoding_steps'])}.",
             results=results,
             summary={"parameters": results["parameters"], "steps": results["steps"], "accuracy": mean(last["right"])},
         )
@@ -129,10 +134,14 @@ def check(cfg: DictConfig) -> None:
                 errors.append(f"data.weights.{name} is no kind of exercise{near(name, EXERCISES)}")
         if not (any(data["weights"].values()) or data["puzzles"]):
             errors.append("data.weights are all 0: give one of them more")
-        if data["emphasis"] and not (data["passes"] and training["measure_at"]):
+        if data["emphasis"] and data["puzzles"]:
             errors.append(
-                f"data.emphasis={data['emphasis']} is of rows that are drawn after a measurement: set data.passes and "
-                "training.measure_at"
+                f"data.emphasis={data['emphasis']} is for kinds of exercises, and puzzles have none: set it to 0"
+            )
+        elif data["emphasis"] and not (data["passes"] and training["measure_at"]):
+            errors.append(
+                f"data.emphasis={data['emphasis']} needs measurements, and rows that are drawn after them: set "
+                "training.measure_at and data.passes"
             )
         for steps in progress["final_steps"]:
             with errors:
@@ -180,14 +189,15 @@ def rounds_of(network: Network, data: Mapping[str, Any], seed: int, so_far: Prog
         so_far: Where the training stands when a round is begun; what was measured says what `data.emphasis` raises.
     """
 
-    def draw(number: int) -> Draw:
+    def draw_of(number: int) -> Draw:
         if data["puzzles"]:
             return sudoku.drawing(network.tokenizer, data["puzzles"], seed)
-        known = [each["right"] for each in so_far.accuracy if each["round"] <= number]
+        # A round is begun as soon as the one before it is used: what was measured during that one came too late.
+        known = [each["right"] for each in so_far.accuracy if each["round"] <= number - 2]
         weights = emphasised(data["weights"], known[-1] if known else {}, data["emphasis"])
         return drawing(network.tokenizer, weights, layouts_of(data), seed)
 
-    return Rounds(draw, data["rows"], data["workers"], ahead=data["passes"] is not None)
+    return Rounds(draw_of, data["rows"], data["workers"], ahead=data["passes"] is not None)
 
 
 def train(
@@ -238,11 +248,11 @@ def train(
         with torch.compiler.set_stance("force_eager"):  # what is compiled is compiled for a batch of training
             right = accuracy(model, data, progress, steps, seed)
         model.train(True)
-        begun = so_far.round + 2  # the first round that isn't drawn yet: the next one is, while this one is used
-        so_far.accuracy.append({"step": step, "decoding_steps": steps, "right": right, "round": begun})
-        say(f"step {step}, decoded {by(steps)}: {mean(right):.3f} right")
+        so_far.accuracy.append({"step": step, "round": so_far.round, "decoding_steps": steps, "right": right})
+        say(f"step {step}, decoded {decoding(steps)}: {mean(right):.3f} right")
 
-    hooks = Hooks(lambda step: measure(step, None), lambda: save_checkpoint(network, out), ready)
+    on_the_way = progress["gen_length"] if data["puzzles"] else None
+    hooks = Hooks(lambda step: measure(step, on_the_way), lambda: save_checkpoint(network, out), ready)
     state = out.with_name(f"{out.name}.state.safetensors")
     with closing(rounds_of(network, data, seed, so_far)) as rounds:
         source = Source(layouts_of(data), lambda number: shared(out, lambda: rounds(number)), data["passes"], seed)
@@ -264,23 +274,22 @@ def accuracy(
         model: The model, with its tokenizer.
         data: The recipe's part of that name.
         progress: The recipe's part of that name.
-        steps: Decoding steps of a canvas by the baseline; None commits all that is sure instead, in fewer passes, and
-            is of other exercises, since rows may be drawn by it. Sudoku takes a step for each cell whatever this says.
+        steps: Decoding steps of a canvas by the baseline; None is `threshold` instead, in fewer passes, of exercises
+            that are drawn anew, since rows may be drawn by them. Sudoku takes a step for each cell whatever this says.
         seed: The seed of the draw.
     """
     count, batch_size = progress["per_kind"], progress["batch_size"]
     if data["puzzles"]:
         return sudoku.held_out_accuracy(model, data["puzzles"], count, batch_size, seed)
     kinds = [EXERCISES[name] for name, weight in data["weights"].items() if weight]
+    rule, seed = (Baseline(), seed) if steps else (Threshold(THRESHOLD), seed + 1)
     canvas = Canvas(progress["gen_length"], steps or progress["gen_length"], batch_size)
-    if steps is None:
-        return held_out_accuracy(model, kinds, count, canvas, Threshold(SURE), seed + 1)
-    return held_out_accuracy(model, kinds, count, canvas, Baseline(), seed)
+    return held_out_accuracy(model, kinds, count, canvas, rule, seed)
 
 
-def by(steps: int | None) -> str:
+def decoding(steps: int | None) -> str:
     """Return how exercises were decoded, in words; see `accuracy`."""
-    return f"by threshold={SURE}" if steps is None else f"in {steps} steps"
+    return f"in {steps} steps" if steps else f"by threshold={THRESHOLD}"
 
 
 def mean(right: Mapping[str, float]) -> float:

@@ -290,7 +290,7 @@ def test_training_makes_a_checkpoint_that_decodes_and_can_be_trained_on(tmp_path
     parts = settings()
     report = train(tmp_path / "first", **parts, seed=0, device="cpu")
     assert report["steps"] == 3
-    assert [(each["decoding_steps"], each["round"]) for each in report["accuracy"]] == [(None, 2), (4, 2)]
+    assert [(each["decoding_steps"], each["round"]) for each in report["accuracy"]] == [(None, 0), (4, 0)]
     assert set(report["accuracy"][0]["right"]) == V1_KINDS.keys() - {"Lookup"}
     model = dlmlab.load(str(tmp_path / "first"), device="cpu")
     assert dlmlab.generate(model, ["Count up from 15 to 41 in steps of 2."], Baseline(), steps=4)[0].text is not None
@@ -313,15 +313,22 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "damage", "begins", "passes"),
-    [(5, False, 4, None), (3, False, 3, None), (5, True, 0, None), (5, False, 4, 1)],
+    ("stop", "damage", "begins", "passes", "steps"),
+    [(5, False, 4, None, 6), (3, False, 3, None, 6), (5, True, 0, None, 6), (5, False, 4, 1, 6), (9, False, 8, 1, 12)],
 )
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, damage: bool, begins: int, passes: int | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+    damage: bool,
+    begins: int,
+    passes: int | None,
+    steps: int,
 ) -> None:
     parts = settings()
-    parts["data"]["passes"] = passes  # of four batches each
-    parts["training"] |= {"steps": 6, "checkpoint_every": 2}
+    parts["data"] |= {"passes": passes, "emphasis": 4}  # passes of four batches each
+    # What is measured after three steps, in the first round, says which rows are in the third.
+    parts["training"] |= {"steps": steps, "checkpoint_every": 2, "measure_at": [3 / steps]}
     whole = train(tmp_path / "whole", **parts, seed=0, device="cpu")
     done = []
 
@@ -341,7 +348,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
         content[-100] ^= 1
         file.write_bytes(content)
     again = train(tmp_path / "killed", **parts, seed=0, device="cpu")
-    assert done[stop + 1 :] == [*range(begins, 6)]
+    assert done[stop + 1 :] == [*range(begins, steps)]
     assert again == whole
     prints = [dlmlab.load(str(tmp_path / name), device="cpu").fingerprint for name in ("whole", "killed")]
     assert prints[0] == prints[1]

@@ -73,7 +73,7 @@ def test_a_round_has_an_order_of_its_own_and_the_sizes_that_a_training_began_wit
 
 def test_what_was_wrong_is_drawn_more_often_from_the_first_round_that_is_not_begun() -> None:
     recipe = {"rows": CHUNK, "workers": 1, "passes": 1, "puzzles": None, "weights": WEIGHTS, "emphasis": 3}
-    so_far = Progress([], accuracy=[{"right": {"Branch": 0.5}, "round": 1}, {"right": {"Branch": 0.0}, "round": 2}])
+    so_far = Progress([], accuracy=[{"right": {"Branch": 0.5}, "round": -1}, {"right": {"Branch": 0.0}, "round": 0}])
     words = Network(None, tokenizer(), {})  # type: ignore[arg-type]
     rounds = rounds_of(words, {**recipe, "layouts": [asdict(LAYOUT)]}, 0, so_far)
     for number, factor in enumerate((1, 2.5, 4)):
