@@ -24,7 +24,7 @@ PUZZLES = {"fewest": 26, "most": 40, "forms": 200}
 SMALL = {
     "data": {"rows": 16, "workers": 1, "puzzles": PUZZLES},
     "architecture": {"d_model": 16, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 16},
-    "training": {"steps": 2, "seconds": None, "batch_size": 8, "measure_at": []},
+    "training": {"steps": 2, "seconds": None, "batch_size": 8, "measure_at": [0.5]},
     "progress": {"per_kind": 1, "batch_size": 1},
 }
 
@@ -66,4 +66,5 @@ def test_forms_of_one_puzzle_differ_and_rows_do_not_depend_on_how_many_draw() ->
 def test_training_makes_a_checkpoint_and_says_how_many_puzzles_each_order_solves(tmp_path: Path) -> None:
     results = train(tmp_path / "checkpoint", **recipe("sudoku", SMALL), seed=0, device="cpu")
     assert set(results["accuracy"][0]["right"]) == {"baseline", "margin"}
+    assert [each["decoding_steps"] for each in results["accuracy"]] == [CELLS, CELLS]
     assert dlmlab.load(str(tmp_path / "checkpoint"), device="cpu").config.d_model == 16
