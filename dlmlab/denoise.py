@@ -44,7 +44,7 @@ class Options:
     """How the loop runs, whatever it decodes.
 
     Attributes:
-        seed: With a request's index it seeds the request's randomness.
+        seed: With a request's item it seeds the request's randomness.
         share: Whether canvases that are identical when a pass begins go through it once.
         memo: Keeps proposals, and is asked for them before the model is; rows of all rules and settings share it.
         on_step: Called after each step.

@@ -23,11 +23,13 @@ class Request:
     """One canvas to fill.
 
     Attributes:
-        index: Names the canvas in results and, with the run's seed, seeds its randomness.
+        index: Names the canvas in results.
         prompt: The prompt's token ids.
         rule: The decoder.
         traced: Whether the output lists every forward pass, and not only what came of them all.
         cache: Decides which positions a pass computes; without one, or with one that keeps nothing, all of them.
+        item: With the run's seed it seeds the canvas's randomness, so that all rules draw alike for one item; the
+            index, unless it is given.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Request:
     rule: Rule
     traced: bool = False
     cache: Policy | None = None
+    item: int | None = None
 
     @cached_property
     def cached(self) -> bool:

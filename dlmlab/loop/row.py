@@ -72,7 +72,7 @@ class Row:
         self.state: tuple[Tensor, ...] | None = None
         self.trace: list[TraceStep] = []
         self.like = torch.empty(0, dtype=CONFIDENCE_DTYPES[generation.confidence_dtype], device=model.device)
-        self.seed = [seed, request.index]
+        self.seed = [seed, request.index if request.item is None else request.item]
         self.shifted: bool = getattr(model.config, "logits_shift", False)
         self.store: Any = None
         self.beside = self.width if request.rule.shadows else 0

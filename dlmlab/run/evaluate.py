@@ -43,7 +43,7 @@ def evaluate(
 ) -> dict[str, list[Sample]]:
     """Decode all of a task's items by each of the rules in one pool, and score them.
 
-    Above temperature 0 only the first rule's randomness is what it would be alone.
+    What a rule draws depends on the seed and the item, and not on the rules beside it.
 
     Args:
         model: What decodes.
@@ -69,7 +69,7 @@ def evaluate(
     for turn, (name, rule) in enumerate(rules.items()):
         for place, (index, item, prompt) in enumerate(zip(indices, items, prompts, strict=True)):
             traced = how.traces is not None and place < how.traces.limit
-            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced, how.caches.get(name))
+            request = Request(turn * (indices[-1] + 1) + index, prompt, rule, traced, how.caches.get(name), index)
             if index not in samples[name]:
                 requests.append(request)
             meaning[request.index] = index, item, name

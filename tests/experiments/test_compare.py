@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -56,6 +57,19 @@ def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
         rows = [line for line in (tmp_path / "run" / name).read_text().splitlines() if "baseline, " in line]
         assert len(rows) == 2
     check_summary(tmp_path / "run")
+
+
+def test_what_a_decoder_draws_does_not_depend_on_those_beside_it(command, tmp_path):
+    def order_of(decoder, *arguments):
+        assert command(*arguments, "task=tiny_mmlu", "task.limit=3", "memo=off", "tracking=terminal")[0] == 0
+        samples = map(json.loads, (tmp_path / "run" / "samples.jsonl").read_text().splitlines())
+        found = {each["index"]: each["step_of"] for each in samples if each["decoder"] == decoder}
+        shutil.rmtree(tmp_path / "run")
+        return found
+
+    alone = order_of("candidate", "experiment=evaluate", "decoder=random")
+    assert len({tuple(order) for order in alone.values()}) == 3
+    assert order_of("random", "experiment=compare", "decoders=[threshold,random]", "timed_items=0") == alone
 
 
 def test_a_decoder_is_compared_at_its_authors_setting_and_the_table_names_it(command, tmp_path):
