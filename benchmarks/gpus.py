@@ -1,6 +1,7 @@
 """How much faster several GPUs of one host decode than one of them, with a model that keeps them busy.
 
     python -m benchmarks.gpus                              # LLaDA-8B's shape in bfloat16, random weights
+    python -m benchmarks.gpus gpus=ray                     # on those of the Ray cluster that this machine is part of
 
 The first run on all, and on one, counts for nothing: the other processes still load the model, and shapes are recorded
 the second time that they come.
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> bool:
     """Measure and print; return whether the goal is met, which is stated for two."""
     cfg = compose(["model=llada", "model.load_format=dummy", "model.quantization=none", *arguments])
     with open_dict(cfg):
-        cfg.gpus = torch.cuda.device_count()
+        cfg.gpus = cfg.get("gpus") or torch.cuda.device_count()
     with spread(cfg) as decode_on_all:
         model = build.model(cfg)
         prompts = random_prompts(model, [PROMPT] * CANVASES, GENERATION, cfg.seed)

@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from dlmlab.kernel import attention, cached_attention, embedding, pointwise
+from dlmlab.kernel import attention, cached_attention, embedding, few, pointwise
 
 INTEGERS = ("position", "into", "begin", "base", "keys", "ids")
 FLOATS = ("cos", "sin", "part")
@@ -25,6 +25,8 @@ HALF_TURNED: dict[str, Any] = HEADS | {"R": 64}
 ALL_TURNED: dict[str, Any] = HEADS | {"R": 128}
 PACKED: dict[str, Any] = {"Q": attention.QUERIES, "K": attention.KEYS}
 KEPT: dict[str, Any] = {"Q": cached_attention.QUERIES, "K": cached_attention.KEYS}
+FEW: dict[str, Any] = {"BM": 32, "BN": few.COLUMNS, "STAGES": few.STAGES}
+TILES = {"x_desc": "tensordesc<bf16[32, 128]>", "weight_desc": "tensordesc<bf16[64, 128]>"}
 WIDE: dict[str, Any] = {"BLOCK": 4096, "PARTS": 2, "SCALED": False}
 
 
@@ -63,6 +65,8 @@ KERNELS = {
     "norm": Kernel(pointwise._add_norm, WIDE | {"FLOAT8": False}, warps=8),
     "norms of heads": Kernel(pointwise._norm_heads, {"H": 32, "E": 128}, warps=1),
     "activation": Kernel(pointwise._swiglu, WIDE | {"SPAN": 2048, "BLOCK": 2048, "FLOAT8": False}, warps=8),
+    "few rows": Kernel(few._few_matmul, FEW | {"BK": 128, "PARTS": 4, "SCALES": 0}, types=TILES, since=90),
+    "few rows, gated": Kernel(few._few_matmul_gated, FEW | {"BK": 128}, types=TILES, since=90),
     "rounding to FP8": Kernel(pointwise._quantize, {"BLOCK": 4096}, warps=8, types={"out_ptr": "*fp8e4nv"}, since=89),
 }
 
