@@ -1,7 +1,7 @@
 """How much faster several GPUs of one host decode than one of them, with a model that keeps them busy.
 
     python -m benchmarks.gpus                              # LLaDA-8B's shape in bfloat16, random weights
-    python -m benchmarks.gpus gpus=ray                     # on those of the Ray cluster that this machine is part of
+    python -m benchmarks.gpus +gpus=ray                    # on those of the Ray cluster that this machine is part of
 
 The first run on all, and on one, counts for nothing: the other processes still load the model, and shapes are recorded
 the second time that they come.

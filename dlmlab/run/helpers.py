@@ -31,7 +31,9 @@ from dlmlab.types import Generation, Output, Request
 
 POLL_SECONDS = 0.5
 TELL_SECONDS = 0.1
-"""Seconds between two messages of a process: a small model's steps are many."""
+"""Seconds between two messages of a process, and between two looks for them: a small model's steps are many, and a
+look into another machine's queue takes 2 ms.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Helpers(ABC):
         self._busy = set[str]()
         self._told = deque[tuple[str, Found]]()
         self._found: Any = None
+        self._looked = 0.0
         self.start()
 
     def start(self) -> int:
@@ -128,7 +131,10 @@ class Helpers(ABC):
             self._busy.add(name)
 
     def ready(self) -> Iterator[Found]:
-        """Yield what has been found since the last time, without waiting."""
+        """Yield what has been found since the last look, without waiting; nothing where that was a moment ago."""
+        if time.monotonic() < self._looked + TELL_SECONDS:
+            return
+        self._looked = time.monotonic()
         while self._busy and (found := self._next(0.0)) is not None:
             yield found
 

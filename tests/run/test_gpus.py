@@ -18,6 +18,7 @@ import torch
 from omegaconf import OmegaConf
 
 from dlmlab.decoder.threshold import Threshold
+from dlmlab.denoise import StepTiming
 from dlmlab.errors import UserError
 from dlmlab.generation import decode
 from dlmlab.loop.batch import Batch
@@ -245,7 +246,7 @@ def processes(*said):
     """Processes that have said something to this one."""
     made = object.__new__(helpers.Processes)
     made._found, made._running, made._busy = SimpleQueue(), {"cuda:1": Process()}, {"cuda:1"}
-    made._told = deque()
+    made._told, made._looked = deque(), 0.0
     for each in said:
         made._found.put(("cuda:1", [each]))
     return made
@@ -261,3 +262,16 @@ def test_a_fault_of_another_process_is_this_ones():
         list(processes(helpers.Ended([], lines=("too long",))).rest())
     with pytest.raises(RuntimeError, match="(?s)cuda:1 failed.*ZeroDivisionError"):
         list(processes(helpers.Ended([], "ZeroDivisionError")).rest())
+
+
+def test_others_are_not_looked_for_at_every_output(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(helpers.time, "monotonic", lambda: now)
+    monkeypatch.setattr(Process, "exitcode", None)
+    one, two = (StepTiming(1.0, rows=number, computed=number) for number in (1, 2))
+    made = processes(one)
+    assert list(made.ready()) == [one]
+    made._found.put(("cuda:1", [two]))
+    assert list(made.ready()) == []
+    now += helpers.TELL_SECONDS
+    assert list(made.ready()) == [two]
