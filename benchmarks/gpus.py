@@ -34,7 +34,7 @@ GOAL = 1.9
 
 
 def main(arguments: Sequence[str]) -> bool:
-    """Measure and print; return whether the goal is met, which is stated for two."""
+    """Measure and print; return whether the goal is met, which is stated for two GPUs of this host."""
     cfg = compose(["model=llada", "model.load_format=dummy", "model.quantization=none", *arguments])
     with open_dict(cfg):
         cfg.gpus = cfg.get("gpus") or torch.cuda.device_count()
