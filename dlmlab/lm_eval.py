@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,8 @@ SHORT = {"path": "model.path", **{key: f"generation.{key}" for key in ("gen_leng
 """Shorter names that `--model_args` may use."""
 CANVAS = {"gen_length": 256, "block_length": 32, "steps": 256}
 """Unless the arguments say otherwise."""
+AGAIN = 2**32
+"""What parts a document's draws from those for the same one asked again: more than there are documents."""
 
 
 @register_model("dlmlab")
@@ -66,13 +69,19 @@ class DlmLM(LM):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Return the answers, each cut at the first of its stops."""
-        asked = [
-            Request(number, self._ids(request.args[0], self.generation.gen_length), self.rule)
-            for number, request in enumerate(requests)
-        ]
-        outputs = decode(self.model, asked, self.generation, batch_size=self.batch, seed=self.cfg.seed)
+        outputs = decode(self.model, self._asked(requests), self.generation, batch_size=self.batch, seed=self.cfg.seed)
         texts = {output.index: answer_text(self.model, output.tokens) or "" for output in outputs}
         return [until(texts[number], _stops(request.args[1])) for number, request in enumerate(requests)]
+
+    def _asked(self, requests: list[Instance]) -> list[Request]:
+        """The canvases to fill. What is drawn for one depends on its document, and on how often that came before."""
+        asked, times = [], Counter[int]()
+        for number, request in enumerate(requests):
+            item = (number if request.doc_id is None else request.doc_id) + AGAIN * times[id(request)]
+            times[id(request)] += 1
+            ids = self._ids(request.args[0], self.generation.gen_length)
+            asked.append(Request(number, ids, self.rule, item=item))
+        return asked
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Return LLaDA's estimate for each context and continuation; see `dlmlab.measure.likelihood`."""

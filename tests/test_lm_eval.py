@@ -64,6 +64,17 @@ def test_both_ways_give_the_same_texts_and_scores(folder: Path, tmp_path: Path, 
     assert len(lines) == len(theirs) == 3
 
 
+def test_what_is_drawn_for_a_document_does_not_depend_on_those_before_it(model: Any) -> None:
+    from lm_eval.api.instance import Instance
+
+    first, second = (
+        Instance("generate_until", {}, ("Hello", {}), 0, metadata=("task", number, 2)) for number in range(2)
+    )
+    items = [request.item for request in model._asked([first, first, second, second])]
+    assert len(set(items)) == 4
+    assert [request.item for request in model._asked([second, second])] == items[2:]
+
+
 def test_likelihoods_answer_multiple_choice(folder: Path, tmp_path: Path, model: Any) -> None:
     from lm_eval.evaluator import simple_evaluate
 
