@@ -1,8 +1,8 @@
-"""Compile kernels for cards that aren't here, and print the shared memory that each takes, as a JSON object.
+"""Compile kernels for cards that aren't here, and print the shared memory that each takes on each, as JSON.
 
 A program of its own: in the tests' process Triton interprets kernels, where an error that its compiler finds is none.
 
-    python -m tests.kernel.cross_compile 90
+    python -m tests.kernel.cross_compile 80 90
 """
 
 from __future__ import annotations
@@ -100,5 +100,6 @@ def shared_memory(kernel: Kernel, capability: int) -> int:
 
 
 if __name__ == "__main__":
-    card = int(sys.argv[1])
-    print(json.dumps({name: shared_memory(kernel, card) for name, kernel in KERNELS.items() if kernel.since <= card}))
+    cards = map(int, sys.argv[1:])
+    known = {card: {name: kernel for name, kernel in KERNELS.items() if kernel.since <= card} for card in cards}
+    print(json.dumps({card: {name: shared_memory(each, card) for name, each in known[card].items()} for card in known}))
