@@ -385,8 +385,8 @@ def time_chosen(run: Run, parts: Parts, rules: Mapping[str, Rule], chosen: str |
     def job(name: str) -> Any:
         cache = None if name == BASELINE else parts.cache
         requests = [Request(place, prompt, rules[name], cache=cache) for place, prompt in enumerate(prompts)]
-        time_decode(model, requests[:1], generation, run.batch.size)
-        return time_decode(model, requests, generation, run.batch.size)
+        time_decode(model, requests[:1], generation, run.batch.size, run.cfg.seed)
+        return time_decode(model, requests, generation, run.batch.size, run.cfg.seed)
 
     names = [BASELINE, *([chosen] if chosen else [])]
     jobs = {name: partial(job, name) for name in names}

@@ -278,7 +278,7 @@ def time_all(
         ]
 
     timed = {
-        name: partial(time_decode, model, requests(name, rule, generation), generation, run.batch.size)
+        name: partial(time_decode, model, requests(name, rule, generation), generation, run.batch.size, cfg.seed)
         for name, (rule, generation) in jobs.items()
     }
     take_turns(timed, 1)

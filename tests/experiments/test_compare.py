@@ -8,15 +8,25 @@ import shutil
 import pytest
 
 from dlmlab.measure.aup import aup
+from dlmlab.measure.timing import time_decode
+from experiments import compare
 from experiments.compare import answer, comparison_table, summary_of
 from tests.documented import check_summary
 
 SMALL = ["task.limit=4", "memo=off", "timed_items=2", "timed_rounds=1", "device=cpu", "tracking=terminal"]
 
 
-def test_compare_writes_a_row_for_every_decoder_and_task(command, tmp_path):
-    status, shown, _ = command("experiment=compare", "decoders=[localleap,eb]", "tasks=[tiny_open,tiny_mmlu]", *SMALL)
-    assert status == 0
+def test_compare_writes_a_row_for_every_decoder_and_task(command, monkeypatch, tmp_path):
+    seeds = set()
+
+    def noted(*told):
+        seeds.add(told[-1])
+        return time_decode(*told)
+
+    monkeypatch.setattr(compare, "time_decode", noted)
+    asked = ["experiment=compare", "decoders=[localleap,eb]", "tasks=[tiny_open,tiny_mmlu]", "seed=7", *SMALL]
+    status, shown, _ = command(*asked)
+    assert (status, seeds) == (0, {7})
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     names = [(point["task"], point["name"]) for point in results["points"]]
     assert names == [
