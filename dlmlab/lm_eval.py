@@ -75,10 +75,11 @@ class DlmLM(LM):  # type: ignore[misc]
 
     def _asked(self, requests: list[Instance]) -> list[Request]:
         """The canvases to fill. What is drawn for one depends on its document, and on how often that came before."""
-        asked, times = [], Counter[int]()
+        asked, times = [], Counter[tuple[Any, ...]]()
         for number, request in enumerate(requests):
-            item = (number if request.doc_id is None else request.doc_id) + AGAIN * times[id(request)]
-            times[id(request)] += 1
+            document = request.task_name, request.doc_id, request.idx
+            item = (number if request.doc_id is None else request.doc_id) + AGAIN * times[document]
+            times[document] += 1
             ids = self._ids(request.args[0], self.generation.gen_length)
             asked.append(Request(number, ids, self.rule, item=item))
         return asked

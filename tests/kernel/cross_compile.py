@@ -100,6 +100,8 @@ def shared_memory(kernel: Kernel, capability: int) -> int:
 
 
 if __name__ == "__main__":
-    cards = map(int, sys.argv[1:])
-    known = {card: {name: kernel for name, kernel in KERNELS.items() if kernel.since <= card} for card in cards}
-    print(json.dumps({card: {name: shared_memory(each, card) for name, each in known[card].items()} for card in known}))
+    found = {
+        card: {name: shared_memory(kernel, card) for name, kernel in KERNELS.items() if kernel.since <= card}
+        for card in map(int, sys.argv[1:])
+    }
+    print(json.dumps(found))
