@@ -3,11 +3,13 @@
     python -m benchmarks.field                             # LLaDA-8B's shape in bfloat16, random weights
     python -m benchmarks.field model.quantization=fp8 per_forward=8 batch_sizes=[1,16]
 
-The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Rows
-are timed in turns, after runs of each that are not counted. Where a cache makes most passes ones over a block alone,
-the median step is such a pass. Its floor: the time in which the weights, and the keys and values of the rows, can be
-read once, at the rate of a large copy. Peak memory is that of all runs, with those that are not counted, and holds what
-larger batches, which come first, have left behind: ask for one batch size, as in batch_sizes=[4], to learn its own.
+The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Of
+its steps the host knows beforehand that a block isn't full yet; `decoder=localleap decoder.kappa=1` commits the same, and
+costs what a rule does of whose steps that isn't known. Rows are timed in turns, after runs of each that are not counted.
+Where a cache makes most passes ones over a block alone, the median step is such a pass. Its floor: the time in which the
+weights, and the keys and values of the rows, can be read once, at the rate of a large copy. Peak memory is that of all
+runs, with those that are not counted, and holds what larger batches, which come first, have left behind: ask for one
+batch size, as in batch_sizes=[4], to learn its own.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from benchmarks.common import compose, exit_status, show
 from dlmlab.cache.dual import Dual
 from dlmlab.cache.onward import Onward
 from dlmlab.cache.prefix import Prefix
-from dlmlab.decoder.baseline import Baseline
 from dlmlab.measure.roofline import KeptRow, copy_rate, count
 from dlmlab.measure.timing import Timing, percentile, spread, take_turns, time_decode
 from dlmlab.policy import Policy
@@ -41,13 +42,13 @@ def main(arguments: Sequence[str]) -> bool:
     others = [each for each in arguments if each.split("=")[0] not in OWN]
     usual = ["model=llada", "model.load_format=dummy", "model.quantization=none", "decoder=baseline"]
     cfg = compose([*usual, *others])
-    model = build.model(cfg)
+    model, rule = build.model(cfg), build.decoder(cfg)
     generation = Generation(CANVAS, BLOCK, CANVAS // own.per_forward)
     policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual(), "onward": Onward()}
 
     def timed(name: str, batch: int) -> Timing:
         prompts = random_prompts(model, [PROMPT] * batch, generation, cfg.seed)
-        requests = [Request(index, prompt, Baseline(), cache=policies[name]) for index, prompt in enumerate(prompts)]
+        requests = [Request(index, prompt, rule, cache=policies[name]) for index, prompt in enumerate(prompts)]
         return time_decode(model, requests, generation, batch)
 
     settings = [(name, batch) for batch in own.batch_sizes for name in own.caches]

@@ -38,6 +38,8 @@ TOKENS = {"mask_token_id": 511, "eos_token_id": 510, "pad_token_id": 510}
 class Counting:
     """A model that counts the positions it is given, and those that are padding."""
 
+    works_ahead = False  # passes that begin ahead would go past `hidden`
+
     def __init__(self, model: Any) -> None:
         self._model, self.positions, self.padded = model, 0, 0
 

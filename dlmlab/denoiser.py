@@ -46,7 +46,11 @@ class Layout(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One forward pass, as a model is asked for it: B rows, padded on the right to L. All may lie on the host."""
+    """One forward pass, as a model is asked for it: B rows, padded on the right to L. All may lie on the host.
+
+    Where passes have the same object for `real_BL`, and for `reuse.position_BL` or else `tokens_BL`, they differ in
+    what they want and in their tokens alone.
+    """
 
     tokens_BL: Tensor
     """int64: the tokens of the positions that are computed."""
@@ -96,7 +100,7 @@ class Denoiser(Protocol):
 
     @property
     def works_ahead(self) -> bool:
-        """Return whether it works while the host goes on, so that the next pass begins before a step is noted."""
+        """Return whether it works while the host goes on, and is an `AheadDenoiser`."""
 
     @property
     def lays_out(self) -> bool:
@@ -137,6 +141,31 @@ def check_denoiser(model: Any) -> None:
         raise UserError(
             f"{type(model).__name__} has no {', no '.join(missing)}: see dlmlab.denoiser.Denoiser for what each is"
         )
+
+
+class Ready(Protocol):
+    """The protocol of a pass that is ready, so that the device waits for as little as can be."""
+
+    def begin(self) -> None:
+        """Let the device begin, once."""
+
+    def hidden(self, wanted_N: Tensor) -> Tensor:
+        """Return what `Denoiser.hidden` does, (N, D), after the pass has begun.
+
+        Args:
+            wanted_N: The positions that are wanted, as in `Query`.
+        """
+
+
+class AheadDenoiser(Denoiser, Protocol):
+    """The protocol of a model that `works_ahead`."""
+
+    def ready(self, query: Query) -> Ready:
+        """Make a pass ready before it is known whether it will come, and which positions will be wanted.
+
+        Args:
+            query: The pass, whose tokens lie on the device; which positions it wants is not read.
+        """
 
 
 class AttentionDenoiser(Denoiser, Protocol):

@@ -52,6 +52,10 @@ class Rule:
     """The most passes over a full block, for rules with `edits`."""
     scheduled: ClassVar[bool] = True
     """Whether `generation.steps` plays a part."""
+    keeps_to_quota: ClassVar[bool] = False
+    """Whether a step never commits more positions than the schedule asks for, so that the next pass can begin before
+    the host knows which they are.
+    """
     sees_canvas: ClassVar[bool] = False
     """Whether the rule sees the whole canvas and may commit beyond the active block; its state then lasts over
     blocks.

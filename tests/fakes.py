@@ -82,6 +82,11 @@ class FakeModel:
         hidden_BLD = self.table[(context * 17 + place_BL * 101) % TABLE]
         return hidden_BLD if where_N is None else hidden_BLD.flatten(0, 1)[where_N]
 
+    def ready(self, query: Query) -> SimpleNamespace:
+        return SimpleNamespace(
+            begin=lambda: None, hidden=lambda wanted_N: self.hidden(query._replace(wanted_N=wanted_N))
+        )
+
     def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: float) -> tuple[Tensor, Tensor]:
         """A position attends by its token and place and the other's, whatever else is on the canvas."""
         length = query.tokens_BL.shape[1]

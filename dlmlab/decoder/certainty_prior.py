@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class CertaintyPrior(Rule):
     """
 
     sigma: Annotated[float, Limits(1e-3)]
+
+    keeps_to_quota: ClassVar[bool] = True
 
     def __call__(self, step: Step) -> Decision:
         score_BK = step.confidence_BK * self.density(~step.eligible_BK).to(step.confidence_BK.dtype)

@@ -21,6 +21,7 @@ class Entropy(Rule):
     """
 
     measures: ClassVar[bool] = True
+    keeps_to_quota: ClassVar[bool] = True
 
     @staticmethod
     def measure(probability_NV: Tensor) -> Tensor:

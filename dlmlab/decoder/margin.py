@@ -19,6 +19,7 @@ class Margin(Rule):
     """
 
     measures: ClassVar[bool] = True
+    keeps_to_quota: ClassVar[bool] = True
 
     @staticmethod
     def measure(probability_NV: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class PCSampler(Rule):
     lambd: NonNegativeFloat
     alpha: NonNegativeFloat
     frequencies: str
+
+    keeps_to_quota: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ class Random(Rule):
     """
 
     needs_noise: ClassVar[bool] = True
+    keeps_to_quota: ClassVar[bool] = True
 
     def __call__(self, step: Step) -> Decision:
         assert step.noise_BK is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dlmlab.decoder.topk import top_k
 from dlmlab.rule import Decision, Rule, Step
@@ -14,6 +15,8 @@ class Sequential(Rule):
 
     Source: SDAR, arXiv:2510.06303 (`sequential`).
     """
+
+    keeps_to_quota: ClassVar[bool] = True
 
     def __call__(self, step: Step) -> Decision:
         score_BK = step.eligible_BK.to(step.confidence_BK.dtype).log()

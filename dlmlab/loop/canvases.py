@@ -118,6 +118,7 @@ class Canvases:
     kept: Kept | None = None
     shadows: Shadows | None = None
     guided: bool = False
+    _there: tuple[torch.Tensor, Query] | None = None
 
     @classmethod
     def of(
@@ -186,10 +187,14 @@ class Canvases:
         return cls(tokens_BL, real_BL, position_BK, masked_BK, answer_B, end_B, generators, config.mask_token_id, kept)
 
     def query(self, slot: np.ndarray) -> Query:
-        """Return the forward pass over the canvases.
+        """Return the forward pass over the canvases, which wants what `wanted` says."""
+        return self._query._replace(wanted_N=self.wanted(slot))
+
+    def wanted(self, slot: np.ndarray) -> torch.Tensor:
+        """Return the positions that a pass is asked for, as indices into its rows × L.
 
         Args:
-            slot: The active blocks' positions that the pass is asked for, as indices into B × K; in guided canvases
+            slot: The active blocks' positions that it is asked for, as indices into B × K; in guided canvases
                 they are asked for a second time, where prompts are masked.
         """
         asked_BK = self.position_BK
@@ -198,7 +203,7 @@ class Canvases:
         wanted_N = np.take(asked_BK, slot)
         if self.guided:
             wanted_N = np.append(wanted_N, wanted_N + self.tokens_BL.size // 2)
-        return self._query._replace(wanted_N=torch.from_numpy(wanted_N))
+        return torch.from_numpy(wanted_N)
 
     @cached_property
     def _query(self) -> Query:
@@ -210,6 +215,40 @@ class Canvases:
             block_length=self.position_BK.shape[1],
             layout=None if self.shadows is None else Layout(*map(torch.from_numpy, self.shadows[1:])),
         )
+
+    def written(self, change_BK: torch.Tensor) -> Query:
+        """Return the forward pass after a change that the device knows first; `change` is to follow.
+
+        Args:
+            change_BK: The new tokens, on the device; -1 where nothing changes.
+        """
+        nowhere = self.tokens_BL.size
+        if self._there is None:  # behind the tokens is one that is written to where nothing changes
+            tokens = torch.from_numpy(np.append(self.tokens_BL, 0)).to(change_BK.device, non_blocking=True)
+            self._there = tokens, self._query._replace(tokens_BL=tokens[:-1].view(self.tokens_BL.shape))
+        tokens, query = self._there
+        place_BK = torch.from_numpy(self.position_BK).to(change_BK.device, non_blocking=True)
+        for offset in (0, nowhere // 2) if self.guided else (0,):
+            into_BK = torch.where(change_BK < 0, nowhere, place_BK + offset)
+            tokens.scatter_(0, into_BK.flatten(), change_BK.flatten())
+        return query
+
+    def goes_on(self, change_BK: np.ndarray, may_end: bool = False) -> bool:
+        """Return whether all rows have a position left to fill after a change, if need be in their next block.
+
+        With a cache a row's next block needs another plan, so that these canvases cannot go on to it.
+
+        Args:
+            change_BK: The new tokens; -1 where nothing changes.
+            may_end: Whether a full block may be a row's last, wherever it lies.
+        """
+        full_B = ~np.where(change_BK < 0, self.masked_BK, change_BK == self.mask_token).any(-1)
+        if not full_B.any():
+            return True
+        if may_end or self.kept is not None:
+            return False
+        last_B = self.position_BK[:, -1] + full_B * self.position_BK.shape[1]
+        return not (last_B >= self.end_B).any()
 
     def slots(self, everywhere: bool) -> np.ndarray:
         """Return the positions of the active blocks that a pass is asked for, as indices into B × K.
@@ -231,17 +270,11 @@ class Canvases:
         """Return the tokens at these indices into B × L."""
         return np.take(self.tokens_BL, position)
 
-    def change(self, change_BK: np.ndarray, may_end: bool = False) -> bool:
-        """Write the active blocks' new tokens. Rows whose block is full go to their next one.
-
-        With a cache a row's next block needs another plan, so that these canvases cannot go on to it.
+    def change(self, change_BK: np.ndarray) -> None:
+        """Write the active blocks' new tokens. Rows whose block is full go to their next one, in canvases that go on.
 
         Args:
             change_BK: The new tokens; -1 where nothing changes.
-            may_end: Whether a full block may be a row's last, wherever it lies.
-
-        Returns:
-            Whether all rows have a position left to fill; where not, the canvases are of no more use.
         """
         changed_BK = change_BK >= 0
         position = self.position_BK[changed_BK]
@@ -250,15 +283,9 @@ class Canvases:
             np.put(self.tokens_BL, position + self.tokens_BL.size // 2, change_BK[changed_BK])
         self.masked_BK = self.at(self.position_BK) == self.mask_token
         full_B = np.count_nonzero(self.masked_BK, axis=-1) == 0
-        if not full_B.any():
-            return True
-        if may_end or self.kept is not None:
-            return False
-        self.position_BK = self.position_BK + full_B[:, None] * self.position_BK.shape[1]
-        if (self.position_BK[:, -1] >= self.end_B).any():
-            return False
-        self.masked_BK = self.at(self.position_BK) == self.mask_token
-        return True
+        if full_B.any():
+            self.position_BK = self.position_BK + full_B[:, None] * self.position_BK.shape[1]
+            self.masked_BK = self.at(self.position_BK) == self.mask_token
 
 
 def pad(rows: Sequence[np.ndarray], pad_token: int) -> tuple[np.ndarray, np.ndarray | None]:

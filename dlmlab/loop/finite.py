@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,32 +21,42 @@ BROKEN = -2
 """Marks a change where a logit is not finite; no other change is less than -1."""
 
 
-def on_host(
-    model: Denoiser, rows: Sequence[Row], change_BK: Tensor, confidence_BK: Tensor, more: Sequence[Tensor] = ()
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Copy a step's changes to the host, in the one copy that the step waits for.
+class Changes(NamedTuple):
+    """A step's changes on their way to the host, in the one copy that the step waits for.
 
-    Args:
-        model: The model, to be asked again where a logit is not finite.
-        rows: The B rows of the step.
-        change_BK: The new tokens; -1 where nothing changes.
-        confidence_BK: The confidences; NaN where a logit is not finite.
-        more: Numbers that come besides, each (B, n).
-
-    Returns:
-        The changes, (B, K), and each of the numbers, (B, n).
-
-    Raises:
-        UserError: A confidence is NaN.
+    Attributes:
+        all_BN: The changes of each of the block's K positions, and whatever numbers come besides, on the host.
+        ends: Where, of the N numbers of a row, the changes and each of the others but the last end.
+        copied: Happens when they are there; None where they are.
     """
-    parts = [torch.where(confidence_BK.isnan(), BROKEN, change_BK), *more]
-    if more:
-        ends = np.cumsum([part.shape[-1] for part in parts])
-        changes, *numbers = np.split(torch.cat(parts, -1).cpu().numpy(), ends[:-1], axis=-1)
-    else:
-        changes, numbers = parts[0].cpu().numpy(), []
-    check_finite(model, rows, changes == BROKEN)
-    return changes, numbers
+
+    all_BN: Tensor
+    ends: Sequence[int]
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, change_BK: Tensor, confidence_BK: Tensor, more: Sequence[Tensor] = ()) -> Self:
+        """Send a step's changes to the host.
+
+        Args:
+            change_BK: The new tokens; -1 where nothing changes.
+            confidence_BK: The confidences; NaN where a logit is not finite.
+            more: Numbers that come besides, each (B, n).
+        """
+        parts = [torch.where(confidence_BK.isnan(), BROKEN, change_BK), *more]
+        all_BN = torch.cat(parts, -1) if more else parts[0]
+        ends = np.cumsum([part.shape[-1] for part in parts[:-1]]).tolist()
+        if not all_BN.is_cuda:
+            return cls(all_BN.cpu(), ends, None)
+        on_host, copied = all_BN.to("cpu", non_blocking=True), torch.cuda.Event()
+        copied.record()
+        return cls(on_host, ends, copied)
+
+    def arrived(self) -> list[np.ndarray]:
+        """Return the changes, (B, K), BROKEN where a logit is not finite, and the numbers that come besides."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return np.split(self.all_BN.numpy(), self.ends, axis=-1) if self.ends else [self.all_BN.numpy()]
 
 
 def check_finite(model: Denoiser, rows: Sequence[Row], broken_BK: np.ndarray) -> None:

@@ -82,7 +82,7 @@ class Row:
         self._count()
         self._schedule()
         self.plan: Plan | None = None
-        self.plan = self._next_plan()
+        self.plan = self._plan_after(0)
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -136,13 +136,21 @@ class Row:
         return Window(tokens, self.first, generator, self.plan, self.store, len(self.request.prompt))
 
     @property
-    def view(self) -> View:
-        """Return the row as a cache's policy sees it."""
-        prompt = len(self.request.prompt)
+    def following(self) -> Window:
+        """Return the row as the pass after the next sees it, but for what the next commits; see `foreseen`."""
+        return self.window._replace(plan=self._plan_after(1))
+
+    def view(self, passes: int = 0) -> View:
+        """Return the row as a cache's policy sees it.
+
+        Args:
+            passes: So many passes later, if they were to commit nothing.
+        """
+        prompt, forwards = len(self.request.prompt), self.forwards + passes
         tokens = self.tokens[: self.seen] if self.grows else self.tokens
-        committed_L = np.where(tokens == self.mask_token, self.forwards, self.step_of[: len(tokens)])
+        committed_L = np.where(tokens == self.mask_token, forwards, self.step_of[: len(tokens)])
         committed_L[:prompt] = -1
-        return View(prompt, self.start, self.end, self.step, self.forwards, committed_L, self.plan, self.seed)
+        return View(prompt, self.start, self.end, self.step + passes, forwards, committed_L, self.plan, self.seed)
 
     @property
     def length(self) -> int:
@@ -155,13 +163,18 @@ class Row:
         return self.length * (1 + len(self.drafts)) * self.copies
 
     @property
-    def steady(self) -> bool:
-        """Return whether the pass after the next computes the same positions, as long as the block isn't full."""
+    def foreseen(self) -> bool:
+        """Return whether it is known what the pass after the next computes, as long as the block isn't full."""
         rule, cache = self.request.rule, self.request.cache
-        unsteady = rule.cuts or rule.edits or rule.shadows or rule.drafts
+        unsteady = rule.cuts or rule.edits or rule.shadows or rule.drafts or rule.attends
         if unsteady or cache is None or not self.request.cached:
             return not unsteady
-        return not rule.sees_canvas and self.step > 0 and cache.steady
+        return not rule.sees_canvas and cache.steady
+
+    @property
+    def settles(self) -> bool:
+        """Return whether the pass after the next computes other positions than the next, where that is foreseen."""
+        return self.plan is not None and self.step == 0
 
     @property
     def computed_block(self) -> np.ndarray:
@@ -256,7 +269,7 @@ class Row:
             self._schedule()
         if self.plan is not None:
             self.skipped += self.plan.hook.skipped if isinstance(self.plan.hook, FeatureReuse) else 0
-            self.plan = self._next_plan()
+            self.plan = self._plan_after(0)
 
     def _schedule(self) -> None:
         """Go to the schedule's next step that commits something; those before it would leave the canvas as it is."""
@@ -325,12 +338,13 @@ class Row:
             unasked=self.unasked,
         )
 
-    def _next_plan(self) -> Plan | None:
+    def _plan_after(self, passes: int) -> Plan | None:
         if self.request.cache is None or not self.request.cached or self.finished:
             return None
-        plan = self.request.cache.plan(self.view)
+        view = self.view(passes)
+        plan = self.request.cache.plan(view)
         if self.shifted:
-            plan = with_left(plan, self.view)
+            plan = with_left(plan, view)
         if self.grows:  # nothing is kept yet of what lies behind
             seen_L = np.ones(self.seen, dtype=bool) if plan.visible is None else plan.visible
             plan = plan._replace(visible=np.pad(seen_L, (0, len(self.tokens) - len(seen_L))))

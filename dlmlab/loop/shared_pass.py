@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.denoiser import Denoiser
+from dlmlab.denoiser import Denoiser, Ready
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
 from dlmlab.loop.finite import check_finite
-from dlmlab.loop.propose import Pass, Proposal, launch, propose, sent
+from dlmlab.loop.propose import Pass, Proposal, propose, sent
 from dlmlab.loop.row import Row
 from dlmlab.rule import Candidates, Rule
 
@@ -53,21 +53,28 @@ class Ahead(NamedTuple):
     launched: Pass
 
     @classmethod
-    def of(cls, model: Denoiser, rows: Sequence[Row], canvases: Canvases, change_BK: np.ndarray) -> Self | None:
-        """Begin the next pass over canvases after they change.
+    def of(
+        cls, rows: Sequence[Row], canvases: Canvases, ready: Ready, begun: bool, change_BK: np.ndarray
+    ) -> Self | None:
+        """Begin the next pass over canvases, unless it has begun, and write down how they have changed.
 
         Args:
-            model: The model.
             rows: The rows of the canvases.
-            canvases: The canvases as the last pass saw them.
+            canvases: The canvases as the next pass sees them, but for the change.
+            ready: The next pass.
+            begun: Whether it has begun.
             change_BK: The new tokens; -1 where nothing changes.
 
         Returns:
             The pass; None where a canvas is full after the change, or may be ended.
         """
-        if not canvases.change(change_BK, may_end=any(row.end_tokens for row in rows)):
+        if not canvases.goes_on(change_BK, may_end=any(row.end_tokens for row in rows)):
             return None
-        return cls(rows, canvases, launch(model, canvases, rows[0].request.rule))
+        if not begun:
+            ready.begin()  # before all else: the device waits
+        canvases.change(change_BK)
+        slot = canvases.slots(rows[0].request.rule.everywhere)
+        return cls(rows, canvases, Pass(slot, ready.hidden(canvases.wanted(slot))))
 
 
 class SharedPass(NamedTuple):
@@ -130,18 +137,22 @@ def recall_or_run(model: Denoiser, rows: Sequence[Row], memo: Memo, batch: Batch
     return Proposal(torch.from_numpy(np.stack(token_B)), torch.from_numpy(np.stack(confidence_B))), len(fresh)
 
 
-def canvases_of(model: Denoiser, rows: Sequence[Row]) -> Canvases:
+def canvases_of(model: Denoiser, rows: Sequence[Row], following: bool = False) -> Canvases:
     """Return the rows' canvases for the model. With a cache each row gets its store before its first pass.
 
     Args:
         model: Makes the stores.
         rows: Rows whose rules are of one kind.
+        following: Whether they are for the pass after the next, which is foreseen, instead of the next.
     """
     rule, needs = rows[0].request.rule, rows[0].request.needs
     if needs is not None:
         for row in rows:
             row.store = model.new_store(len(row.tokens), needs) if row.store is None else row.store
-    windows = [window for row in rows for window in row.windows] if rule.drafts else [row.window for row in rows]
+    if following:
+        windows = [row.following for row in rows]
+    else:
+        windows = [window for row in rows for window in (row.windows if rule.drafts else [row.window])]
     return Canvases.of(windows, rows[0].width, model.config, rule.shadows, rows[0].generation.cfg_scale > 0)
 
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dlmlab.denoiser import Denoiser
+from dlmlab.denoiser import AheadDenoiser, Denoiser
 from dlmlab.errors import UserError
 from dlmlab.loop import shared_pass
 from dlmlab.loop.batch import Batch
 from dlmlab.loop.canvases import Canvases
-from dlmlab.loop.finite import on_host
+from dlmlab.loop.finite import BROKEN, Changes, check_finite
 from dlmlab.loop.propose import Proposal, sent
 from dlmlab.loop.row import Row
-from dlmlab.loop.shared_pass import Ahead, Memo, by_kind, by_length, recall_or_run, share_pass, stacked, states
+from dlmlab.loop.shared_pass import (
+    Ahead,
+    Memo,
+    by_kind,
+    by_length,
+    canvases_of,
+    recall_or_run,
+    share_pass,
+    stacked,
+    states,
+)
 from dlmlab.loop.trace import record
 from dlmlab.rule import Decision, Step
 
@@ -88,10 +98,11 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
     try:
         proposal, canvases = share_pass(model, rows, share, ahead)
         computed = len(canvases.tokens_BL)
-        at_once = (
-            go_on and model.works_ahead and len(canvases.position_BK) == len(rows) and all(row.steady for row in rows)
-        )
-        return Done(computed, decide(model, rows, proposal, canvases if at_once else None))
+        at_once = go_on and model.works_ahead and len(canvases.position_BK) == len(rows)
+        following = canvases if at_once and all(row.foreseen for row in rows) else None
+        if following is not None and any(row.settles for row in rows):
+            following = canvases_of(model, rows, following=True)
+        return Done(computed, decide(model, rows, proposal, following))
     except torch.OutOfMemoryError:
         for row, state in before:
             row.generator.set_state(state)
@@ -121,14 +132,15 @@ def held(rows: Sequence[Row], before: tuple[Tensor, ...], after: tuple[Tensor, .
     )
 
 
-def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: Canvases | None = None) -> Ahead | None:
+def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, following: Canvases | None = None) -> Ahead | None:
     """Apply the rows' rules to the proposals, and commit what they decide.
 
     Args:
         model: The model.
         rows: The rows of the batch, whose rules are of one kind.
         proposal: The proposals, (B, K).
-        canvases: The rows', if their next pass is to begin before all that is written down.
+        following: The rows as their next pass sees them, but for what is committed now, if that pass is to begin before
+            all this is written down.
 
     Returns:
         The next pass, if it has begun.
@@ -172,9 +184,17 @@ def decide(model: Denoiser, rows: Sequence[Row], proposal: Proposal, canvases: C
     drafts_BN = None if decision.draft_BCK is None else decision.draft_BCK.flatten(1)
     asked = {"end": decision.end_B1, "seen": decision.seen_B1, "taken": decision.taken_B1, "drafts": drafts_BN}
     told = {name: part for name, part in asked.items() if part is not None}
-    changes, numbers = on_host(model, rows, change_BK, confidence_BK, list(told.values()))
+    changing, ahead = Changes.of(change_BK, confidence_BK, list(told.values())), None
+    if following is None:
+        changes, *numbers = changing.arrived()
+    else:
+        ready = cast(AheadDenoiser, model).ready(following.written(change_BK))
+        if sure := rule.keeps_to_quota and all(row.quota < row.left for row in rows):  # no block is full then
+            ready.begin()
+        changes, *numbers = changing.arrived()
+        ahead = Ahead.of(rows, following, ready, sure, changes)
+    check_finite(model, rows, changes == BROKEN)
     found = dict(zip(told, numbers, strict=True))
-    ahead = Ahead.of(model, rows, canvases, changes) if canvases else None
     record(rows, rule, step, decision)  # from here on nothing may run out of memory: a step undone would stay recorded
     for index, (row, change_K) in enumerate(zip(rows, changes, strict=True)):
         more = noted(row, {name: part[index] for name, part in found.items()}) if found else ()

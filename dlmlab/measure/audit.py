@@ -58,6 +58,8 @@ class Watched(NamedTuple):
 class Audited:
     """A model that audits every n-th cached pass of each row; `audits` is what it found."""
 
+    works_ahead = False  # passes that begin ahead would go past `hidden`
+
     def __init__(self, model: Any, every: int) -> None:
         self._model, self._every = model, every
         self._rows: WeakKeyDictionary[Any, Watched] = WeakKeyDictionary()

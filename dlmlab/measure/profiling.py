@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, record_function
 
 from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import StepTiming, denoise
-from dlmlab.denoiser import Query
+from dlmlab.denoiser import Query, Ready
 from dlmlab.measure.roofline import ATTENTION, HEAD, MLP
 from dlmlab.types import Generation, Request
 
@@ -88,6 +88,10 @@ class Watched:
     def hidden(self, query: Query) -> Tensor:
         self._timeline.enter(REST)
         return self._model.hidden(query)  # type: ignore[no-any-return]
+
+    def ready(self, query: Query) -> Ready:
+        self._timeline.enter(REST)
+        return self._model.ready(query)  # type: ignore[no-any-return]
 
     def head(self, *arguments: Any) -> Tensor:
         self._timeline.enter(HEAD)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from dlmlab.model.attention import blocks_of
 from dlmlab.model.block import Block
 from dlmlab.model.config import LLaDAConfig
 from dlmlab.model.llada import LLaDAModelLM
-from dlmlab.model.pack import KeptLayout, KeptShape, PackedKept, PackedRows, Shape, pack_rows
+from dlmlab.model.pack import KeptShape, Layout, PackedKept, PackedRows, Shape, kept_layout, rows_layout
 from dlmlab.model.projection import Projection, dense, mlp_of, side_by_side
 from dlmlab.model.quantize import Float8Linear
 
@@ -74,20 +75,23 @@ class Layer(NamedTuple):
     experts: Callable[[Tensor], Tensor] | None
 
 
-class Recorded(NamedTuple):
-    """A recorded pass, and the memory that it reads from and writes to; see `Fast._mix`.
+@dataclass
+class Recorded:
+    """A pass that is recorded, or will be, and the memory that it reads from and writes to; see `Fast._mix`.
 
     Attributes:
-        packed: Its tokens, on the device; a call overwrites them.
-        graph: The recording.
+        packed: Its tokens, on the device; the next pass of this shape overwrites them.
+        graph: The recording; None where the pass comes for the first time.
         x_TD: The residual stream in the last block.
         mixed_TD: What the last block's heads mix.
+        layout: Where the tokens lay the last time; None before the first.
     """
 
     packed: PackedRows | PackedKept
-    graph: torch.cuda.CUDAGraph
+    graph: torch.cuda.CUDAGraph | None
     x_TD: Tensor
     mixed_TD: Tensor
+    layout: Layout | None = None
 
 
 def obstacle(model: LLaDAModelLM) -> str | None:
@@ -157,7 +161,7 @@ class Fast:
         self._float8 = isinstance(blocks[0].q_proj, Float8Linear)
         self.arena = Arena(model.config, self._like, model.kv_cache_dtype)
         self.ran_over = 0
-        self._laid_out: KeptLayout | None = None
+        self._layout: Layout | None = None
         self._seen: set[Shape | KeptShape] = set()
         self._logged: set[str] = set()
         self._recorded: OrderedDict[Shape | KeptShape, Recorded] = OrderedDict()
@@ -167,71 +171,83 @@ class Fast:
 
     @torch.inference_mode()
     def __call__(self, query: Query) -> Tensor:
-        """Return the final norm's output, (N, D), at the positions that a query without a store or a layout names.
+        """Return the final norm's output, (N, D), at the positions that a query without a layout names.
 
-        At positions that don't count it means nothing.
+        With a store it returns the same of a pass that it `serves`. At positions that don't count it means nothing.
         """
         assert query.wanted_N is not None
-        real_BL = None if query.real_BL is None else query.real_BL.numpy(force=True) != 0
-        asked = query.tokens_BL.numpy(force=True), real_BL, query.wanted_N.numpy(force=True)
-        packed, where = pack_rows(*asked, blocks_of(self._config, query.block_length))
-        return self._from_last(*self._until_last(packed), where)
+        ready = self.ready(query)
+        ready.begin()
+        return ready.hidden(query.wanted_N)
 
     @torch.inference_mode()
-    def cached(self, query: Query) -> Tensor:
-        """Return the same for a pass over some positions of rows in the arena; see `serves`."""
-        if not self._goes_on(query):
-            self._laid_out = KeptLayout(query, self._config.n_heads, blocks_of(self._config, query.block_length))
-        assert self._laid_out is not None
-        packed, where = self._laid_out.pack(query)
-        return self._from_last(*self._until_last(packed), where)
+    def ready(self, query: Query) -> FastPass:
+        """Make a pass ready; see `dlmlab.denoiser.AheadDenoiser`."""
+        if self._layout is None or not self._layout.fits(query):
+            self._layout = self._laid_out(query)
+        return FastPass(self, self._layout, self._told(self._layout, query.tokens_BL))
+
+    def _laid_out(self, query: Query) -> Layout:
+        block_length = blocks_of(self._config, query.block_length)
+        if query.reuse is None:
+            return rows_layout(query, block_length)
+        return kept_layout(query, self._config.n_heads, block_length)
 
     def head(self, hidden_ND: Tensor) -> Tensor:
         """Return the logits, (N, V), before they are scaled, of what a pass returns."""
         return self._head(hidden_ND).parts_SMN[0]
 
     def serves(self, query: Query) -> bool:
-        """Return whether the kernels know a pass that reuses; the first time that its cache is why not, log it."""
-        if self._goes_on(query):
-            return True
+        """Return whether the kernels know a pass; the first time that its cache is why not, log it."""
+        if query.reuse is None or (self._layout is not None and self._layout.fits(query)):
+            return query.layout is None
         reason = what_bars(query, blocks_of(self._config, query.block_length))
         if reason and reason not in self._logged:
             self._logged.add(reason)
             log.warning("the cache %s: such passes are the plain ones, and not recorded", reason)
-        return reason is None and query.wanted_N is not None
+        return reason is None
 
-    def _goes_on(self, query: Query) -> bool:
-        """Return whether a pass that reuses computes the positions that the last such one did."""
-        return self._laid_out is not None and query.wanted_N is not None and self._laid_out.fits(query)
+    def _told(self, layout: Layout, tokens_BL: Tensor) -> Recorded:
+        """Return a pass whose tokens are where it reads them. What the last pass of its shape wrote is lost then."""
+        shape = layout.packed.shape
+        recorded = self._recorded.get(shape)
+        if recorded is None:
+            packed = layout.packed._replace(told=torch.empty_like(layout.packed.told, device=self._like.device))
+            recorded = Recorded(packed, None, *self._room(shape.positions))
+            if shape in self._seen:
+                recorded.graph = self._record(recorded)
+                self._recorded[shape] = recorded
+                if len(self._recorded) > MOST_GRAPHS:
+                    self._recorded.popitem(last=False)
+            self._seen.add(shape)
+        else:
+            self._recorded.move_to_end(shape)
+        layout.write(tokens_BL, recorded.packed, recorded.layout is layout)
+        recorded.layout = layout
+        return recorded
 
-    def _from_last(self, x_TD: Tensor, mixed_TD: Tensor, where: np.ndarray) -> Tensor:
-        """The final norm's output at some positions, from the residual stream and the heads of the last block."""
+    def until_last(self, recorded: Recorded) -> None:
+        """Let the device begin a pass, up to what the last block's heads mix."""
+        self.ran_over += recorded.packed.shape.positions
+        if recorded.graph is None:
+            self._mix(recorded.packed, recorded.x_TD, recorded.mixed_TD)
+        else:
+            recorded.graph.replay()
+
+    def from_last(self, recorded: Recorded, where: np.ndarray) -> Tensor:
+        """Return the final norm's output at some positions of a pass that has begun.
+
+        Args:
+            recorded: The pass.
+            where: Positions, as indices into its tokens.
+        """
         # Launched one by one, for as many positions as there are, while the device computes what was recorded.
-        where_N = torch.from_numpy(where).to(x_TD.device, non_blocking=True)
-        x, layer = x_TD.index_select(0, where_N), self._layers[-1]
-        y = self._feed_forward(x, mixed_TD.index_select(0, where_N), layer)
+        where_N = torch.from_numpy(where).to(self._like.device, non_blocking=True)
+        x, layer = recorded.x_TD.index_select(0, where_N), self._layers[-1]
+        y = self._feed_forward(x, recorded.mixed_TD.index_select(0, where_N), layer)
         out = add_norm(x, y, self._norm, self._config.rms_norm_eps, float8=False)
         assert isinstance(out, Tensor)
         return out
-
-    def _until_last(self, packed: PackedRows | PackedKept) -> tuple[Tensor, Tensor]:
-        """Return the residual stream in the last block, and what its heads mix; overwritten by the next call."""
-        self.ran_over += packed.shape.positions
-        if packed.shape not in self._recorded:
-            on_device = packed._replace(told=packed.told.to(self._like.device))
-            x_TD, mixed_TD = self._room(packed.shape.positions)
-            if packed.shape not in self._seen:
-                self._seen.add(packed.shape)
-                self._mix(on_device, x_TD, mixed_TD)
-                return x_TD, mixed_TD
-            self._recorded[packed.shape] = self._record(on_device, x_TD, mixed_TD)
-            if len(self._recorded) > MOST_GRAPHS:
-                self._recorded.popitem(last=False)
-        self._recorded.move_to_end(packed.shape)
-        recorded = self._recorded[packed.shape]
-        recorded.packed.told.copy_(packed.told, non_blocking=True)
-        recorded.graph.replay()
-        return recorded.x_TD, recorded.mixed_TD
 
     def _room(self, positions: int) -> tuple[Tensor, Tensor]:
         """What all passes write to, as `_mix` takes it; where it grows, recorded passes keep what they know."""
@@ -240,17 +256,17 @@ class Fast:
         x_TD, mixed_TD = (each[:positions] for each in self._written)
         return x_TD, mixed_TD
 
-    def _record(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> Recorded:
+    def _record(self, recorded: Recorded) -> torch.cuda.CUDAGraph:
         if not self._recorded:
             self._pool = torch.cuda.graph_pool_handle()  # one that no graph uses any more can't be used again
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                self._mix(packed, x_TD, mixed_TD)
+                self._mix(recorded.packed, recorded.x_TD, recorded.mixed_TD)
         except torch.OutOfMemoryError:
             self._recorded.clear()  # so that their pool, which the attempt has filled, is given back
             raise
-        return Recorded(packed, graph, x_TD, mixed_TD)
+        return graph
 
     def _mix(self, packed: PackedRows | PackedKept, x_TD: Tensor, mixed_TD: Tensor) -> None:
         """Fill in the residual stream in the last block, and what the last block's heads mix."""
@@ -296,6 +312,30 @@ class Fast:
 
     def _normed(self, x: Tensor, y: Product | None, weight: Tensor) -> Tensor | Float8:
         return add_norm(x, y, weight, self._config.rms_norm_eps, self._float8)
+
+
+class FastPass(NamedTuple):
+    """A pass of the kernels that is ready; see `dlmlab.denoiser.Ready`.
+
+    Attributes:
+        fast: What computes it.
+        layout: Where its tokens lie.
+        recorded: The pass itself.
+    """
+
+    fast: Fast
+    layout: Layout
+    recorded: Recorded
+
+    @torch.inference_mode()
+    def begin(self) -> None:
+        """Let the device begin."""
+        self.fast.until_last(self.recorded)
+
+    @torch.inference_mode()
+    def hidden(self, wanted_N: Tensor) -> Tensor:
+        """Return the final norm's output, (N, D), at these positions."""
+        return self.fast.from_last(self.recorded, self.layout.where(wanted_N))
 
 
 def layer_of(block: Block, nf4_kernel: str) -> Layer:

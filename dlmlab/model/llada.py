@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.modeling_outputs import MaskedLMOutput
 
-from dlmlab.denoiser import Layout, Query
+from dlmlab.denoiser import Layout, Query, Ready
 from dlmlab.errors import UserError
 from dlmlab.model.attention import AttentionMaps, attention_bias, bias_of, blocks_of
 from dlmlab.model.block import Block, RMSNorm, linear, norm
@@ -203,18 +203,20 @@ class LLaDAModelLM(PreTrainedModel):
         """
         if self.config.logits_shift:
             query = shifted(query)
-        reuse = query.reuse
-        if reuse is not None:
-            if self.fast is not None and self.fast.serves(query):
-                return self.fast.cached(query)
-            self._plainly_over += query.tokens_BL.numel()
-            if isinstance(reuse.hooks[0], FeatureReuse):
-                return feature_pass(self.model, query)
-            return cached_pass(self.model, query, self.head)
-        if self.fast is not None and query.wanted_N is not None and query.layout is None:
+        if query.wanted_N is not None and self.fast is not None and self.fast.serves(query):
             self.model.check_length(query.tokens_BL)
             return self.fast(query)
-        return self.plain(query)
+        if query.reuse is None:
+            return self.plain(query)
+        self._plainly_over += query.tokens_BL.numel()
+        if isinstance(query.reuse.hooks[0], FeatureReuse):
+            return feature_pass(self.model, query)
+        return cached_pass(self.model, query, self.head)
+
+    def ready(self, query: Query) -> ReadyPass:
+        """See `dlmlab.denoiser.AheadDenoiser`."""
+        known = self.fast is not None and self.fast.serves(query)
+        return ReadyPass(self, query, self.fast.ready(query) if self.fast is not None and known else None)
 
     def plain(self, query: Query, maps: AttentionMaps | None = None) -> Tensor:
         """Return what `hidden` does, by PyTorch's own operations; the query is shifted already, and has no store.
@@ -319,9 +321,44 @@ def unsaved() -> str:
     return "unsaved weights"
 
 
+class ReadyPass(NamedTuple):
+    """A pass that is ready; see `dlmlab.denoiser.Ready`. One that the kernels don't know begins when it is asked.
+
+    Attributes:
+        model: What computes it.
+        query: The pass.
+        kernels: The pass, where the kernels know it.
+    """
+
+    model: LLaDAModelLM
+    query: Query
+    kernels: Ready | None
+
+    def begin(self) -> None:
+        """Let the device begin."""
+        if self.kernels is not None:
+            self.kernels.begin()
+
+    def hidden(self, wanted_N: Tensor) -> Tensor:
+        """Return what `LLaDAModelLM.hidden` does at these positions, (N, D)."""
+        if self.kernels is None:
+            return self.model.hidden(self.query._replace(wanted_N=wanted_N))
+        length = self.query.tokens_BL.shape[1]
+        return self.kernels.hidden(left_of(wanted_N, length) if self.model.config.logits_shift else wanted_N)
+
+
 def shifted(query: Query) -> Query:
-    """The query for what stands left of the positions that are wanted; a row's first position has no left one."""
+    """The query for what stands left of the positions that are wanted."""
     if query.wanted_N is None:
         return query
-    left_N = query.wanted_N - (query.wanted_N % query.tokens_BL.shape[1] > 0).long()
-    return query._replace(wanted_N=left_N)
+    return query._replace(wanted_N=left_of(query.wanted_N, query.tokens_BL.shape[1]))
+
+
+def left_of(wanted_N: Tensor, length: int) -> Tensor:
+    """Return what stands left of positions; a row's first position has no left one.
+
+    Args:
+        wanted_N: Indices into rows × length.
+        length: Positions of a row.
+    """
+    return wanted_N - (wanted_N % length > 0).long()

@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from dlmlab.decoder.baseline import Baseline
 from dlmlab.denoise import denoise
 from dlmlab.errors import UserError
 from dlmlab.generation import decode, generate
+from dlmlab.loop.row import Row
 from dlmlab.policy import KEPT, KEYS_AND_VALUES, Frozen, Plan, Policy, View, check_pair
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request
@@ -205,3 +207,24 @@ def test_rows_with_a_cache_are_neither_shared_nor_remembered() -> None:
     first, *others = decode(small_llada(), requests, Generation(8, 4, 8), batch_size=3, memo=memo)
     assert memo == {}
     assert all(other.tokens == first.tokens and other.positions == first.positions for other in others)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if policy_named(name).steady])
+def test_what_a_steady_policy_computes_next_is_foreseen(name: str) -> None:
+    """Whatever is committed, as long as the block isn't full."""
+    request = Request(0, (1, 2, 3), Baseline(), cache=policy_named(name))
+    row = Row(request, Generation(24, 8, 24), FakeModel(), 0)  # type: ignore[arg-type]
+    draw, compared = np.random.default_rng(0), 0
+    while not row.finished:
+        assert row.foreseen
+        foreseen, start = row.following.plan, row.start
+        change_K = np.full(8, -1)
+        change_K[draw.choice(np.flatnonzero(row.block == MASK))] = 5
+        row.commit(change_K, ())
+        if row.start == start:
+            assert foreseen is not None
+            assert row.plan is not None
+            assert np.array_equal(foreseen.computed, row.plan.computed)
+            assert np.array_equal(foreseen.visible, row.plan.visible)  # type: ignore[arg-type]
+            compared += 1
+    assert compared == 21

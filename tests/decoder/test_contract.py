@@ -51,6 +51,8 @@ def test_every_step_commits_what_may_be_committed_and_a_block_comes_to_an_end(na
         assert decision.commit_BK.dtype == torch.bool
         assert not (decision.commit_BK & ~step.eligible_BK).any()
         assert (decision.commit_BK.any(-1) == left_B).all()
+        if rule_of(name).keeps_to_quota:
+            assert (decision.commit_BK.sum(-1, keepdim=True) <= step.quota_B1).all()
         if decision.revoke_BK is not None:
             assert not (decision.revoke_BK & step.eligible_BK).any()
         masked_BK = step.eligible_BK & ~decision.commit_BK | (

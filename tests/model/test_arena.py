@@ -40,12 +40,12 @@ def test_it_gives_its_memory_back_before_it_grows_while_it_holds_nothing(
 
 def test_what_a_recorded_pass_has_written_moves_along(arena: Arena) -> None:
     pytest.importorskip("triton")
-    from dlmlab.model.pack import KeptLayout
+    from dlmlab.model.pack import kept_layout
 
     row = arena.take(64)
     arena.memory[:] = 5
     position_BL = torch.arange(4)[None]
-    KeptLayout(Query(position_BL, None, position_BL[0], Reuse(position_BL, [None], [row], [None])), heads=4)
+    kept_layout(Query(position_BL, None, position_BL[0], Reuse(position_BL, [None], [row], [None])), heads=4)
     arena.take(64)
     assert row.kept.eq(5).all()
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -164,11 +163,10 @@ def reusing(rows: list[list[int]], seed: int) -> Query:
     return Query(ids, real, real.flatten().nonzero()[::3, 0], Reuse(position, none := [None] * len(rows), [], none))
 
 
-def record(fast: Any, packed: Any, *written: torch.Tensor) -> Any:
-    """A stand-in for graphs, which does again what was recorded, in the same memory."""
-    from dlmlab.model.fast import Recorded
-
-    return Recorded(packed, SimpleNamespace(replay=lambda: fast._mix(packed, *written)), *written)
+def record(fast: Any, recorded: Any) -> SimpleNamespace:
+    """A stand-in for a graph, which does again what was recorded, in the same memory."""
+    packed, *written = recorded.packed, recorded.x_TD, recorded.mixed_TD
+    return SimpleNamespace(replay=lambda: fast._mix(packed, *written))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -200,7 +198,7 @@ def test_a_pass_over_kept_rows_answers_what_the_plain_one_does(
 
     def check(query: Query, reuse: list[Reuse]) -> None:
         with torch.inference_mode():
-            exact, near = model.hidden(query._replace(reuse=reuse[0])), fast.cached(query._replace(reuse=reuse[1]))
+            exact, near = model.hidden(query._replace(reuse=reuse[0])), fast(query._replace(reuse=reuse[1]))
         assert (exact.float() - near.float()).norm() / exact.float().norm() < error
 
     asked: list[Any] = []
@@ -300,11 +298,12 @@ def test_a_cache_that_takes_the_plain_pass_says_so_once(
     plain, fast = generated(), Fast(model, "auto")
     recorded = []
 
-    def cached(query: Query) -> torch.Tensor:
+    def ready(query: Query) -> SimpleNamespace:
         recorded.append(query)
-        return cached_pass(model.model, query, model.head)
+        asked = lambda wanted_N: cached_pass(model.model, query._replace(wanted_N=wanted_N), model.head)  # noqa: E731
+        return SimpleNamespace(begin=lambda: None, hidden=asked)
 
-    monkeypatch.setattr(fast, "cached", cached)
+    monkeypatch.setattr(fast, "ready", ready)
     monkeypatch.setattr(LLaDAModelLM, "greedy_kernel", False)
     model.fast = fast
     assert generated() == generated() == plain
@@ -362,20 +361,27 @@ def test_few_shapes_are_recorded(positions: int, more: int) -> None:
 
 def test_rows_are_packed_without_their_padding() -> None:
     pytest.importorskip("triton")
-    from dlmlab.model.pack import Shape, pack_rows
+    from dlmlab.model.pack import Shape, rows_layout
 
-    ids = np.array([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
-    packed, where = pack_rows(ids, ids != 0, np.array([2, 7, 11, 8]))
+    ids = torch.tensor([[7, 8, 9, 0], [0, 0, 5, 6], [3, 0, 0, 4]])
+    query = Query(ids, ids != 0)
+    layout = rows_layout(query)
+    packed = layout.packed
+    layout.write(ids, packed, False)
     assert packed.shape == Shape(16, 4, 1, 0)
     ids_T, position_T, begin_B = (part.tolist() for part in (packed.ids(), *packed.rows()))
     assert ids_T == [7, 8, 9, 5, 6, 3, 4] + [0] * 9
     assert position_T == [0, 1, 2, 2, 3, 0, 3] + [0] * 9
     assert begin_B == [0, 3, 5, 7, 7]
-    assert where.tolist() == [2, 4, 6, 5]
-    same, unchanged = pack_rows(np.arange(12).reshape(3, 4), None, np.array([1, 11]))
-    assert [part.tolist() for part in (same.ids(), *same.rows())] == [
+    assert layout.where(torch.tensor([2, 7, 11, 8])).tolist() == [2, 4, 6, 5]
+    assert layout.fits(query._replace(wanted_N=torch.tensor([2])))
+    assert not layout.fits(query._replace(real_BL=None))
+    assert not layout.fits(query._replace(tokens_BL=ids.clone()))
+    whole = rows_layout(Query(torch.arange(12).reshape(3, 4)))
+    whole.write(torch.arange(12).reshape(3, 4), whole.packed, False)
+    assert [part.tolist() for part in (whole.packed.ids(), *whole.packed.rows())] == [
         [*range(12), 0, 0, 0, 0],
         [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 0],
         [0, 4, 8, 12, 12],
     ]
-    assert unchanged.tolist() == [1, 11]
+    assert whole.where(torch.tensor([1, 11])).tolist() == [1, 11]
