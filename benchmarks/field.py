@@ -4,12 +4,12 @@
     python -m benchmarks.field model.quantization=fp8 per_forward=8 batch_sizes=[1,16]
 
 The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Of
-its steps the host knows beforehand that a block isn't full yet; `decoder=localleap decoder.kappa=1` commits the same, and
-costs what a rule does of whose steps that isn't known. Rows are timed in turns, after runs of each that are not counted.
-Where a cache makes most passes ones over a block alone, the median step is such a pass. Its floor: the time in which the
-weights, and the keys and values of the rows, can be read once, at the rate of a large copy. Peak memory is that of all
-runs, with those that are not counted, and holds what larger batches, which come first, have left behind: ask for one
-batch size, as in batch_sizes=[4], to learn its own.
+its steps the host knows beforehand that a block isn't full yet; `decoder=localleap decoder.kappa=1` commits the same,
+and costs what a rule does of whose steps that isn't known. Rows are timed in turns, after runs of each that are not
+counted. Where a cache makes most passes ones over a block alone, the median step is such a pass. Its floor: the time in
+which the weights, and the keys and values of the rows, can be read once, at the rate of a large copy. Peak memory is
+that of all runs, with those that are not counted, and holds what larger batches, which come first, have left behind:
+ask for one batch size, as in batch_sizes=[4], to learn its own.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ from dlmlab.types import Generation, Request
 from experiments.throughput import random_prompts
 
 PROMPT, CANVAS, BLOCK = 1024, 256, 32
-OWN = {"per_forward": 4, "batch_sizes": [1, 8], "caches": ["none", "prefix", "dual", "onward"], "rounds": 3}
-"""What may be set besides the config's keys."""
+OWN = {
+    "per_forward": 4,
+    "batch_sizes": [1, 8],
+    "caches": ["none", "prefix", "dual", "onward"],
+    "window": None,
+    "rounds": 3,
+}
+"""What may be set besides the config's keys; the window is onward's."""
 
 
 def main(arguments: Sequence[str]) -> bool:
@@ -44,7 +50,12 @@ def main(arguments: Sequence[str]) -> bool:
     cfg = compose([*usual, *others])
     model, rule = build.model(cfg), build.decoder(cfg)
     generation = Generation(CANVAS, BLOCK, CANVAS // own.per_forward)
-    policies: dict[str, Policy | None] = {"none": None, "prefix": Prefix(), "dual": Dual(), "onward": Onward()}
+    policies: dict[str, Policy | None] = {
+        "none": None,
+        "prefix": Prefix(),
+        "dual": Dual(),
+        "onward": Onward(window=own.window),
+    }
 
     def timed(name: str, batch: int) -> Timing:
         prompts = random_prompts(model, [PROMPT] * batch, generation, cfg.seed)

@@ -11,10 +11,10 @@ from dlmlab.settings import NonNegativeInt
 
 @dataclass(frozen=True)
 class Onward(Policy):
-    """When a block begins, compute the block before it and all that follows; then the block alone.
+    """When a block begins, compute the block before it and what follows; then the block alone.
 
-    The block before is computed once more, since its last commits came after its keys and values. The prompt's, and
-    those of earlier blocks, stay as they were when they were last computed.
+    The block before is computed once more, since its last commits came after its keys and values. The prompt's, those
+    of earlier blocks, and those beyond a window stay as they were when they were last computed.
 
     Source: this project's own, after the dual cache of Fast-dLLM (arXiv:2505.22618), whose pass at each block's start
     computes the prompt too. With a prompt of 1,024 positions and a canvas of 256 that is a third to a tenth of its
@@ -22,9 +22,11 @@ class Onward(Policy):
 
     Attributes:
         full_every: Blocks after which a block's first pass computes everything; 0 for the first block alone.
+        window: Positions behind the block that its first pass computes; None for all.
     """
 
     full_every: NonNegativeInt = 0
+    window: NonNegativeInt | None = None
 
     frozen: ClassVar[Frozen] = Frozen.EARLIER_BLOCKS
     steady: ClassVar[bool] = True
@@ -37,4 +39,5 @@ class Onward(Policy):
         number = (view.start - view.prompt) // length
         if view.forwards == 0 or (self.full_every and number % self.full_every == 0):
             return Plan(view.everything)
-        return Plan(view.between(view.start - length, len(view.committed_L)))
+        end = len(view.committed_L) if self.window is None else view.end + self.window
+        return Plan(view.between(view.start - length, end))

@@ -26,3 +26,11 @@ def test_a_block_begins_with_the_one_before_it_and_all_that_follows(full_every: 
     assert computed(cache, 2, 0) == list(range(0 if full_every else 14, LENGTH))
     assert computed(cache, 2, 3) == [18, 19, 20, 21]
     assert computed(cache, 3, 0) == list(range(18, LENGTH))
+
+
+@pytest.mark.parametrize("window", [0, 3, 99])
+def test_what_lies_beyond_the_window_is_not_computed_again(window: int) -> None:
+    cache = Onward(window=window)
+    assert computed(cache, 0, 0) == list(range(LENGTH))
+    assert computed(cache, 1, 0) == list(range(10, min(18 + window, LENGTH)))
+    assert computed(cache, 1, 1) == [14, 15, 16, 17]
