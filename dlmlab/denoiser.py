@@ -48,8 +48,9 @@ class Layout(NamedTuple):
 class Query(NamedTuple):
     """One forward pass, as a model is asked for it: B rows, padded on the right to L. All may lie on the host.
 
-    Where passes have the same object for `real_BL`, and for `reuse.position_BL` or else `tokens_BL`, they differ in
-    what they want and in their tokens alone.
+    A model may take two passes for passes over the same positions of the same rows where `real_BL`, and
+    `reuse.position_BL` (without `reuse`: `tokens_BL`), are the same objects. Only token values and `wanted_N` may
+    differ then.
     """
 
     tokens_BL: Tensor
@@ -135,6 +136,7 @@ def check_denoiser(model: Any) -> None:
         UserError: It lacks something; the line names all of it.
     """
     asked = {*Denoiser.__annotations__, *(name for name in vars(Denoiser) if not name.startswith("_"))} - {"new_store"}
+    asked |= {"ready"} if getattr(model, "works_ahead", False) else set()
     missing = [name for name in sorted(asked) if not hasattr(model, name)]
     missing += [f"config.{name}" for name in CONFIG if "config" not in missing and not hasattr(model.config, name)]
     if missing:

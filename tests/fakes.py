@@ -82,10 +82,8 @@ class FakeModel:
         hidden_BLD = self.table[(context * 17 + place_BL * 101) % TABLE]
         return hidden_BLD if where_N is None else hidden_BLD.flatten(0, 1)[where_N]
 
-    def ready(self, query: Query) -> SimpleNamespace:
-        return SimpleNamespace(
-            begin=lambda: None, hidden=lambda wanted_N: self.hidden(query._replace(wanted_N=wanted_N))
-        )
+    def ready(self, query: Query) -> ReadyFake:
+        return ReadyFake(self, query)
 
     def hidden_and_attention(self, query: Query, position_BK: Tensor, layers: float) -> tuple[Tensor, Tensor]:
         """A position attends by its token and place and the other's, whatever else is on the canvas."""
@@ -100,6 +98,23 @@ class FakeModel:
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SimpleNamespace:
         return SimpleNamespace(logits=self.hidden(Query(input_ids, attention_mask)).clone())
+
+
+@dataclass
+class ReadyFake:
+    """A pass that is ready, which begins once, before it is asked."""
+
+    model: FakeModel
+    query: Query
+    begun: bool = False
+
+    def begin(self) -> None:
+        assert not self.begun
+        self.begun = True
+
+    def hidden(self, wanted_N: Tensor) -> Tensor:
+        assert self.begun
+        return self.model.hidden(self.query._replace(wanted_N=wanted_N))
 
 
 OUT_OF_MEMORY = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -118,7 +118,8 @@ class Canvases:
     kept: Kept | None = None
     shadows: Shadows | None = None
     guided: bool = False
-    _there: tuple[torch.Tensor, Query] | None = None
+    _on_device: tuple[torch.Tensor, Query] | None = field(default=None, init=False)
+    """The tokens on the device, row by row and one more, and the pass over them, once something was `written`."""
 
     @classmethod
     def of(
@@ -223,10 +224,10 @@ class Canvases:
             change_BK: The new tokens, on the device; -1 where nothing changes.
         """
         nowhere = self.tokens_BL.size
-        if self._there is None:  # behind the tokens is one that is written to where nothing changes
+        if self._on_device is None:  # behind the tokens is one that is written to where nothing changes
             tokens = torch.from_numpy(np.append(self.tokens_BL, 0)).to(change_BK.device, non_blocking=True)
-            self._there = tokens, self._query._replace(tokens_BL=tokens[:-1].view(self.tokens_BL.shape))
-        tokens, query = self._there
+            self._on_device = tokens, self._query._replace(tokens_BL=tokens[:-1].view(self.tokens_BL.shape))
+        tokens, query = self._on_device
         place_BK = torch.from_numpy(self.position_BK).to(change_BK.device, non_blocking=True)
         for offset in (0, nowhere // 2) if self.guided else (0,):
             into_BK = torch.where(change_BK < 0, nowhere, place_BK + offset)

@@ -49,7 +49,7 @@ class Changes(NamedTuple):
         if not all_BN.is_cuda:
             return cls(all_BN.cpu(), ends, None)
         on_host, copied = all_BN.to("cpu", non_blocking=True), torch.cuda.Event()
-        copied.record()
+        copied.record(torch.cuda.current_stream(all_BN.device))
         return cls(on_host, ends, copied)
 
     def arrived(self) -> list[np.ndarray]:

@@ -137,7 +137,7 @@ class Row:
 
     @property
     def following(self) -> Window:
-        """Return the row as the pass after the next sees it, but for what the next commits; see `foreseen`."""
+        """Return the row as the pass after the one under way sees it, but for what that commits; see `foreseen`."""
         return self.window._replace(plan=self._plan_after(1))
 
     def view(self, passes: int = 0) -> View:
@@ -164,7 +164,7 @@ class Row:
 
     @property
     def foreseen(self) -> bool:
-        """Return whether it is known what the pass after the next computes, as long as the block isn't full."""
+        """Return whether it is known what the pass after the one under way computes, unless the block is full then."""
         rule, cache = self.request.rule, self.request.cache
         unsteady = rule.cuts or rule.edits or rule.shadows or rule.drafts or rule.attends
         if unsteady or cache is None or not self.request.cached:
@@ -172,8 +172,8 @@ class Row:
         return not rule.sees_canvas and cache.steady
 
     @property
-    def settles(self) -> bool:
-        """Return whether the pass after the next computes other positions than the next, where that is foreseen."""
+    def plan_changes(self) -> bool:
+        """Return whether the pass after the one under way computes other positions, where that is foreseen."""
         return self.plan is not None and self.step == 0
 
     @property

@@ -60,8 +60,8 @@ class Ahead(NamedTuple):
 
         Args:
             rows: The rows of the canvases.
-            canvases: The canvases as the next pass sees them, but for the change.
-            ready: The next pass.
+            canvases: The canvases as that pass sees them, but for the change.
+            ready: The pass.
             begun: Whether it has begun.
             change_BK: The new tokens; -1 where nothing changes.
 
@@ -143,7 +143,7 @@ def canvases_of(model: Denoiser, rows: Sequence[Row], following: bool = False) -
     Args:
         model: Makes the stores.
         rows: Rows whose rules are of one kind.
-        following: Whether they are for the pass after the next, which is foreseen, instead of the next.
+        following: Whether they are for the pass after the one under way, which is foreseen.
     """
     rule, needs = rows[0].request.rule, rows[0].request.needs
     if needs is not None:

@@ -100,7 +100,7 @@ def advance(model: Denoiser, rows: Sequence[Row], share: bool, ahead: Ahead | No
         computed = len(canvases.tokens_BL)
         at_once = go_on and model.works_ahead and len(canvases.position_BK) == len(rows)
         following = canvases if at_once and all(row.foreseen for row in rows) else None
-        if following is not None and any(row.settles for row in rows):
+        if following is not None and any(row.plan_changes for row in rows):
             following = canvases_of(model, rows, following=True)
         return Done(computed, decide(model, rows, proposal, following))
     except torch.OutOfMemoryError:

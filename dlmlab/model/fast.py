@@ -219,7 +219,6 @@ class Fast:
                 self._recorded[shape] = recorded
                 if len(self._recorded) > MOST_GRAPHS:
                     self._recorded.popitem(last=False)
-            self._seen.add(shape)
         else:
             self._recorded.move_to_end(shape)
         layout.write(tokens_BL, recorded.packed, recorded.layout is layout)
@@ -228,9 +227,11 @@ class Fast:
 
     def until_last(self, recorded: Recorded) -> None:
         """Let the device begin a pass, up to what the last block's heads mix."""
-        self.ran_over += recorded.packed.shape.positions
+        shape = recorded.packed.shape
+        self.ran_over += shape.positions
         if recorded.graph is None:
             self._mix(recorded.packed, recorded.x_TD, recorded.mixed_TD)
+            self._seen.add(shape)
         else:
             recorded.graph.replay()
 

@@ -215,8 +215,8 @@ class LLaDAModelLM(PreTrainedModel):
 
     def ready(self, query: Query) -> ReadyPass:
         """See `dlmlab.denoiser.AheadDenoiser`."""
-        known = self.fast is not None and self.fast.serves(query)
-        return ReadyPass(self, query, self.fast.ready(query) if self.fast is not None and known else None)
+        fast = self.fast
+        return ReadyPass(self, query, fast.ready(query) if fast is not None and fast.serves(query) else None)
 
     def plain(self, query: Query, maps: AttentionMaps | None = None) -> Tensor:
         """Return what `hidden` does, by PyTorch's own operations; the query is shifted already, and has no store.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +12,14 @@ from dlmlab.decoder.baseline import Baseline
 from dlmlab.decoder.localleap import LocalLeap
 from dlmlab.decoder.random import Random
 from dlmlab.decoder.saber import Saber
+from dlmlab.decoder.threshold import Threshold
 from dlmlab.denoise import StepTiming, denoise
 from dlmlab.denoiser import Query
+from dlmlab.loop.finite import Changes
 from dlmlab.loop.row import Row
 from dlmlab.rule import Rule
 from dlmlab.types import Generation, Output, Request
-from tests.fakes import OUT_OF_MEMORY, FakeModel, SmallDevice
+from tests.fakes import OUT_OF_MEMORY, FakeModel, ReadyFake, SmallDevice
 
 PROMPTS = [(1, 2, 3), (4,), (5, 6, 7, 8, 9), (1, 2, 3), (3, 3), (8, 1, 8, 1), (2,), (7, 7, 7)]
 
@@ -93,3 +96,27 @@ def test_a_device_without_room_gets_fewer_and_the_answers_stay(temperature: floa
     small = SmallDevice(room=3, fused=True)
     outputs, _ = run(FakeModel(), [Random()], 8, temperature, share=False)
     assert run(small, [Random()], 8, temperature, share=False)[0] == outputs
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"),
+    [(Baseline(), ["begin", "arrived"] * 3 + ["arrived"]), (Threshold(1.0), ["arrived", "begin"] * 7 + ["arrived"])],
+    ids=["keeps to its quota", "may fill a block"],
+)
+def test_a_pass_begins_before_the_tokens_arrive_where_no_block_can_be_full(
+    rule: Rule, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened, begin, arrived = list[str](), ReadyFake.begin, Changes.arrived
+
+    def noted_begin(ready: ReadyFake) -> None:
+        happened.append("begin")
+        begin(ready)
+
+    def noted_arrived(changes: Changes) -> list[np.ndarray]:
+        happened.append("arrived")
+        return arrived(changes)
+
+    monkeypatch.setattr(ReadyFake, "begin", noted_begin)
+    monkeypatch.setattr(Changes, "arrived", noted_arrived)
+    list(denoise(FakeModel(fused=True), [Request(0, (1, 2, 3), rule)], Generation(8, 8, 4), 1))
+    assert happened == seen

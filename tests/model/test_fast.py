@@ -359,6 +359,19 @@ def test_few_shapes_are_recorded(positions: int, more: int) -> None:
     assert all(0 <= rounded_up(each) - each < max(16, each / 8) for each in range(1, 5000))
 
 
+def test_a_pass_that_never_began_is_not_recorded(tmp_path: Path) -> None:
+    """Kernels that have never run can't be recorded."""
+    pytest.importorskip("triton")
+    from dlmlab.model.fast import Fast
+
+    save_small(tmp_path / "small", **WIDE)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fast = Fast(load(str(tmp_path / "small"), device=device, dtype="float32"), "auto")
+    for _ in range(2):
+        fast.ready(Query(torch.ones(1, 8, dtype=torch.int64)))
+    assert (fast._recorded, fast._seen) == ({}, set())
+
+
 def test_rows_are_packed_without_their_padding() -> None:
     pytest.importorskip("triton")
     from dlmlab.model.pack import Shape, rows_layout

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from dlmlab.denoiser import Query
+from dlmlab.denoiser import Query, check_denoiser
+from dlmlab.errors import UserError
 from tests.fakes import FakeModel
 
 CONF = """
@@ -89,3 +90,11 @@ def test_a_family_without_tasks_says_so(family):
     status, _, errors, _ = family(*OVERRIDES)
     assert status == 1
     assert errors.startswith("error: model.tasks.bleu=None names no task of the model's for bleu: choose a task=")
+
+
+def test_a_model_that_works_ahead_makes_passes_ready() -> None:
+    model = load(words=23)
+    check_denoiser(model)
+    model.works_ahead = True
+    with pytest.raises(UserError, match="Denoiser has no ready: see"):
+        check_denoiser(model)
