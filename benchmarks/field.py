@@ -3,13 +3,13 @@
     python -m benchmarks.field                             # LLaDA-8B's shape in bfloat16, random weights
     python -m benchmarks.field model.quantization=fp8 per_forward=8 batch_sizes=[1,16]
 
-The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Of
-its steps the host knows beforehand that a block isn't full yet; `decoder=localleap decoder.kappa=1` commits the same,
-and costs what a rule does of whose steps that isn't known. Rows are timed in turns, after runs of each that are not
-counted. Where a cache makes most passes ones over a block alone, the median step is such a pass. Its floor: the time in
-which the weights, and the keys and values of the rows, can be read once, at the rate of a large copy. Peak memory is
-that of all runs, with those that are not counted, and holds what larger batches, which come first, have left behind:
-ask for one batch size, as in batch_sizes=[4], to learn its own.
+The baseline's steps set how many tokens a forward pass commits, so that random weights cost what real ones would. Its
+schedule tells beforehand whether a step can fill a block, and the next pass begins at once where it can't; with
+`decoder=localleap decoder.kappa=1`, which commits the same, it waits for the tokens, as it does with most rules. Rows
+are timed in turns, after runs of each that are not counted. Where a cache makes most passes ones over a block alone,
+the median step is such a pass. Its floor: the time in which the weights, and the keys and values of the rows, can be
+read once, at the rate of a large copy. Peak memory is that of all runs, with those that are not counted, and holds what
+larger batches, which come first, have left behind: ask for one batch size, as in batch_sizes=[4], to learn its own.
 """
 
 from __future__ import annotations
